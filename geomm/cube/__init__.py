@@ -1,0 +1,13 @@
+"""Scenes and one GeoBox to a lazy, aligned cube: an ``xr.DataTree`` with one node per modality.
+
+Every node holds ``data (time, band, y, x)`` in the stored dtype, ``valid (time, y, x)`` (True = usable), and its
+calibration beside it as coordinates ``scale``, ``offset``, ``k1`` and ``k2`` of ``(time, band)``. Nothing is read until
+it is asked for. The only door to odc-stac.
+"""
+
+from __future__ import annotations
+
+from geomm.cube.grid import common_geobox, geobox_of, group_sites
+from geomm.cube.load import calibrated, load_cube
+
+__all__ = ["calibrated", "common_geobox", "geobox_of", "group_sites", "load_cube"]

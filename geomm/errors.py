@@ -1,0 +1,118 @@
+"""The errors of geomm: one base class, leaves that are also the built-in type a caller would expect.
+
+Every message answers four questions: what happened, where, why, and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class GeommError(Exception):
+    """Base of every error that geomm raises on purpose.
+
+    Args:
+        what: what went wrong, as a sentence without a full stop.
+        where: the item, asset, file, window or field concerned.
+        why: the reason, with both sides of a mismatch.
+        fix: what to do next.
+    """
+
+    code = "E000"
+
+    def __init__(self, what: str, *, where: str = "", why: str = "", fix: str = "") -> None:
+        self.what, self.where, self.why, self.fix = what, where, why, fix
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        parts = [self.what.rstrip(".") + "."]
+        parts += [
+            f"{label}: {text.rstrip('.')}."
+            for label, text in (("Where", self.where), ("Why", self.why), ("Next", self.fix))
+            if text
+        ]
+        return " ".join(parts) + f" [GEOMM-{self.code}]"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword arguments survive pickling, so that dask workers and processes report the whole message.
+        return _rebuild, (type(self), self.what, self.where, self.why, self.fix)
+
+
+def _rebuild(cls: type[GeommError], what: str, where: str, why: str, fix: str) -> GeommError:
+    return cls(what, where=where, why=why, fix=fix)
+
+
+class UnknownNameError(GeommError, LookupError):
+    """A sensor, band, encoder, fusion, task or layer that geomm does not know; the message lists the valid names."""
+
+    code = "E101"
+
+    @classmethod
+    def of(cls, kind: str, name: str, known: object) -> UnknownNameError:
+        """Build the error for a failed look-up in a registry of ``kind``."""
+        names = ", ".join(sorted(str(k) for k in known)) if hasattr(known, "__iter__") else str(known)
+        return cls(f"unknown {kind} {name!r}", why=f"known: {names}", fix="correct the name")
+
+
+class CatalogError(GeommError, ValueError):
+    """A catalog, an item or a search that cannot be used."""
+
+    code = "E201"
+
+
+class MissingBandError(GeommError, LookupError):
+    """An item lacks a band that a sensor or a model needs."""
+
+    code = "E202"
+
+
+class GridError(GeommError, ValueError):
+    """No CRS, no overlap, or grids that do not belong together."""
+
+    code = "E301"
+
+
+class ReadError(GeommError, OSError):
+    """A source that cannot be opened or decoded."""
+
+    code = "E302"
+
+
+class UnitError(GeommError, ValueError):
+    """A physical unit that cannot be converted into the one that is wanted."""
+
+    code = "E303"
+
+
+class SplitError(GeommError, ValueError):
+    """A train / validation / test split without pixels, or one that would leak."""
+
+    code = "E401"
+
+
+class ContractError(GeommError, ValueError):
+    """Imagery that does not meet the input contract of a model."""
+
+    code = "E501"
+
+
+class PackageError(GeommError, ValueError):
+    """A model package, chip store or index that is damaged or incomplete."""
+
+    code = "E502"
+
+
+class OutputError(GeommError, OSError):
+    """A product that cannot be written."""
+
+    code = "E601"
+
+
+class ConfigError(GeommError, ValueError):
+    """A recipe or an argument that cannot be understood."""
+
+    code = "E701"
+
+
+class DependencyError(GeommError, ImportError):
+    """An optional package that is not installed."""
+
+    code = "E702"

@@ -1,0 +1,130 @@
+"""What happens to a batch on the device before the model: calibrate, normalise, zero what is invalid, augment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from geomm.dataset import Sample
+from geomm.errors import ContractError, SplitError
+
+
+@dataclass(frozen=True, slots=True)
+class Normaliser:
+    """Mean and standard deviation per band in physical units, fitted on valid training pixels only."""
+
+    mean: Mapping[str, tuple[float, ...]]
+    """Modality to one value per band."""
+    std: Mapping[str, tuple[float, ...]]
+    """Modality to one positive value per band."""
+
+    @classmethod
+    def fit(cls, samples: Iterable[Sample]) -> Normaliser:
+        """Accumulate over samples or batches.
+
+        Raises:
+            SplitError: a modality has no valid pixel.
+        """
+        sums: dict[str, Tensor] = {}
+        for sample in samples:
+            for name, stored in sample.images.items():
+                value = physical(stored, sample.calibration[name]).double().movedim(-3, 0)
+                value = value[:, sample.valid[name]]
+                part = torch.stack([torch.ones(len(value)).double() * value.shape[1], value.sum(1), (value**2).sum(1)])
+                sums[name] = sums.get(name, torch.zeros_like(part)) + part
+        mean, std = {}, {}
+        for name, (count, total, square) in sums.items():
+            if count[0] == 0:
+                raise SplitError("no valid pixel to fit the normalisation on", where=f"modality {name}")
+            average = total / count
+            mean[name] = tuple(average.tolist())
+            std[name] = tuple((square / count - average**2).clamp_min(1e-12).sqrt().clamp_min(1e-6).tolist())
+        return cls(mean, std)
+
+    def __call__(self, batch: Sample) -> Sample:
+        """Return the batch with images ready for the model: float32, zero mean, unit variance, 0 where invalid.
+
+        Raises:
+            ContractError: a modality or its number of bands is not what was fitted.
+        """
+        images = {}
+        for name, stored in batch.images.items():
+            bands = stored.shape[-3]
+            if len(self.mean.get(name, ())) != bands:
+                raise ContractError(
+                    "the normalisation does not fit the imagery",
+                    where=f"modality {name}",
+                    why=f"{bands} bands; fitted on {({n: len(m) for n, m in self.mean.items()})}",
+                )
+            mean, std = (
+                torch.tensor(v[name], dtype=torch.float32, device=stored.device)[:, None, None]
+                for v in (self.mean, self.std)
+            )
+            value = (physical(stored, batch.calibration[name]) - mean) / std
+            images[name] = torch.where(batch.valid[name].unsqueeze(-3), value, 0.0)
+        return replace(batch, images=images)
+
+
+def physical(
+    stored: Shaped[Tensor, "*b t c h w"], calibration: Float[Tensor, "*b t c 4"]
+) -> Float[Tensor, "*b t c h w"]:
+    """Calibrate stored numbers: the twin of :func:`geomm.radiometry.to_physical` on the device."""
+    scale, offset, k1, k2 = (v[..., None, None] for v in calibration.unbind(-1))
+    value = stored.float() * scale + offset
+    thermal = torch.isfinite(k1)
+    if not bool(thermal.any()):
+        return value
+    k1, k2 = torch.nan_to_num(k1, nan=1.0), torch.nan_to_num(k2, nan=1.0)
+    return torch.where(thermal, k2 / torch.log(k1 / value.clamp_min(1e-6) + 1.0), value)
+
+
+def augment(batch: Sample, generator: torch.Generator) -> Sample:
+    """Turn and mirror a batch, all modalities, masks and targets alike (the eight symmetries of the square)."""
+    turns = int(torch.randint(0, 4, (), generator=generator))
+    mirror = bool(torch.randint(0, 2, (), generator=generator))
+
+    def move(x: Tensor) -> Tensor:
+        x = torch.rot90(x, turns, (-2, -1))
+        return x.flip(-1) if mirror else x
+
+    return replace(
+        batch,
+        images={n: move(x) for n, x in batch.images.items()},
+        valid={n: move(x) for n, x in batch.valid.items()},
+        target=None if batch.target is None else move(batch.target),
+    )
+
+
+def drop_modalities(batch: Sample, probability: float, generator: torch.Generator) -> Sample:
+    """Make modalities invalid at random, per sample, but never all that a sample has.
+
+    Args:
+        batch: a batch; normalised images become 0 where they are dropped.
+        probability: of dropping each modality.
+        generator: source of randomness.
+    """
+    names = list(batch.images)
+    present = torch.stack([batch.present[n] for n in names])
+    drop = torch.rand(present.shape, generator=generator).to(present.device) < probability
+    keep = present & ~drop
+    # A sample that would lose everything keeps the present modality with the highest random score.
+    scores = torch.rand(present.shape, generator=generator).to(present.device).masked_fill(~present, -1.0)
+    rescue = torch.nn.functional.one_hot(scores.argmax(0), len(names)).T.bool() & ~keep.any(0)
+    keep = keep | (rescue & present)
+    images, valid, left = dict(batch.images), dict(batch.valid), dict(batch.present)
+    for name, flag in zip(names, keep, strict=True):
+        images[name], valid[name] = blank(images[name], valid[name], flag)
+        left[name] = flag
+    return replace(batch, images=images, valid=valid, present=left)
+
+
+def blank(
+    image: Shaped[Tensor, "b t c h w"], valid: Bool[Tensor, "b t h w"], keep: Bool[Tensor, " b"]
+) -> tuple[Shaped[Tensor, "b t c h w"], Bool[Tensor, "b t h w"]]:
+    """Zero the samples of a modality that are not kept."""
+    flag = keep[:, None, None, None]
+    return torch.where(flag.unsqueeze(-1), image, torch.zeros_like(image)), valid & flag

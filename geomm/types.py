@@ -1,0 +1,146 @@
+"""Shared records. Imports nothing of geomm but its errors.
+
+Axis glossary: xarray ``(time, band, y, x)``; torch ``(B, T, C, H, W)``; every shape is ``(height, width)``; windows are
+integer pixel boxes of the run's one grid. *valid* is True where a pixel may be used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from geomm.errors import GridError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Unit = Literal[
+    "dn",
+    "reflectance",
+    "kelvin_brightness_temperature",
+    "kelvin_surface_temperature",
+    "sigma0_power",
+    "sigma0_db",
+    "gamma0_power",
+    "gamma0_db",
+    "metre",
+    "class",
+    "bits",
+    "1",
+]
+"""Physical unit of a band. Brightness and surface temperature are different quantities, and so are power and dB."""
+
+BBox = tuple[float, float, float, float]
+"""West, south, east, north in degrees (WGS 84)."""
+
+INVALID_CLASS = 255
+"""Class code of a pixel without label or prediction; the nodata value of every class map."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """An integer pixel box. It may reach outside the grid: readers pad there with invalid pixels."""
+
+    y: int
+    """First row."""
+    x: int
+    """First column."""
+    height: int
+    """Number of rows, positive."""
+    width: int
+    """Number of columns, positive."""
+
+    def __post_init__(self) -> None:
+        if self.height <= 0 or self.width <= 0:
+            raise GridError(
+                "a window needs a positive size", where=str(self), why=f"got height {self.height} and width {self.width}"
+            )
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Row and column slice; only for windows that lie inside the array."""
+        return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
+    def clip(self, shape: tuple[int, int]) -> Window:
+        """Return the part inside a grid of ``shape``.
+
+        Raises:
+            GridError: the window lies wholly outside.
+        """
+        y0, x0 = max(self.y, 0), max(self.x, 0)
+        y1, x1 = min(self.y + self.height, shape[0]), min(self.x + self.width, shape[1])
+        return Window(y0, x0, y1 - y0, x1 - x0)
+
+    def expand(self, margin: int) -> Window:
+        """Return the window grown by ``margin`` pixels on each side."""
+        return Window(self.y - margin, self.x - margin, self.height + 2 * margin, self.width + 2 * margin)
+
+    def relative_to(self, outer: Window) -> Window:
+        """Return this window in the coordinates of ``outer``."""
+        return Window(self.y - outer.y, self.x - outer.x, self.height, self.width)
+
+
+@dataclass(frozen=True, slots=True)
+class Modality:
+    """A stream of a model: some bands of one sensor, under a name of its own."""
+
+    sensor: str
+    """Name in the table of sensors."""
+    bands: tuple[str, ...] = ()
+    """Band names in the order the model sees them; empty means all bands of the sensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassSpec:
+    """One class of a map."""
+
+    value: int
+    """Code in the raster, 0 to 254."""
+    name: str
+    """Name for people."""
+    color: str
+    """Colour as ``#rrggbb``."""
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """Colour as three integers of 0 to 255."""
+        return int(self.color[1:3], 16), int(self.color[3:5], 16), int(self.color[5:7], 16)
+
+
+LayerKind = Literal["class", "probability", "continuous"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSpec:
+    """What one named array of a prediction is: all that an exporter needs to know."""
+
+    name: str
+    """File-name safe name, such as ``class``."""
+    kind: LayerKind
+    """Decides overviews, style and nodata handling."""
+    dtype: str
+    """numpy dtype name."""
+    nodata: float
+    """Value of a pixel without prediction; NaN for floats."""
+    bands: tuple[str, ...]
+    """Band descriptions in order."""
+    unit: str = "1"
+    """Unit of the values."""
+    classes: tuple[ClassSpec, ...] = ()
+    """Classes in order of their value, for kinds ``class`` and ``probability``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Decoded output for one window: layer name to array ``(band, y, x)``, with nodata already in place."""
+
+    arrays: Mapping[str, np.ndarray]
+    """One array per layer."""
+    layers: tuple[LayerSpec, ...] = field(default=())
+    """Their specifications, in the order of writing."""
