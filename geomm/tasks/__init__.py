@@ -1,0 +1,53 @@
+"""Tasks: what a model is trained for and how its answer becomes a prediction.
+
+A task is a module of this folder that exposes ``TASK``, a class built from the classes of the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from geomm.dataset import Sample
+from geomm.errors import UnknownNameError
+from geomm.types import ClassSpec, LayerSpec, Prediction
+
+TASKS = ("segmentation", "classification", "contrastive")
+"""Names of the tasks."""
+
+
+class Task(Protocol):
+    """What training and prediction need of a task."""
+
+    name: str
+    """Name, which also decides the head."""
+    layers: tuple[LayerSpec, ...]
+    """What a decoded prediction holds."""
+
+    def loss(self, model: Any, batch: Sample) -> Tensor:
+        """Return the scalar loss of a normalised batch."""
+        ...
+
+    def activate(self, answer: Tensor) -> Tensor:
+        """Turn the model's answer into scores that may be averaged over overlaps."""
+        ...
+
+    def decode(self, scores: np.ndarray, valid: np.ndarray) -> Prediction:
+        """Turn scores of a block into named arrays; pixels that are not valid become nodata."""
+        ...
+
+
+def get_task(name: str, classes: Sequence[ClassSpec]) -> Task:
+    """Build a task by name.
+
+    Raises:
+        UnknownNameError: there is none of that name.
+    """
+    if name not in TASKS:
+        raise UnknownNameError.of("task", name, TASKS)
+    task: Task = import_module(f"geomm.tasks.{name}").TASK(tuple(classes))
+    return task
