@@ -149,9 +149,10 @@ class SpatialSplit:
         return cls(shape, block, buffer, tuple(fractions), table)
 
     @classmethod
-    def whole(cls, shape: tuple[int, int], name: str) -> SpatialSplit:
-        """Put a whole grid into one split, for splits by place."""
-        return cls(shape, max(shape), 0, (name,), ((0,),))
+    def whole(cls, shape: tuple[int, int], name: str, block: int) -> SpatialSplit:
+        """Put a whole grid into one split, for splits by place; blocks are then units of the bootstrap."""
+        rows, columns = -(-shape[0] // block), -(-shape[1] // block)
+        return cls(shape, block, 0, (name,), ((0,) * columns,) * rows)
 
     @property
     def margin(self) -> int:

@@ -6,7 +6,6 @@ baseline 04.00 of 25 January 2022). Functions take numpy, dask, xarray or plain 
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -97,14 +96,14 @@ def convert(value: Any, source: Unit, target: Unit) -> Any:
 Sentinel2Source = Literal["earthsearch", "gee_harmonized", "stac", "unknown"]
 
 
-def sentinel2_offset(  # noqa: PLR0911 - one return per row of the decision table
+def sentinel2_offset(
     *,
     baseline: str | None,
     override: int | None = None,
     source: Sentinel2Source = "unknown",
     boa_offset_applied: bool | None = None,
     metadata_offset_dn: float | None = None,
-) -> float:
+) -> float | None:
     """Decide the additive offset, in DN, of a Sentinel-2 band (nominally -1000 since processing baseline 04.00).
 
     The rows are tried in order: user override; Earth Engine's harmonised collections; a catalog that says the offset
@@ -118,21 +117,14 @@ def sentinel2_offset(  # noqa: PLR0911 - one return per row of the decision tabl
         metadata_offset_dn: offset of the item's band metadata, already divided by its scale.
 
     Returns:
-        The offset to add to the DN before dividing by 10000. With an unknown baseline it is 0, with a warning.
+        The offset to add to the DN before dividing by 10000; None where nothing tells: the caller warns or refuses.
     """
     if override is not None:
         return float(override)
     if source == "gee_harmonized" or boa_offset_applied:
         return 0.0
     if baseline is None:
-        if metadata_offset_dn is not None:
-            return float(metadata_offset_dn)
-        warnings.warn(
-            "Sentinel-2 processing baseline unknown: no offset is applied. "
-            "State the baseline in the item (s2:processing_baseline) or give the offset explicitly.",
-            stacklevel=2,
-        )
-        return 0.0
+        return metadata_offset_dn
     if float(baseline) < 4.0:
         return 0.0
     return float(metadata_offset_dn) if metadata_offset_dn is not None else -1000.0

@@ -6,7 +6,7 @@ integer pixel boxes of the run's one grid. *valid* is True where a pixel may be 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -144,3 +144,11 @@ class Prediction:
     """One array per layer."""
     layers: tuple[LayerSpec, ...] = field(default=())
     """Their specifications, in the order of writing."""
+
+
+type Progress = Callable[[str, int, int], None]
+"""Told how far long work is: stage, steps done, steps in all."""
+
+
+def silent(_stage: str, _done: int, _total: int) -> None:
+    """Ignore progress."""

@@ -58,7 +58,8 @@ def build_catalog(
         sensors: names from the table. Files named ``<item>_<band>.tif`` after a band of such a sensor become its
             bands; with ``generic`` every file is an item of its own.
         definition: instead of ``sensors``, a catalog definition (see ``catalogs/`` for examples): a list ``items``
-            of ``{sensor, pattern, bands}`` where ``pattern`` holds ``{id}`` and optionally ``{band}``.
+            of ``{sensor, pattern, bands}`` where ``pattern`` holds ``{id}`` and optionally ``{band}``; ``datetime``;
+            and ``properties`` by item id, ``"*"`` for all.
         datetime: instant, or interval ``start/end``, of all items; by default each file's own date.
 
     Returns:
@@ -84,7 +85,10 @@ def build_catalog(
             why=f"looked for {', '.join(r.pattern.pattern for r in rules)}",
             fix="name the sensor (geomm doctor lists them) or give a catalog definition",
         )
-    return _write(found, target, title=source.name, when=datetime or (definition or {}).get("datetime"))
+    about = definition or {}
+    return _write(
+        found, target, source.name, when=datetime or about.get("datetime"), properties=about.get("properties", {})
+    )
 
 
 def _default_rule(sensor: SensorSpec) -> _Rule:
@@ -98,6 +102,9 @@ def _default_rule(sensor: SensorSpec) -> _Rule:
 
 
 def _rules_of(definition: Mapping[str, Any]) -> list[_Rule]:
+    extra = set(definition) - {"items", "datetime", "properties"}
+    if extra:
+        raise ConfigError("a catalog definition holds items, datetime and properties", why=f"unknown: {sorted(extra)}")
     rules = []
     for entry in definition.get("items", []):
         unknown = set(entry) - {"sensor", "pattern", "bands"}
@@ -134,7 +141,9 @@ def _scan(folder: Path, rules: Sequence[_Rule]) -> Iterator[_Found]:
                 yield _Found(match["id"], rule.sensor.name, rule.sensor.name, path, header, tuple(names))
 
 
-def _write(found: Sequence[_Found], target: Path, *, title: str, when: str | None) -> Catalog:
+def _write(
+    found: Sequence[_Found], target: Path, title: str, *, when: str | None, properties: Mapping[str, Any]
+) -> Catalog:
     """Write the catalog aside, then move it into place."""
     import pystac
 
@@ -144,7 +153,9 @@ def _write(found: Sequence[_Found], target: Path, *, title: str, when: str | Non
     for file in found:
         groups.setdefault(file.item, []).append(file)
     for name, files in groups.items():
-        catalog.add_item(_item(name, files, when))
+        item = _item(name, files, when)
+        item.properties |= {**properties.get("*", {}), **properties.get(name, {})}
+        catalog.add_item(item)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         catalog.normalize_hrefs(str(staging))

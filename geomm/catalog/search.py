@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,4 +247,10 @@ def _calibration(item: Any, band: BandSpec, entry: dict[str, Any]) -> Calibratio
         boa_offset_applied=item.properties.get("earthsearch:boa_offset_applied"),
         metadata_offset_dn=None if offset is None else offset / scale,
     )
-    return Calibration(nominal.scale, dn * nominal.scale)
+    if dn is None:
+        warnings.warn(
+            f"Item {item.id}: the Sentinel-2 processing baseline is unknown, no offset is applied. State it in the item "
+            "(s2:processing_baseline), or the offset in DN itself (geomm:s2_offset).",
+            stacklevel=2,
+        )
+    return Calibration(nominal.scale, (dn or 0.0) * nominal.scale)

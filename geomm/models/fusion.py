@@ -100,11 +100,15 @@ class AttentionFusion(_Levels):
         self.channels = self_channels
 
 
-class _ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of a map: local, so that tiling never shows."""
+class _ChannelNorm(nn.Module):
+    """Root-mean-square norm over the channels of a map: local, so that tiling never shows."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(width, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6) * self.gain
 
 
 class _CellAttention(nn.Module):

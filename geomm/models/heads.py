@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
@@ -15,26 +16,24 @@ from geomm.models.features import FeatureMaps, masked_pool, shrink_valid
 
 
 class SegmentationHead(nn.Module):
-    """A light pyramid decoder: from coarse to fine, upsample, add, convolve; logits at full resolution."""
+    """A light pyramid decoder: from coarse to fine, narrow, upsample, add, convolve; logits at full resolution."""
 
-    def __init__(self, channels: Sequence[int], outputs: int, width: int = 32) -> None:
+    def __init__(self, channels: Sequence[int], outputs: int) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
+        self.narrow = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(channels))
         self.smooth = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
-            for _ in channels
+            nn.Sequential(nn.Conv2d(c, c, 3, padding=1, bias=False), nn.BatchNorm2d(c), nn.ReLU(inplace=True))
+            for c in channels
         )
-        self.classify = nn.Conv2d(width, outputs, 1)
+        self.classify = nn.Conv2d(channels[0], outputs, 1)
 
     def forward(self, features: FeatureMaps, valid: Tensor) -> Tensor:
         """Return logits ``(B, K, H, W)`` for ``valid (B, H, W)``."""
-        x: Tensor | None = None
-        for level in reversed(range(len(features.maps))):
-            y = self.lateral[level](features.maps[level])
-            if x is not None:
-                y = y + functional.interpolate(x, y.shape[-2:], mode="nearest")
-            x = self.smooth[level](y)
-        assert x is not None
+        x = self.smooth[-1](features.maps[-1])
+        for level in reversed(range(len(features.maps) - 1)):
+            fine = features.maps[level]
+            coarse = functional.interpolate(self.narrow[level](x), fine.shape[-2:], mode="nearest")
+            x = self.smooth[level](fine + coarse)
         logits: Tensor = self.classify(x)
         size = (valid.shape[-2], valid.shape[-1])
         return logits if tuple(logits.shape[-2:]) == size else functional.interpolate(logits, size, mode="bilinear")

@@ -1,0 +1,191 @@
+"""Recipes: strict records read from YAML. Unknown keys are refused, every field says what it means."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from geomm.errors import ConfigError
+from geomm.types import ClassSpec, Modality
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class SourceConfig(_Strict):
+    """Where the imagery lies: a catalog, or a folder that is catalogued first."""
+
+    catalog: str | None = Field(None, description="STAC catalog, collection or item; relative to the recipe")
+    folder: str | None = Field(None, description="folder of GeoTIFFs; relative to the recipe, or to `package`")
+    package: str | None = Field(None, description="installed Python package that carries the folder")
+    sensors: list[str] = Field([], description="sensors of the folder's files, by file name")
+    definition: str | None = Field(None, description="catalog definition (YAML) instead of sensors")
+    datetime: str | None = Field(None, description="date or interval of the folder's items, where files have none")
+
+    @model_validator(mode="after")
+    def _one(self) -> SourceConfig:
+        if (self.catalog is None) == (self.folder is None):
+            raise ValueError("give either catalog or folder")
+        return self
+
+
+class SearchConfig(_Strict):
+    """Which scenes of the catalog."""
+
+    aoi: list[float] | None = Field(None, description="west, south, east, north in degrees", min_length=4, max_length=4)
+    datetime: str | None = Field(None, description="instant or interval start/end, RFC 3339")
+
+
+class ModalityConfig(_Strict):
+    """A stream of the model."""
+
+    sensor: str = Field(description="name in the table of sensors")
+    bands: list[str] = Field([], description="bands in the model's order; empty for all")
+
+
+class ClassConfig(_Strict):
+    """A class of the map."""
+
+    value: int = Field(description="code in label and map", ge=0, le=254)
+    name: str = Field(description="name in the legend", min_length=1)
+    color: str = Field(description="#rrggbb", pattern=r"^#[0-9a-fA-F]{6}$")
+
+
+class LabelConfig(_Strict):
+    """Where the labels come from."""
+
+    sensor: str = Field(description="sensor that holds them")
+    bands: list[str] = Field([], description="the band; empty for the sensor's first")
+    decode: Literal["values", "cloud_bqa"] = Field("values", description="how stored numbers become codes")
+    classes: list[ClassConfig] = Field(description="classes of the map", min_length=2)
+
+
+class GridConfig(_Strict):
+    """The one grid of a site."""
+
+    crs: str | None = Field(None, description="target CRS; default that of most scenes")
+    resolution: float | None = Field(None, description="pixel size in units of the CRS; default the finest", gt=0)
+
+
+class SplitConfig(_Strict):
+    """How training and test are kept apart."""
+
+    kind: Literal["blocks", "sites"] = Field("blocks", description="spatial blocks, or leave one site out")
+    block: int = Field(96, description="block in pixels", gt=0)
+    buffer: int = Field(32, description="smallest distance between training and test pixels", ge=0)
+    test: float = Field(0.3, description="share of blocks for the test", gt=0, lt=1)
+    seed: int = Field(0, description="of the drawing")
+
+
+class ChipsConfig(_Strict):
+    """Chips for training."""
+
+    size: int = Field(64, description="height and width in pixels", gt=0)
+    number: int = Field(400, description="chips drawn from the training blocks", gt=0)
+
+
+class ModelConfig(_Strict):
+    """The model."""
+
+    encoder: str = Field("tiny_cnn", description="tiny_cnn, timm:<model> or torchgeo:<model>[:<weights>]")
+    fusion: str = Field("attention", description="attention or concat")
+    width: int = Field(16, description="size of the local encoders", gt=0)
+
+
+class TrainConfig(_Strict):
+    """How to train, and what to compare."""
+
+    steps: int = Field(200, description="optimiser steps", gt=0)
+    batch: int = Field(16, description="chips per step", gt=0)
+    rate: float = Field(3e-3, description="peak learning rate", gt=0)
+    modality_dropout: float = Field(0.0, description="probability of hiding a modality of a sample", ge=0, lt=1)
+    seeds: list[int] = Field([0, 1, 2], description="each variant is trained once per seed", min_length=1)
+
+
+class PredictConfig(_Strict):
+    """How to map whole scenes."""
+
+    size: int = Field(256, description="written chip in pixels", gt=0)
+    halo: int = Field(32, description="margin that is read on each side", ge=0)
+    blocks: int = Field(4, description="chips per side of an output block", gt=0)
+
+
+class RunConfig(_Strict):
+    """A recipe: from a catalog to a map."""
+
+    name: str = Field(description="name of the run, also of its products", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = Field("", description="one paragraph for the report")
+    source: SourceConfig
+    search: SearchConfig = SearchConfig.model_construct(aoi=None, datetime=None)
+    modalities: dict[str, ModalityConfig] = Field(min_length=1)
+    label: LabelConfig
+    grid: GridConfig = GridConfig.model_construct(crs=None, resolution=None)
+    split: SplitConfig = SplitConfig.model_validate({})
+    chips: ChipsConfig = ChipsConfig.model_validate({})
+    model: ModelConfig = ModelConfig.model_validate({})
+    train: TrainConfig = TrainConfig.model_validate({})
+    predict: PredictConfig = PredictConfig.model_validate({})
+    root: Annotated[str, Field(description="folder that relative paths start from; set on loading")] = "."
+
+    def streams(self) -> dict[str, Modality]:
+        """Return the modalities of the model."""
+        return {name: Modality(m.sensor, tuple(m.bands)) for name, m in self.modalities.items()}
+
+    def classes(self) -> tuple[ClassSpec, ...]:
+        """Return the classes of the map."""
+        return tuple(ClassSpec(c.value, c.name, c.color) for c in self.label.classes)
+
+
+def load_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> RunConfig:
+    """Read a recipe.
+
+    Args:
+        path: YAML file.
+        overrides: dotted keys to values, such as ``{"train.steps": 50}``.
+
+    Raises:
+        ConfigError: the file cannot be read, or a field is unknown, missing or wrong; the message names the field.
+    """
+    file = Path(path)
+    try:
+        raw = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise ConfigError("the recipe cannot be read", where=str(path), why=error.strerror or str(error)) from error
+    except yaml.YAMLError as error:
+        raise ConfigError("the recipe is not YAML", where=str(path), why=str(error)) from error
+    if not isinstance(raw, dict):
+        raise ConfigError("the recipe is not a mapping", where=str(path), fix="see pipelines/ for examples")
+    for key, value in (overrides or {}).items():
+        node = raw
+        *parents, last = key.split(".")
+        for part in parents:
+            node = node.setdefault(part, {})
+        node[last] = value
+    try:
+        return RunConfig.model_validate({**raw, "root": str(file.parent.resolve())})
+    except ValidationError as error:
+        raise ConfigError("the recipe is wrong", where=str(path), why=_explain(error)) from error
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(p) for p in problem["loc"])
+        text = problem["msg"]
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(problem["loc"][-1]), _all_fields(), 1)
+            text = "unknown key" + (f", did you mean {near[0]}?" if near else "")
+        lines.append(f"{place}: {text}")
+    return "; ".join(lines)
+
+
+def _all_fields() -> list[str]:
+    names = set(RunConfig.model_fields)
+    for kind in _Strict.__subclasses__():
+        names |= set(kind.model_fields)
+    return sorted(names)

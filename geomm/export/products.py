@@ -1,0 +1,194 @@
+"""Write a prediction as products and publish them: aside first, verified, then moved, the STAC item last."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from odc.geo.geobox import GeoBox
+
+import geomm
+from geomm.errors import OutputError
+from geomm.export.cog import write_layers
+from geomm.export.style import aux_xml, qml
+from geomm.types import LayerSpec, Prediction, Window
+
+EXTENSIONS = (
+    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/file/v2.1.0/schema.json",
+    "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a product comes from."""
+
+    time: dt.datetime
+    """Time of the imagery, UTC; products carry no other clock, so that the same inputs give the same bytes."""
+    derived_from: tuple[str, ...] = ()
+    """Hrefs of the source items."""
+    model: str = ""
+    """Href of the model package's ``mlm.json``."""
+    model_sha256: str = ""
+    """Hash of the model's weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What was published."""
+
+    item: Path
+    """STAC item; written last, so that its presence says the product is whole."""
+    files: dict[str, Path] = field(default_factory=dict)
+    """Layer name to COG."""
+
+
+def write_products(
+    blocks: Iterable[tuple[Window, Prediction]], geobox: GeoBox, folder: str | Path, *, name: str, source: Provenance
+) -> Product:
+    """Write a stream of predictions as COGs with sidecars and a STAC item.
+
+    Args:
+        blocks: windows of the grid with their predictions, in any order; memory holds one at a time.
+        geobox: the grid.
+        folder: where the products go; older products of that name are replaced.
+        name: stem of every file and id of the item.
+        source: provenance.
+
+    Returns:
+        The published files.
+
+    Raises:
+        OutputError: a name that is no file name, or a folder that cannot be written; nothing is left behind.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
+        raise OutputError("the name is not a safe file name", where=repr(name), fix="use letters, digits, . _ and -")
+    target = Path(folder)
+    fresh = [p for p in (target, *target.parents) if not p.exists()]
+    staging = target / f".staging-{name}-{os.getpid()}"
+    try:
+        staging.mkdir(parents=True)
+        tags = {
+            "TIFFTAG_SOFTWARE": f"geomm {geomm.__version__}",
+            "TIFFTAG_DATETIME": source.time.strftime("%Y:%m:%d %H:%M:%S"),
+            "GEOMM_MODEL_SHA256": source.model_sha256,
+        }
+        layers = write_layers(staging, blocks, geobox, name, tags)
+        for layer, path in layers:
+            _verify(path, layer, geobox)
+            path.with_suffix(".qml").write_text(qml(layer))
+            if layer.kind == "class":
+                Path(f"{path}.aux.xml").write_text(aux_xml(layer))
+        item = stac_item(layers, geobox, name=name, source=source)
+        (staging / f"{name}.json").write_text(json.dumps(item, indent=2))
+        return _publish(staging, target, name, layers)
+    except OSError as error:
+        if isinstance(error, geomm.GeommError):
+            raise
+        raise OutputError("the product cannot be written", where=str(folder), why=str(error)) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        for path in fresh:  # of a failed run, nothing remains: not even the folders it made
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+
+
+def stac_item(
+    layers: Sequence[tuple[LayerSpec, Path]], geobox: GeoBox, *, name: str, source: Provenance
+) -> dict[str, Any]:
+    """Describe products as a STAC 1.1 item, with hrefs relative to it."""
+    footprint = geobox.footprint("EPSG:4326", buffer=0, npoints=8)
+    code = geobox.crs.epsg if geobox.crs is not None else None
+    links = [{"rel": "derived_from", "href": href, "type": "application/geo+json"} for href in source.derived_from if href]
+    if source.model:
+        links.append({"rel": "mlm:model", "href": source.model, "type": "application/json"})
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": list(EXTENSIONS),
+        "id": name,
+        "geometry": footprint.json,
+        "bbox": [round(v, 9) for v in footprint.boundingbox.bbox],
+        "properties": {
+            "datetime": source.time.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            **({"proj:code": f"EPSG:{code}"} if code else {"proj:wkt2": str(geobox.crs)}),
+            "proj:shape": [int(v) for v in geobox.shape],
+            "proj:transform": list(geobox.affine[:6]),
+            "processing:software": {"geomm": geomm.__version__},
+            "processing:lineage": f"predicted by the model {source.model_sha256[:12] or 'unnamed'}",
+        },
+        "links": links,
+        "assets": {layer.name: _asset(layer, path) for layer, path in layers}
+        | {
+            f"{layer.name}-style": {
+                "href": f"./{path.stem}.qml",
+                "title": f"QGIS style of {layer.name}",
+                "type": "application/xml",
+                "roles": ["metadata"],
+            }
+            for layer, path in layers
+        },
+    }
+
+
+def _asset(layer: LayerSpec, path: Path) -> dict[str, Any]:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    classes = [{"value": c.value, "name": c.name, "color_hint": c.color[1:].upper()} for c in layer.classes]
+    nodata: float | str = "nan" if math.isnan(layer.nodata) else layer.nodata
+    bands = [
+        {"name": b, "description": b, "data_type": layer.dtype, "nodata": nodata, "unit": layer.unit}
+        for b in layer.bands
+    ]
+    return {
+        "href": f"./{path.name}",
+        "title": f"{layer.name} map",
+        "type": "image/tiff; application=geotiff; profile=cloud-optimized",
+        "roles": ["data"],
+        "bands": bands,
+        **({"classification:classes": classes} if layer.kind == "class" else {}),
+        "file:size": path.stat().st_size,
+        "file:checksum": f"1220{digest}",
+    }
+
+
+def _verify(path: Path, layer: LayerSpec, geobox: GeoBox) -> None:
+    """Open what was written and decode every block once."""
+    with rasterio.Env(GDAL_CACHEMAX=64), rasterio.open(path, driver="GTiff") as file:
+        same = (
+            file.shape == tuple(int(v) for v in geobox.shape)
+            and file.transform == geobox.affine
+            and file.count == len(layer.bands)
+        )
+        if not same:
+            raise OutputError("the written file is not what was asked for", where=str(path), why=str(file.profile))
+        for _, window in file.block_windows(1):
+            file.read(window=window)
+
+
+def _publish(staging: Path, target: Path, name: str, layers: Sequence[tuple[LayerSpec, Path]]) -> Product:
+    """Move verified files into place: sidecars, then rasters, then the item."""
+    order = sorted(staging.iterdir(), key=lambda p: (p.suffix == ".json", p.suffix == ".tif", p.name))
+    (target / f"{name}.json").unlink(missing_ok=True)
+    for path in order:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        path.replace(target / path.name)
+    handle = os.open(target, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    return Product(target / f"{name}.json", {layer.name: target / path.name for layer, path in layers})

@@ -1,0 +1,56 @@
+"""Sidecars: category names for GDAL, styles for QGIS."""
+
+from __future__ import annotations
+
+from xml.sax.saxutils import escape, quoteattr
+
+from geomm.types import LayerSpec
+
+VIRIDIS = ("#440154", "#414487", "#2a788e", "#22a884", "#7ad151", "#fde725")
+
+
+def aux_xml(layer: LayerSpec) -> str:
+    """Return the ``.aux.xml`` of a class map: GDAL's category names, one line per code from 0."""
+    names = {c.value: c.name for c in layer.classes}
+    rows = "".join(f"      <Category>{escape(names.get(v, ''))}</Category>\n" for v in range(max(names) + 1))
+    return (
+        '<PAMDataset>\n  <PAMRasterBand band="1">\n'
+        f"    <CategoryNames>\n{rows}    </CategoryNames>\n"
+        "  </PAMRasterBand>\n</PAMDataset>\n"
+    )
+
+
+def qml(layer: LayerSpec) -> str:
+    """Return the QGIS style of a layer; QGIS loads it by itself when it lies beside the GeoTIFF."""
+    body = _paletted(layer) if layer.kind == "class" else _ramp()
+    return (
+        "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+        '<qgis version="3.22" styleCategories="Symbology">\n  <pipe>\n'
+        f"{body}    <brightnesscontrast brightness=\"0\" contrast=\"0\"/>\n  </pipe>\n</qgis>\n"
+    )
+
+
+def _paletted(layer: LayerSpec) -> str:
+    rows = "".join(
+        f'        <paletteEntry value="{c.value}" color="{c.color}" alpha="255" label={quoteattr(c.name)}/>\n'
+        for c in layer.classes
+    )
+    return (
+        '    <rasterrenderer type="paletted" band="1" opacity="1" alphaBand="-1" nodataColor="">\n'
+        f"      <colorPalette>\n{rows}      </colorPalette>\n    </rasterrenderer>\n"
+    )
+
+
+def _ramp() -> str:
+    last = len(VIRIDIS) - 1
+    rows = "".join(
+        f'          <item value="{k / last:g}" color="{color}" alpha="255" label="{k / last:g}"/>\n'
+        for k, color in enumerate(VIRIDIS)
+    )
+    return (
+        '    <rasterrenderer type="singlebandpseudocolor" band="1" opacity="1" alphaBand="-1"'
+        ' classificationMin="0" classificationMax="1">\n      <rastershader>\n'
+        '        <colorrampshader colorRampType="INTERPOLATED" classificationMode="1" clip="0"'
+        f' minimumValue="0" maximumValue="1">\n{rows}        </colorrampshader>\n'
+        "      </rastershader>\n    </rasterrenderer>\n"
+    )

@@ -1,0 +1,76 @@
+"""What a model wants to see, as data, and the check that imagery meets it. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from geomm.errors import ContractError, UnitError
+from geomm.radiometry import convert
+from geomm.types import ClassSpec, Modality, Unit
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@dataclass(frozen=True, slots=True)
+class InputContract:
+    """What a model wants to see and what it answers."""
+
+    modalities: Mapping[str, Modality]
+    """Model stream to sensor and bands, in the model's order."""
+    units: Mapping[str, Unit]
+    """Physical unit of each modality."""
+    classes: tuple[ClassSpec, ...]
+    """Classes in the order of the outputs."""
+    resolution: float
+    """Pixel size in metres that it was trained at."""
+    size: int = 256
+    """Recommended chip for prediction, in pixels."""
+    halo: int = 32
+    """Margin on each side, at least the receptive field."""
+    required: tuple[str, ...] = ()
+    """Modalities that may not be missing; the others may."""
+
+
+def check_cube(contract: InputContract, cube: xr.DataTree) -> None:
+    """Refuse a cube that does not meet a contract.
+
+    Raises:
+        ContractError: a required modality is missing, or bands, sensor or unit differ; the message says which.
+    """
+    present = [name for name in contract.modalities if name in cube.children]
+    missing = [n for n in contract.required if n not in present] or ([] if present else list(contract.modalities))
+    if missing:
+        raise ContractError(
+            f"the model needs modality {', '.join(missing)}",
+            why=f"the imagery has {', '.join(cube.children) or 'nothing'}",
+            fix="; ".join(f"load {n} from sensor {contract.modalities[n].sensor}" for n in missing),
+        )
+    for name in present:
+        node, wanted = cube.children[name], contract.modalities[name]
+        bands = tuple(str(b) for b in node["band"].to_numpy())
+        if bands != wanted.bands:
+            raise ContractError(
+                "the bands are not those of the model",
+                where=f"modality {name}",
+                why=f"got {', '.join(bands)}; the model was trained on {', '.join(wanted.bands)} in this order",
+                fix="load those bands",
+            )
+        unit = str(node.attrs.get("units", "dn"))
+        if unit != contract.units[name]:
+            raise ContractError(
+                "the unit is not that of the model",
+                where=f"modality {name}, sensor {node.attrs.get('sensor')}",
+                why=f"got {unit}; the model was trained on {contract.units[name]}",
+                fix=_advice(unit, contract.units[name]),
+            )
+
+
+def _advice(got: str, wanted: str) -> str:
+    try:
+        convert(1.0, got, wanted)  # type: ignore[arg-type]
+    except UnitError:
+        return "choose imagery of the sensor that the model names"
+    return f"convert it first: geomm.radiometry.convert(data, {got!r}, {wanted!r})"

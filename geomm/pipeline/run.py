@@ -1,0 +1,108 @@
+"""The whole path for one recipe: catalog, cubes, chips, models, comparison, maps, report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geomm.config import RunConfig
+from geomm.cube import geobox_of
+from geomm.errors import OutputError
+from geomm.export import Product, Provenance, write_products
+from geomm.pipeline.compare import FUSED, Row, compare, fit_everywhere, variants
+from geomm.pipeline.sites import Site, load_sites, make_folds
+from geomm.types import Modality, Progress, silent
+
+if TYPE_CHECKING:
+    from geomm.models.package import InputContract, ModelPackage
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run left behind."""
+
+    config: RunConfig
+    """The recipe."""
+    rows: tuple[Row, ...]
+    """The comparison."""
+    package: Path
+    """Folder of the fused model."""
+    products: Mapping[str, Product]
+    """Site to product."""
+    report: Path
+    """HTML report."""
+
+
+def run(config: RunConfig, out: str | Path, *, progress: Progress = silent) -> RunResult:
+    """Run a recipe: train every modality alone and fused, compare them, map every site with the fused model.
+
+    Args:
+        config: see :func:`geomm.load_recipe`.
+        out: folder for maps, model package and report.
+        progress: told how far it is.
+
+    Raises:
+        GeommError: any of the steps; products appear only when they are whole.
+    """
+    from geomm.models.package import save_package
+    from geomm.report import write_report
+
+    target = Path(out)
+    _require_folder(target)
+    sites = load_sites(config, target)
+    folds = make_folds(config, sites)
+    rows, trained = [], {}
+    for fold in folds:
+        for variant, names in variants(config).items():
+            row, models = compare(config, sites, fold, variant, names, progress)
+            rows.append(row)
+            trained[fold.name, variant] = models
+    fitted = trained[folds[0].name, FUSED][0] if len(folds) == 1 else fit_everywhere(config, sites, progress)
+    metrics = {r.fold: {v.variant: str(v.interval()) for v in rows if v.fold == r.fold} for r in rows}
+    package = save_package(
+        fitted, contract_of(config, sites), target / "model", name=config.name, metrics={"test mean IoU": metrics}
+    )
+    products = {}
+    for site in sites:
+        name = config.name if len(sites) == 1 else f"{config.name}-{site.name}"
+        products[site.name] = map_site(package, site, target, name, progress)
+    losses = {k: [f.losses for f in v] for k, v in trained.items()}
+    report = write_report(target, config, sites, folds, rows, products, losses)
+    return RunResult(config, tuple(rows), package.path, products, report)
+
+
+def map_site(package: ModelPackage, site: Site, out: Path, name: str, progress: Progress = silent) -> Product:
+    """Predict one site and write its products."""
+    from geomm.predict import predict
+
+    source = Provenance(
+        min(s.time for s in site.scenes),
+        tuple(dict.fromkeys(s.href for s in site.scenes)),
+        str(package.path / "mlm.json"),
+        package.sha256,
+    )
+    blocks = predict(site.cube, package, on_block=lambda done, total: progress(f"map {name}", done, total))
+    return write_products(blocks, geobox_of(site.cube), out, name=name, source=source)
+
+
+def contract_of(config: RunConfig, sites: list[Site]) -> Any:
+    """Return the input contract of the recipe's model."""
+    from geomm.models.package import InputContract
+
+    nodes = {n: sites[0].cube.children[n] for n in config.modalities}
+    return InputContract(
+        {n: Modality(m.sensor, tuple(str(b) for b in nodes[n]["band"].to_numpy())) for n, m in config.streams().items()},
+        {n: node.attrs["units"] for n, node in nodes.items()},
+        config.classes(),
+        abs(float(geobox_of(sites[0].cube).resolution.x)),
+        config.predict.size,
+        config.predict.halo,
+        tuple(config.modalities) if config.train.modality_dropout == 0 else (),
+    )
+
+
+def _require_folder(target: Path) -> None:
+    if target.exists() and not target.is_dir():
+        raise OutputError("the output is not a folder", where=str(target), fix="name another")

@@ -1,0 +1,140 @@
+"""From a recipe to sites: scenes on their own grid, and splits of their pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from geomm import radiometry
+from geomm.catalog import Scene
+from geomm.chips import SpatialSplit
+from geomm.config import RunConfig
+from geomm.cube import common_geobox, geobox_of, group_sites, load_cube
+from geomm.errors import SplitError
+from geomm.pipeline.sources import find_scenes
+from geomm.types import INVALID_CLASS, Modality
+
+if TYPE_CHECKING:
+    from geomm.dataset import Target
+
+LABEL = "label"
+"""Name of the node that holds the labels."""
+
+IN_MEMORY = 2**30
+"""Cubes below this many bytes are read once and kept while training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One place of a run: its scenes on its own grid."""
+
+    name: str
+    """Id of its first item."""
+    scenes: tuple[Scene, ...]
+    """What was found there."""
+    cube: xr.DataTree
+    """Lazy cube of all modalities and the label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One way of keeping training and test apart."""
+
+    name: str
+    """``blocks``, or the site that is left out."""
+    splits: Mapping[str, SpatialSplit]
+    """Site to split; a site is in the fold's training or test by the names of its split."""
+
+
+def load_sites(config: RunConfig, out: Path) -> list[Site]:
+    """Find the scenes and put those of each place on its own grid."""
+    streams = config.streams() | {LABEL: Modality(config.label.sensor, tuple(config.label.bands))}
+    scenes = find_scenes(config, tuple(dict.fromkeys(m.sensor for m in streams.values())), out)
+    imagery = {m.sensor for m in config.streams().values()}
+    sites = []
+    for name, group in group_sites(scenes).items():
+        geobox = common_geobox(
+            [s.only([b for b in s.bands if b in _bands_of(streams, s.sensor)]) for s in group if s.sensor in imagery],
+            crs=config.grid.crs,
+            resolution=config.grid.resolution,
+        )
+        cube = load_cube(group, geobox, streams)
+        sites.append(Site(name, tuple(group), cube.compute() if cube.nbytes < IN_MEMORY else cube))
+    return sites
+
+
+def make_folds(config: RunConfig, sites: list[Site]) -> list[Fold]:
+    """Split by blocks inside every site, or leave one site out at a time.
+
+    Raises:
+        SplitError: a split would be empty.
+    """
+    shapes = {s.name: shape_of(s) for s in sites}
+    if config.split.kind == "blocks":
+        fractions = {"train": 1.0 - config.split.test, "test": config.split.test}
+        return [
+            Fold(
+                "blocks",
+                {
+                    s.name: SpatialSplit.draw(
+                        shapes[s.name],
+                        fractions,
+                        block=config.split.block,
+                        buffer=config.split.buffer,
+                        seed=config.split.seed,
+                        counts=_label_counts(config, s),
+                    )
+                    for s in sites
+                },
+            )
+        ]
+    if len(sites) < 2:
+        raise SplitError(
+            "leaving one site out needs at least two sites", why=f"found {len(sites)}", fix="split: {kind: blocks}"
+        )
+    return [
+        Fold(
+            out.name,
+            {s.name: SpatialSplit.whole(shapes[s.name], "test" if s is out else "train", config.split.block) for s in sites},
+        )
+        for out in sites
+    ]
+
+
+def target_of(config: RunConfig) -> Target:
+    """Return how the recipe's labels become class indices."""
+    from geomm.dataset import Target
+
+    decode = radiometry.cloud_classes_from_bqa if config.label.decode == "cloud_bqa" else None
+    return Target(LABEL, tuple(c.value for c in config.label.classes), decode)
+
+
+def _label_counts(config: RunConfig, site: Site) -> np.ndarray:
+    """Count labels per block and class, to draw splits that hold every class."""
+    target, block = target_of(config), config.split.block
+    node = site.cube.children[LABEL].to_dataset().isel(time=0)
+    labels = target.index(node.data.isel(band=0).to_numpy())
+    labels[~node.valid.to_numpy()] = INVALID_CLASS
+    if not (labels != INVALID_CLASS).any():
+        raise SplitError("there is no labelled pixel", where=f"site {site.name}", fix="check the classes' values")
+    rows, columns = (-(-n // block) for n in labels.shape)
+    counts = np.zeros((rows, columns, len(target.values)), dtype=np.int64)
+    y, x = np.nonzero(labels != INVALID_CLASS)
+    np.add.at(counts, (y // block, x // block, labels[y, x]), 1)
+    return counts
+
+
+def shape_of(site: Site) -> tuple[int, int]:
+    height, width = geobox_of(site.cube).shape
+    return int(height), int(width)
+
+
+def _bands_of(streams: Mapping[str, Modality], sensor: str) -> Iterator[str]:
+    for modality in streams.values():
+        if modality.sensor == sensor:
+            yield from modality.bands

@@ -1,0 +1,76 @@
+"""Find the scenes of a recipe, cataloguing a plain folder first where it names one."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import yaml
+
+from geomm.catalog import Scene, build_catalog, open_catalog
+from geomm.config import RunConfig
+from geomm.errors import CatalogError, ConfigError, DependencyError
+from geomm.types import BBox
+
+
+def find_scenes(config: RunConfig, sensors: tuple[str, ...], out: Path) -> list[Scene]:
+    """Search the recipe's catalog.
+
+    Args:
+        config: the recipe.
+        sensors: names of the sensors that are needed.
+        out: folder of the run; the catalog of a plain folder is written to ``out/catalog``.
+
+    Raises:
+        DependencyError: the package that carries the folder is not installed.
+        CatalogError: nothing is found.
+    """
+    source, root = config.source, Path(config.root)
+    if source.catalog is not None:
+        catalog = open_catalog(root / source.catalog)
+    else:
+        assert source.folder is not None
+        folder = (package_folder(source.package) if source.package else root) / source.folder
+        catalog = build_catalog(
+            folder,
+            out / "catalog",
+            sensors=source.sensors or ("generic",),
+            definition=_definition(root / source.definition) if source.definition else None,
+            datetime=source.datetime,
+        )
+    aoi = config.search.aoi
+    box: BBox | None = (aoi[0], aoi[1], aoi[2], aoi[3]) if aoi else None
+    scenes = catalog.search(box, config.search.datetime, sensors=sensors)
+    if not scenes:
+        raise CatalogError(
+            "the search found nothing",
+            where=catalog.href,
+            why=f"{len(catalog.items)} items, none with {', '.join(sensors)} in {box} at {config.search.datetime}",
+            fix="widen the area or the time, or check the sensors",
+        )
+    return scenes
+
+
+def package_folder(name: str) -> Path:
+    """Return the folder of an installed package, without importing it.
+
+    Raises:
+        DependencyError: it is not installed.
+    """
+    spec = find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise DependencyError(
+            f"the imagery package {name} is not installed",
+            fix="run `make demo`, which installs it from the package index without its dependencies",
+        )
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _definition(path: Path) -> dict[str, object]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError("the catalog definition cannot be read", where=str(path), why=str(error)) from error
+    if not isinstance(content, dict):
+        raise ConfigError("the catalog definition is not a mapping", where=str(path))
+    return content
