@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from geomm.cube import calibrated, common_geobox, load_cube
     from geomm.errors import GeommError
     from geomm.export import write_products
-    from geomm.models.package import ModelPackage, load_package
+    from geomm.package import ModelPackage, load_package
     from geomm.pipeline import run
     from geomm.predict import predict
     from geomm.retrieval import Index
@@ -33,7 +33,7 @@ _MODULES = {
     "cube": ("calibrated", "common_geobox", "load_cube"),
     "errors": ("GeommError",),
     "export": ("write_products",),
-    "models.package": ("ModelPackage", "load_package"),
+    "package": ("ModelPackage", "load_package"),
     "pipeline": ("run",),
     "predict": ("predict",),
     "retrieval": ("Index",),

@@ -93,13 +93,22 @@ class ChipDataset(torch.utils.data.Dataset[Sample]):
         split: tuple[SpatialSplit, str] | None = None,
         text: Callable[[Window], str] | None = None,
     ) -> None:
-        self.nodes = {n: cube.children[n].to_dataset() for n in modalities if n in cube.children}
-        if not self.nodes:
+        nodes = {n: cube.children[n].to_dataset() for n in modalities if n in cube.children}
+        if not nodes:
             raise ConfigError(
                 "the cube has none of the modalities",
                 why=f"wanted {', '.join(modalities)}; it has {', '.join(cube.children)}",
             )
-        self.labels = cube.children[target.modality].to_dataset() if target else None
+        # Plain arrays, lazy or not: cutting them costs far less than cutting labelled ones, for every chip again.
+        self.arrays: dict[str, tuple[Any, Any]] = {n: (node.data.data, node.valid.data) for n, node in nodes.items()}
+        self.calibration = {
+            n: torch.from_numpy(np.stack([node[k].to_numpy() for k in CALIBRATION], -1)).float()
+            for n, node in nodes.items()
+        }
+        self.labels: tuple[Any, Any] | None = None
+        if target is not None:
+            labels = cube.children[target.modality].to_dataset().isel(time=0)
+            self.labels = (labels.data.isel(band=0).data, labels.valid.data)
         self.chips, self.target, self.split, self.text = chips, target, split, text
         self.geobox = geobox_of(cube)
 
@@ -110,27 +119,21 @@ class ChipDataset(torch.utils.data.Dataset[Sample]):
         chip = self.chips[index]
         window = chip.read
         inside = _clip(window, self.geobox.shape)
-        lazy: dict[str, Any] = {}
-        for name, node in self.nodes.items():
-            part = node.isel(y=inside.slices[0], x=inside.slices[1])
-            lazy[name] = (part.data.data, part.valid.data)
-        if self.labels is not None:
-            part = self.labels.isel(time=0, y=inside.slices[0], x=inside.slices[1])
-            lazy[""] = (part.data.isel(band=0).data, part.valid.data)
-        (pixels,) = dask.compute(lazy)
+        wanted = self.arrays if self.labels is None else self.arrays | {"": self.labels}
+        cut = {n: tuple(a[(..., *inside.slices)] for a in pair) for n, pair in wanted.items()}
+        (pixels,) = dask.compute(cut) if any(dask.is_dask_collection(a) for p in cut.values() for a in p) else (cut,)
         allowed = self.split[0].mask(self.split[1], window) if self.split else None
-        images, valid, calibration = {}, {}, {}
-        for name, node in self.nodes.items():
+        images, valid = {}, {}
+        for name in self.arrays:
             stored, good = (_pad(a, inside, window) for a in pixels[name])
             images[name] = torch.from_numpy(np.ascontiguousarray(_signed(stored)))
-            valid[name] = torch.from_numpy(good if allowed is None else good & allowed)
-            calibration[name] = torch.from_numpy(np.stack([node[k].to_numpy() for k in CALIBRATION], -1)).float()
+            valid[name] = torch.from_numpy(np.ascontiguousarray(good if allowed is None else good & allowed))
         target = self._target(pixels[""], inside, window, allowed) if self.target else None
         left, bottom, right, top = self.geobox[inside.slices].boundingbox.bbox
         return Sample(
             images,
             valid,
-            calibration,
+            dict(self.calibration),
             {name: v.any() for name, v in valid.items()},
             target,
             (self.text(window),) if self.text else (),

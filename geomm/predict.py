@@ -15,8 +15,7 @@ from geomm.chips import Chip, ChipGrid
 from geomm.cube import geobox_of
 from geomm.dataset import ChipDataset, Sample, collate
 from geomm.errors import ConfigError
-from geomm.models.contract import check_cube
-from geomm.models.package import ModelPackage
+from geomm.package import ModelPackage, check_cube
 from geomm.mosaic import Block
 from geomm.types import Prediction, Window
 

@@ -17,8 +17,8 @@ from typing import Any
 import rasterio
 from odc.geo.geobox import GeoBox
 
-import geomm
-from geomm.errors import OutputError
+from geomm import __version__
+from geomm.errors import GeommError, OutputError
 from geomm.export.cog import write_layers
 from geomm.export.style import aux_xml, qml
 from geomm.types import LayerSpec, Prediction, Window
@@ -82,7 +82,7 @@ def write_products(
     try:
         staging.mkdir(parents=True)
         tags = {
-            "TIFFTAG_SOFTWARE": f"geomm {geomm.__version__}",
+            "TIFFTAG_SOFTWARE": f"geomm {__version__}",
             "TIFFTAG_DATETIME": source.time.strftime("%Y:%m:%d %H:%M:%S"),
             "GEOMM_MODEL_SHA256": source.model_sha256,
         }
@@ -96,7 +96,7 @@ def write_products(
         (staging / f"{name}.json").write_text(json.dumps(item, indent=2))
         return _publish(staging, target, name, layers)
     except OSError as error:
-        if isinstance(error, geomm.GeommError):
+        if isinstance(error, GeommError):
             raise
         raise OutputError("the product cannot be written", where=str(folder), why=str(error)) from error
     finally:
@@ -127,7 +127,7 @@ def stac_item(
             **({"proj:code": f"EPSG:{code}"} if code else {"proj:wkt2": str(geobox.crs)}),
             "proj:shape": [int(v) for v in geobox.shape],
             "proj:transform": list(geobox.affine[:6]),
-            "processing:software": {"geomm": geomm.__version__},
+            "processing:software": {"geomm": __version__},
             "processing:lineage": f"predicted by the model {source.model_sha256[:12] or 'unnamed'}",
         },
         "links": links,

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from geomm.pipeline.run import RunResult, run
+from geomm.pipeline.recipe import RunResult, run
 
 __all__ = ["RunResult", "run"]

@@ -127,7 +127,7 @@ def _dataset(site: Site, names: tuple[str, ...], chips: Any, target: Target, spl
 def task_of(config: RunConfig) -> Any:
     from geomm.tasks import get_task
 
-    return gettask_of("segmentation", config.classes())
+    return get_task("segmentation", config.classes())
 
 
 def _steps(progress: Progress, stage: str, k: int, config: RunConfig, runs: int = 0) -> Any:

@@ -1,8 +1,4 @@
-"""Model packages: a folder that can be used years later, by people who never saw its training.
-
-``model.safetensors`` (weights), ``mlm.json`` (a STAC item with the MLM extension: what goes in, what comes out),
-``README.md`` (card) and ``SHA256SUMS``. Nothing in it is pickled.
-"""
+"""Write and open a model package."""
 
 from __future__ import annotations
 
@@ -16,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geomm.errors import OutputError, PackageError
-from geomm.models.contract import InputContract
-from geomm.models.describe import mlm_item, model_card
+from geomm.package.contract import InputContract
+from geomm.package.describe import mlm_item, model_card
 from geomm.types import ClassSpec, Modality
 
 if TYPE_CHECKING:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from geomm.config import RunConfig
 from geomm.cube import geobox_of
 from geomm.errors import OutputError
-from geomm.export import Product, Provenance, write_products
+from geomm.export import Product
+from geomm.pipeline.apply import map_cube
 from geomm.pipeline.compare import FUSED, Row, compare, fit_everywhere, variants
 from geomm.pipeline.sites import Site, load_sites, make_folds
 from geomm.types import Modality, Progress, silent
 
 if TYPE_CHECKING:
-    from geomm.models.package import InputContract, ModelPackage
+    from geomm.package import InputContract
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ def run(config: RunConfig, out: str | Path, *, progress: Progress = silent) -> R
     Raises:
         GeommError: any of the steps; products appear only when they are whole.
     """
-    from geomm.models.package import save_package
-    from geomm.report import write_report
+    from geomm.package import save_package
+    from geomm.pipeline.report import write_report
 
     target = Path(out)
     _require_folder(target)
@@ -67,29 +68,15 @@ def run(config: RunConfig, out: str | Path, *, progress: Progress = silent) -> R
     products = {}
     for site in sites:
         name = config.name if len(sites) == 1 else f"{config.name}-{site.name}"
-        products[site.name] = map_site(package, site, target, name, progress)
+        products[site.name] = map_cube(package, site.cube, site.scenes, target, name, progress)
     losses = {k: [f.losses for f in v] for k, v in trained.items()}
     report = write_report(target, config, sites, folds, rows, products, losses)
     return RunResult(config, tuple(rows), package.path, products, report)
 
 
-def map_site(package: ModelPackage, site: Site, out: Path, name: str, progress: Progress = silent) -> Product:
-    """Predict one site and write its products."""
-    from geomm.predict import predict
-
-    source = Provenance(
-        min(s.time for s in site.scenes),
-        tuple(dict.fromkeys(s.href for s in site.scenes)),
-        str(package.path / "mlm.json"),
-        package.sha256,
-    )
-    blocks = predict(site.cube, package, on_block=lambda done, total: progress(f"map {name}", done, total))
-    return write_products(blocks, geobox_of(site.cube), out, name=name, source=source)
-
-
-def contract_of(config: RunConfig, sites: list[Site]) -> Any:
+def contract_of(config: RunConfig, sites: list[Site]) -> InputContract:
     """Return the input contract of the recipe's model."""
-    from geomm.models.package import InputContract
+    from geomm.package import InputContract
 
     nodes = {n: sites[0].cube.children[n] for n in config.modalities}
     return InputContract(

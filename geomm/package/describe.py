@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from geomm.models.contract import InputContract
+from geomm.package.contract import InputContract
 from geomm.sensors import get_sensor
 
 if TYPE_CHECKING:

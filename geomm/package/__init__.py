@@ -1,0 +1,12 @@
+"""Model packages: a folder that can be used years later, by people who never saw its training.
+
+``model.safetensors`` (weights), ``mlm.json`` (a STAC item with the MLM extension: what goes in, what comes out),
+``README.md`` (card) and ``SHA256SUMS``. Nothing in it is pickled.
+"""
+
+from __future__ import annotations
+
+from geomm.package.contract import InputContract, check_cube
+from geomm.package.files import ModelPackage, load_package, save_package
+
+__all__ = ["InputContract", "ModelPackage", "check_cube", "load_package", "save_package"]

@@ -1,0 +1,181 @@
+"""The report of a run: one self-contained HTML page, its pictures, and ``run.json`` for machines."""
+
+from __future__ import annotations
+
+import base64
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geomm import __version__
+from geomm.config import RunConfig
+from geomm.export import Product
+from geomm.pipeline.figures import comparison_figure, losses_figure, site_figure
+from geomm.pipeline.compare import FUSED, Row
+from geomm.pipeline.sites import Fold, Site
+
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}
+h1{font-size:1.7rem}h2{font-size:1.2rem;margin-top:2rem}table{border-collapse:collapse}img{max-width:100%}
+td,th{padding:.25rem .8rem;border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child{text-align:left}
+code{background:#f0f0f0;padding:.1rem .3rem;border-radius:3px}.best{font-weight:600}
+@media (prefers-color-scheme:dark){body{color:#e6e6e6;background:#16181c}td,th{border-color:#3a3d44}
+code{background:#2a2d33}img{background:#fff}}
+"""
+
+
+def verdict(rows: Sequence[Row], fold: str) -> str:
+    """Say in one sentence whether fusion paid, with the figures that say so."""
+    mine = {r.variant: r for r in rows if r.fold == fold}
+    alone = {name: r for name, r in mine.items() if name != FUSED}
+    if FUSED not in mine or not alone:
+        return "Only one modality: there is nothing to compare."
+    best = max(alone, key=lambda name: float(np.mean(alone[name].seeds)))
+    gains = mine[FUSED].seeds - alone[best].seeds
+    wins = int((gains > 0).sum())
+    gain, count = float(gains.mean()), len(gains)
+    what = f"by {abs(gain):.3f} mean IoU on average ({wins} of {count} seeds better, paired)"
+    if gain > 0:
+        sure = "" if wins == count else "; with seeds disagreeing, the gain is not certain"
+        return f"The fused model beats the best single modality ({best}) {what}{sure}."
+    return (
+        f"The fused model does not beat the best single modality ({best}): it is behind {what}. "
+        f"The other modality adds less than the larger model costs in this much training."
+    )
+
+
+def table(rows: Sequence[Row], classes: Sequence[str]) -> list[list[str]]:
+    """Return the comparison as text: header first, then a line per variant and fold."""
+    out = [["variant", *(f"IoU {c}" for c in classes), "mean IoU", "± seeds", "95 % over blocks"]]
+    for row in rows:
+        name = row.variant if row.fold == "blocks" else f"{row.variant}, without {row.fold}"
+        interval = row.interval()
+        per_class = ["–" if np.isnan(v) else f"{v:.3f}" for v in row.per_class]
+        spread = float(row.seeds.std(ddof=1)) if len(row.seeds) > 1 else float("nan")
+        out.append(
+            [
+                name,
+                *per_class,
+                f"{row.seeds.mean():.3f}",
+                f"{spread:.3f}",
+                f"[{interval.low:.3f}, {interval.high:.3f}]",
+            ]
+        )
+    return out
+
+
+def write_report(  # noqa: PLR0913, PLR0917 - everything that a run knows
+    out: Path,
+    config: RunConfig,
+    sites: Sequence[Site],
+    folds: Sequence[Fold],
+    rows: Sequence[Row],
+    products: Mapping[str, Product],
+    losses: Mapping[tuple[str, str], Sequence[Sequence[float]]],
+) -> Path:
+    """Write ``report.html``, ``run.json`` and the pictures.
+
+    Returns:
+        Path of the page.
+    """
+    folder = out / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = {"comparison": comparison_figure(rows), "training": losses_figure(losses)}
+    for site in sites:
+        pictures[f"site-{site.name}"] = site_figure(config, site, folds[0], products[site.name])
+    for name, png in pictures.items():
+        (folder / f"{name}.png").write_bytes(png)
+    facts = _facts(config, sites, folds, rows, products, out)
+    (out / "run.json").write_text(json.dumps(facts, indent=2))
+    page = out / "report.html"
+    page.write_text(_page(config, rows, folds, facts, pictures))
+    return page
+
+
+def _facts(  # noqa: PLR0913, PLR0917 - private
+    config: RunConfig,
+    sites: Sequence[Site],
+    folds: Sequence[Fold],
+    rows: Sequence[Row],
+    products: Mapping[str, Product],
+    out: Path,
+) -> dict[str, Any]:
+    return {
+        "geomm": __version__,
+        "python": platform.python_version(),
+        "packages": {n: metadata.version(n) for n in ("torch", "xarray", "rasterio", "odc-stac", "numpy")},
+        "recipe": config.model_dump(exclude={"root"}),
+        "sites": {
+            s.name: {"items": sorted({c.id for c in s.scenes}), "shape": [int(v) for v in s.cube.to_dataset().odc.geobox.shape]}
+            for s in sites
+        },
+        "pixels": {
+            f.name: {
+                f"{site}/{name}": int(split.mask(name).sum()) for site, split in f.splits.items() for name in split.names
+            }
+            for f in folds
+        },
+        "comparison": [
+            {
+                "fold": r.fold,
+                "variant": r.variant,
+                "modalities": list(r.modalities),
+                "mean_iou_by_seed": [round(float(v), 6) for v in r.seeds],
+                "iou_by_class": [None if np.isnan(v) else round(float(v), 6) for v in r.per_class],
+                "interval": [r.interval().low, r.interval().high],
+            }
+            for r in rows
+        ],
+        "verdict": {f.name: verdict(rows, f.name) for f in folds},
+        "products": {
+            site: {layer: str(path.relative_to(out)) for layer, path in p.files.items()} for site, p in products.items()
+        },
+    }
+
+
+def _page(
+    config: RunConfig,
+    rows: Sequence[Row],
+    folds: Sequence[Fold],
+    facts: Mapping[str, Any],
+    pictures: Mapping[str, bytes],
+) -> str:
+    head, *body = table(rows, [c.name for c in config.classes()])
+    lines = "".join("<tr>" + "".join(f"<td>{escape(v)}</td>" for v in row) + "</tr>" for row in body)
+    images = {
+        name: f'<img alt="{escape(name)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+        for name, png in pictures.items()
+    }
+    verdicts = "".join(f"<p>{escape(verdict(rows, f.name))}</p>" for f in folds)
+    where = "".join(
+        f"<h2>Map of {escape(name.removeprefix('site-'))}</h2>{image}"
+        for name, image in images.items()
+        if name.startswith("site-")
+    )
+    files = "".join(
+        f"<li>{escape(site)}: {', '.join(f'<code>{escape(p)}</code>' for p in layers.values())}</li>"
+        for site, layers in facts["products"].items()
+    )
+    split = config.split
+    how = (
+        f"Blocks of {split.block} pixels, no test pixel within {split.buffer} pixels of a training pixel"
+        if split.kind == "blocks"
+        else "One site left out at a time"
+    )
+    return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(config.name)} – geomm</title>
+<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>
+<h1>{escape(config.name)}</h1><p>{escape(config.description)}</p>
+<h2>What each modality is worth</h2>{verdicts}
+<table><tr>{"".join(f"<th>{escape(h)}</th>" for h in head)}</tr>{lines}</table>
+<p>{escape(how)}. {len(config.train.seeds)} seeds; the interval is a bootstrap over test blocks.</p>
+{images["comparison"]}{where}<h2>Training</h2>{images["training"]}
+<h2>Files</h2><ul>{files}<li>model package: <code>model</code></li></ul>
+<p>geomm {escape(__version__)}, Python {escape(facts["python"])}. Everything is in <code>run.json</code>.</p>
+</body></html>
+"""
