@@ -205,7 +205,7 @@ def _module(  # noqa: PLR0913, PLR0917 - private: the arguments of fit
             return loss
 
         def configure_optimizers(self) -> dict[str, Any]:
-            optimiser = torch.optim.AdamW(self.parameters(), settings.rate, weight_decay=1e-2)
+            optimiser = torch.optim.AdamW(self.parameters(), settings.rate, weight_decay=1e-2, fused=True)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.rate, total_steps=settings.steps)
             return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

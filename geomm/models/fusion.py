@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from geomm.errors import UnknownNameError
-from geomm.models.features import FeatureMaps, masked_mean, shrink_valid
+from geomm.models.features import FeatureMaps, shrink_valid
 
 
 class Fusion(Protocol):
@@ -100,48 +100,38 @@ class AttentionFusion(_Levels):
         self.channels = self_channels
 
 
-class _ChannelNorm(nn.Module):
-    """Root-mean-square norm over the channels of a map: local, so that tiling never shows."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(width, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6) * self.gain
-
-
 class _CellAttention(nn.Module):
+    """One level. Works with channels last, where small widths are one matrix product over all cells."""
+
     def __init__(self, inputs: Sequence[int], width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.project = nn.ModuleList(nn.Sequential(nn.Conv2d(i, width, 1), _ChannelNorm(width)) for i in inputs)
-        self.identity = nn.Parameter(torch.randn(len(inputs), width, 1, 1) * 0.02)
-        self.register_key = nn.Parameter(torch.randn(1, width, 1, 1) * 0.02)
-        self.query = nn.Conv2d(width, width, 1)
-        self.key_value = nn.Conv2d(width, 2 * width, 1)
+        self.project = nn.ModuleList(nn.Sequential(nn.Linear(i, width), nn.LayerNorm(width)) for i in inputs)
+        self.identity = nn.Parameter(torch.randn(len(inputs), width) * 0.02)
+        self.register_token = nn.Parameter(torch.randn(width) * 0.02)
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
         self.mix = nn.Sequential(
-            _ChannelNorm(2 * width), nn.Conv2d(2 * width, 2 * width, 1), nn.GELU(), nn.Conv2d(2 * width, width, 1)
+            nn.LayerNorm(2 * width), nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
 
     def forward(
         self, maps: list[Float[Tensor, "b _ h w"]], valid: Bool[Tensor, "m b h w"]
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b m h w"]]:
-        tokens = torch.stack([p(x) + e for p, x, e in zip(self.project, maps, self.identity, strict=True)])
-        mean = masked_mean(tokens, valid)
-        query = self._split(self.query(mean))
-        register = self.register_key.expand(tokens.shape[1], -1, *tokens.shape[-2:])
-        everything = torch.cat([tokens, register.unsqueeze(0)])
-        key, value = self.key_value(everything.flatten(0, 1)).unflatten(0, everything.shape[:2]).chunk(2, 2)
-        scores = (query * self._split(key)).sum(-3) / (query.shape[-3] ** 0.5)
-        allowed = torch.cat([valid, torch.ones_like(valid[:1])]).unsqueeze(2)
+        tokens = torch.stack(
+            [p(x.movedim(1, -1)) + e for p, x, e in zip(self.project, maps, self.identity, strict=True)]
+        )
+        present = valid.unsqueeze(-1)
+        mean = (tokens * present).sum(0) / present.sum(0).clamp_min(1)
+        query = self.query(mean).unflatten(-1, (self.heads, -1))
+        everything = torch.cat([tokens, self.register_token.expand_as(tokens[:1])])
+        key, value = (t.unflatten(-1, (self.heads, -1)) for t in self.key_value(everything).chunk(2, -1))
+        scores = (query * key).sum(-1) / query.shape[-1] ** 0.5
+        allowed = torch.cat([present, torch.ones_like(present[:1])])
         weights = scores.masked_fill(~allowed, float("-inf")).softmax(0)
-        attended = (weights.unsqueeze(3) * self._split(value)).sum(0).flatten(1, 2)
-        out = mean + self.mix(torch.cat([mean, attended], 1))
-        return out, weights[:-1].mean(2).movedim(0, 1)
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-3, (self.heads, -1))
+        attended = (weights.unsqueeze(-1) * value).sum(0).flatten(-2)
+        out = mean + self.mix(torch.cat([mean, attended], -1))
+        return out.movedim(-1, 1).contiguous(), weights[:-1].mean(-1).movedim(0, 1)
 
 
 FUSIONS: Mapping[str, Any] = MappingProxyType({"concat": ConcatFusion, "attention": AttentionFusion})

@@ -76,7 +76,8 @@ def compare(  # noqa: PLR0913, PLR0917 - one call in the run above
         blocks = []
         for site in test:
             split = fold.splits[site.name]
-            chips = split.tiles("test", config.chips.size)
+            # A whole block at a time, so that test pixels see as much of their block as they can.
+            chips = split.tiles("test", -(-split.block // config.chips.size) * config.chips.size)
             dataset = _dataset(site, names, chips, target, (split, "test"))
             blocks.append(evaluate(fitted, task, dataset, split, classes=len(target.values)))
         counts.append(np.concatenate(blocks))
