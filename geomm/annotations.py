@@ -52,14 +52,14 @@ def read_annotations(path: str | Path, *, text: str = "text", time: str | None =
         CatalogError: the file cannot be read, lacks a column, or has no CRS.
     """
     import geopandas
-    import pandas
+    import pandas as pd
 
     file = Path(path)
     try:
         if file.suffix == ".parquet":
             table = geopandas.read_parquet(file)
         elif file.suffix == ".csv":
-            rows = pandas.read_csv(file)
+            rows = pd.read_csv(file)
             geometry = (
                 geopandas.GeoSeries.from_wkt(rows.pop("wkt"))
                 if "wkt" in rows

@@ -1,8 +1,8 @@
 """Windows and spatial splits: integers only, no pixel is touched here.
 
-A chip says what to *read* (with its margin, always the same size), what to *write* (tiles that cover every pixel exactly
-once) and, from both, what to *trim*. A split assigns square blocks of the grid to names and removes a buffer between
-blocks of different names, so that no pixel of one split lies within ``buffer`` pixels of another.
+A chip says what to *read* (with its margin, always the same size), what to *write* (tiles that cover every pixel
+exactly once) and, from both, what to *trim*. A split assigns square blocks of the grid to names and removes a buffer
+between blocks of different names, so that no pixel of one split lies within ``buffer`` pixels of another.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class SpatialSplit:
             buffer: smallest distance between splits in pixels.
             seed: of the generator.
             counts: label pixels per block and class ``(rows, columns, classes)``. Given, 200 drawings are compared and
-                the one taken whose splits are most alike in their class shares; blocks without labels are left as drawn.
+                the one taken whose splits are most alike in their class shares.
 
         Raises:
             SplitError: a split gets no block, or the buffer leaves nothing of a block.
@@ -142,9 +142,11 @@ class SpatialSplit:
         ordered = np.searchsorted(ends, np.arange(number), side="right")
         generator = np.random.default_rng(seed)
         draws = [generator.permutation(ordered) for _ in range(200 if counts is not None else 1)]
-        best = min(draws, key=lambda d: _imbalance(d, counts.reshape(number, -1), len(fractions))) if (
-            counts is not None
-        ) else draws[0]
+        best = (
+            min(draws, key=lambda d: _imbalance(d, counts.reshape(number, -1), len(fractions)))
+            if (counts is not None)
+            else draws[0]
+        )
         table = tuple(tuple(int(v) for v in row) for row in best.reshape(rows, columns))
         return cls(shape, block, buffer, tuple(fractions), table)
 

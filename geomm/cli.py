@@ -35,7 +35,7 @@ def main() -> None:
 
 
 @app.callback(invoke_without_command=True)
-def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def version(*, show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     """From an imagery catalog to maps and answers."""
     if show:
         typer.echo(__version__)
@@ -67,7 +67,7 @@ def run(
 
 
 @app.command()
-def predict(  # noqa: PLR0913, PLR0917 - options of a command
+def predict(
     model: Annotated[Path, typer.Argument(help="model package (folder)")],
     source: Annotated[Path, typer.Argument(help="STAC catalog, or folder of GeoTIFFs named <item>_<band>.tif")],
     out: Annotated[Path, typer.Option("-o", "--out", help="folder for the maps")],
@@ -92,10 +92,14 @@ def predict(  # noqa: PLR0913, PLR0917 - options of a command
 
 
 @catalogs.command()
-def build(  # noqa: PLR0913, PLR0917 - options of a command
+def build(
     folder: Annotated[Path, typer.Argument(help="folder of GeoTIFFs")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="folder of the catalog; default FOLDER-catalog")] = None,
-    sensor: Annotated[list[str] | None, typer.Option(help="sensor of files named <item>_<band>.tif; repeatable")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="folder of the catalog; default FOLDER-catalog")
+    ] = None,
+    sensor: Annotated[
+        list[str] | None, typer.Option(help="sensor of files named <item>_<band>.tif; repeatable")
+    ] = None,
     definition: Annotated[Path | None, typer.Option(help="catalog definition (YAML), see catalogs/")] = None,
     datetime: TimeOption = None,
 ) -> None:
@@ -169,8 +173,8 @@ def _run(recipe: Path, out: Path | None, overrides: dict[str, object]) -> None:
     from rich.table import Table
 
     from geomm.config import load_recipe
-    from geomm.pipeline.report import table, verdict
     from geomm.pipeline.recipe import run as run_recipe
+    from geomm.pipeline.report import table, verdict
     from geomm.progress import Bars
 
     config = load_recipe(recipe, overrides)
@@ -213,5 +217,7 @@ def _box(text: str | None) -> tuple[float, float, float, float] | None:
     try:
         west, south, east, north = (float(v) for v in text.split(","))
     except ValueError as error:
-        raise ConfigError("the area is not west,south,east,north", where=text, fix="--aoi=-87.5,30.6,-87.3,30.8") from error
+        raise ConfigError(
+            "the area is not west,south,east,north", where=text, fix="--aoi=-87.5,30.6,-87.3,30.8"
+        ) from error
     return west, south, east, north

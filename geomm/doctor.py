@@ -63,7 +63,9 @@ def _gdal() -> Finding:
     formats = set(raster_driver_extensions().values())
     needed = {"GTiff", "JP2OpenJPEG"}
     lacking = needed - formats
-    return Finding("gdal", "fail" if lacking else "ok", rasterio.__gdal_version__ + (f", lacks {lacking}" if lacking else ""))
+    return Finding(
+        "gdal", "fail" if lacking else "ok", rasterio.__gdal_version__ + (f", lacks {lacking}" if lacking else "")
+    )
 
 
 def _proj() -> Finding:

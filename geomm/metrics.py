@@ -20,7 +20,7 @@ def confusion(target: np.ndarray, predicted: np.ndarray, classes: int) -> np.nda
 
 
 def iou(counts: np.ndarray) -> np.ndarray:
-    """Intersection over union per class, ``(..., K)`` for counts ``(..., K, K)``; NaN for a class that occurs nowhere."""
+    """Intersection over union per class, ``(..., K)`` for counts ``(..., K, K)``; NaN for a class that never occurs."""
     hit = np.diagonal(counts, axis1=-2, axis2=-1).astype(float)
     union = counts.sum(-1) + counts.sum(-2) - hit
     with np.errstate(invalid="ignore", divide="ignore"):

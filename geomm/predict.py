@@ -15,8 +15,8 @@ from geomm.chips import Chip, ChipGrid
 from geomm.cube import geobox_of
 from geomm.dataset import ChipDataset, Sample, collate
 from geomm.errors import ConfigError
-from geomm.package import ModelPackage, check_cube
 from geomm.mosaic import Block
+from geomm.package import ModelPackage, check_cube
 from geomm.types import Prediction, Window
 
 
@@ -62,7 +62,11 @@ OnBlock = Callable[[int, int], None]
 
 
 def predict(
-    cube: xr.DataTree, package: ModelPackage, settings: PredictSettings | None = None, *, on_block: OnBlock | None = None
+    cube: xr.DataTree,
+    package: ModelPackage,
+    settings: PredictSettings | None = None,
+    *,
+    on_block: OnBlock | None = None,
 ) -> Iterator[tuple[Window, Prediction]]:
     """Predict a cube with a packaged model.
 
@@ -116,8 +120,8 @@ def predict_blocks(
             batch = collate([dataset[start + k] for k in range(len(part))])
             usable = torch.stack([v.any(1) for v in batch.valid.values()]).any(0).numpy()
             with torch.inference_mode():
-                scores = decoder.activate(answer(batch.to(settings.device)))
-            scores = scores.expand(-1, -1, *part[0].read.shape).cpu().numpy()
+                answered = decoder.activate(answer(batch.to(settings.device)))
+            scores = answered.expand(-1, -1, *part[0].read.shape).cpu().numpy()
             for chip, score, good in zip(part, scores, usable, strict=True):
                 collector.feed(chip, score)
                 inner = _overlap(chip.write, block.write)
@@ -137,7 +141,7 @@ def _ring(settings: PredictSettings) -> int:
 def _chips_of(block: Chip, settings: PredictSettings, shape: tuple[int, int]) -> list[Chip]:
     """Return the chips that a block needs, those of one lattice over the whole grid, whatever the blocks."""
     window, size, ring = block.write, settings.size, _ring(settings)
-    chips = []
+    chips: list[Chip] = []
     for y in range(window.y - ring * size, window.y + window.height + ring * size, size):
         for x in range(window.x - ring * size, window.x + window.width + ring * size, size):
             full = Window(y, x, size, size)

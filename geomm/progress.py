@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
+from typing import Self
 
 
 class Bars:
@@ -16,7 +17,7 @@ class Bars:
         self._started: dict[str, float] = {}
         self._shown: dict[str, float] = {}
 
-    def __enter__(self) -> Bars:
+    def __enter__(self) -> Self:
         if self._live:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

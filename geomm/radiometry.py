@@ -20,7 +20,7 @@ DB_FLOOR = -50.0
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How a stored number becomes a physical value: ``scale * dn + offset``, then Planck's law where ``k1`` is given."""
+    """From stored number to physical value: ``scale * dn + offset``, then Planck's law where ``k1`` is given."""
 
     scale: float = 1.0
     """Multiplicative term."""
@@ -151,7 +151,7 @@ def valid_from_qa_pixel(quality: Any) -> Any:
 
 
 def valid_from_scl(scl: Any, invalid: tuple[int, ...] = (0, 1, 3, 8, 9, 10)) -> Any:
-    """Sentinel-2 scene classification to validity; by default nodata, defective, shadow, cloud and cirrus are invalid."""
+    """Sentinel-2 scene classification to validity; invalid are nodata, defective, shadow, cloud, cirrus."""
     bad = scl == invalid[0]
     for value in invalid[1:]:
         bad = bad | (scl == value)

@@ -15,6 +15,9 @@ from geomm.errors import UnknownNameError
 from geomm.radiometry import Calibration
 from geomm.types import Unit
 
+IDENTITY = Calibration()
+"""Stored numbers that are physical values already."""
+
 Kind = Literal["reflectance", "temperature", "power", "db", "class", "bits", "elevation", "continuous"]
 
 RESAMPLING: Mapping[Kind, tuple[str, str]] = MappingProxyType(
@@ -50,7 +53,7 @@ class BandSpec:
     """Band centre in micrometres."""
     polarisation: str | None = None
     """VV, VH, HH or HV."""
-    calibration: Calibration = Calibration()
+    calibration: Calibration = IDENTITY
     """Nominal calibration, used where the item says nothing."""
     dtype: str | None = None
     """Stored dtype; None where it differs between files."""

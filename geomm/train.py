@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from geomm.chips import Chip, SpatialSplit
 from geomm.dataset import ChipDataset, Sample, collate
@@ -21,7 +21,6 @@ from geomm.metrics import confusion
 from geomm.models.multimodal import ModelSpec, MultimodalModel
 from geomm.tasks import Task
 from geomm.transforms import Normaliser, augment, drop_modalities
-from geomm.types import INVALID_CLASS
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +55,21 @@ OnStep = Callable[[int, float], None]
 """Told after every optimiser step: number of steps done, loss."""
 
 
-def fit_normaliser(dataset: ChipDataset, batch: int = 16) -> Normaliser:
+def fit_normaliser(dataset: Dataset[Sample], batch: int = 16) -> Normaliser:
     """Fit mean and standard deviation on the valid pixels of a data set, in one pass.
 
     Raises:
         SplitError: a modality has no valid pixel, or the data set is empty.
     """
-    if len(dataset) == 0:
+    if len(dataset) == 0:  # type: ignore[arg-type] # torch leaves __len__ out of its type
         raise SplitError("there is no chip to train on", fix="check the split and the chip size")
     return Normaliser.fit(DataLoader(dataset, batch, collate_fn=collate))
 
 
-def fit(  # noqa: PLR0913 - keyword-only after the third
+def fit(
     spec: ModelSpec,
     task: Task,
-    dataset: ChipDataset,
+    dataset: Dataset[Sample],
     *,
     normaliser: Normaliser,
     settings: TrainSettings,
@@ -98,8 +97,11 @@ def fit(  # noqa: PLR0913 - keyword-only after the third
         model = MultimodalModel(spec)
         module = _module(model, task, normaliser, settings, seed, on_step)
         generator = torch.Generator().manual_seed(seed)
-        sampler = torch.utils.data.RandomSampler(
-            dataset, replacement=True, num_samples=settings.steps * settings.batch, generator=generator
+        sampler = RandomSampler(
+            dataset,  # type: ignore[arg-type]
+            replacement=True,
+            num_samples=settings.steps * settings.batch,
+            generator=generator,
         )
         loader = DataLoader(dataset, settings.batch, sampler=sampler, collate_fn=collate, generator=generator)
         with _quiet():
@@ -107,6 +109,7 @@ def fit(  # noqa: PLR0913 - keyword-only after the third
                 max_steps=settings.steps,
                 accelerator=settings.accelerator,
                 devices=1,
+                gradient_clip_val=1.0,
                 logger=False,
                 enable_checkpointing=False,
                 enable_progress_bar=False,
@@ -153,15 +156,6 @@ def evaluate(
     return np.stack(table)
 
 
-def labelled(dataset: ChipDataset) -> list[Chip]:
-    """Return the chips that have at least one labelled pixel, so that no step is wasted."""
-    return [
-        chip
-        for chip, sample in zip(dataset.chips, (dataset[k] for k in range(len(dataset))), strict=True)
-        if sample.target is not None and bool((sample.target != INVALID_CLASS).any())
-    ]
-
-
 def _batches(dataset: ChipDataset, batch: int) -> Iterator[tuple[Sequence[Chip], list[Sample]]]:
     for start in range(0, len(dataset), batch):
         chips = dataset.chips[start : start + batch]
@@ -173,7 +167,7 @@ def _size(batch: Sample) -> tuple[int, int]:
     return int(batch.target.shape[-2]), int(batch.target.shape[-1])
 
 
-def _module(  # noqa: PLR0913, PLR0917 - private: the arguments of fit
+def _module(
     model: MultimodalModel,
     task: Task,
     normaliser: Normaliser,
@@ -191,10 +185,10 @@ def _module(  # noqa: PLR0913, PLR0917 - private: the arguments of fit
             self.history: list[float] = []
             self.random = torch.Generator().manual_seed(seed)
 
-        def transfer_batch_to_device(self, batch: Sample, device: torch.device, dataloader_idx: int) -> Sample:
+        def transfer_batch_to_device(self, batch: Sample, device: torch.device, dataloader_idx: int) -> Sample:  # noqa: ARG002
             return batch.to(device)
 
-        def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        def training_step(self, batch: Sample, batch_idx: int) -> Tensor:  # noqa: ARG002
             ready = augment(normaliser(batch), self.random)
             if settings.modality_dropout > 0:
                 ready = drop_modalities(ready, settings.modality_dropout, self.random)
@@ -212,25 +206,18 @@ def _module(  # noqa: PLR0913, PLR0917 - private: the arguments of fit
     return Module()
 
 
-class _quiet:  # noqa: N801 - reads as a statement
+@contextmanager
+def _quiet() -> Iterator[None]:
     """Silence Lightning's start-up messages and advice; errors still come through."""
-
-    def __enter__(self) -> None:
-        self.caught = warnings.catch_warnings()
-        self.caught.__enter__()
+    loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*num_workers.*|.*litlogger.*|.*treespec.*")
-        self.loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric", "lightning")]
-        self.levels = [logger.level for logger in self.loggers]
-        for logger in self.loggers:
+        for logger in loggers:
             logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *details: object) -> None:
-        for logger, level in zip(self.loggers, self.levels, strict=True):
-            logger.setLevel(level)
-        self.caught.__exit__(*details)
-
-
-def snapshot(model: MultimodalModel) -> dict[str, Tensor]:
-    """Return a copy of the weights that later training does not touch."""
-    return copy.deepcopy(model.state_dict())
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

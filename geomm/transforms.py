@@ -58,7 +58,7 @@ class Normaliser:
                 raise ContractError(
                     "the normalisation does not fit the imagery",
                     where=f"modality {name}",
-                    why=f"{bands} bands; fitted on {({n: len(m) for n, m in self.mean.items()})}",
+                    why=f"{bands} bands; fitted on { ({n: len(m) for n, m in self.mean.items()}) }",
                 )
             mean, std = (
                 torch.tensor(v[name], dtype=torch.float32, device=stored.device)[:, None, None]

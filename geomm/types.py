@@ -54,7 +54,9 @@ class Window:
     def __post_init__(self) -> None:
         if self.height <= 0 or self.width <= 0:
             raise GridError(
-                "a window needs a positive size", where=str(self), why=f"got height {self.height} and width {self.width}"
+                "a window needs a positive size",
+                where=str(self),
+                why=f"got height {self.height} and width {self.width}",
             )
 
     @property

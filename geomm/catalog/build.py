@@ -113,7 +113,9 @@ def _rules_of(definition: Mapping[str, Any]) -> list[_Rule]:
                 "a catalog definition needs sensor and pattern (and bands)", where=str(entry), why=f"unknown {unknown}"
             )
         sensor = get_sensor(entry["sensor"])
-        pattern = re.escape(entry["pattern"]).replace(r"\{id\}", "(?P<id>[^/]+?)").replace(r"\{band\}", "(?P<band>[^/]+?)")
+        pattern = (
+            re.escape(entry["pattern"]).replace(r"\{id\}", "(?P<id>[^/]+?)").replace(r"\{band\}", "(?P<band>[^/]+?)")
+        )
         rules.append(_Rule(sensor, re.compile(pattern), tuple(entry.get("bands", ()))))
     return rules
 
@@ -194,7 +196,7 @@ def _item(name: str, files: Sequence[_Found], when: str | None) -> Any:
         for band, dtype in zip(file.bands, header.dtypes, strict=True):
             entry: dict[str, Any] = {"name": band, "data_type": dtype}
             if header.nodata is not None:
-                entry["nodata"] = "nan" if header.nodata != header.nodata else header.nodata  # noqa: PLR0124 - NaN
+                entry["nodata"] = "nan" if header.nodata != header.nodata else header.nodata
             entries.append(entry)
         item.add_asset(
             file.key,

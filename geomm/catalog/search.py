@@ -249,8 +249,8 @@ def _calibration(item: Any, band: BandSpec, entry: dict[str, Any]) -> Calibratio
     )
     if dn is None:
         warnings.warn(
-            f"Item {item.id}: the Sentinel-2 processing baseline is unknown, no offset is applied. State it in the item "
-            "(s2:processing_baseline), or the offset in DN itself (geomm:s2_offset).",
+            f"Item {item.id}: the Sentinel-2 processing baseline is unknown, no offset is applied. State it in the "
+            "item (s2:processing_baseline), or the offset in DN itself (geomm:s2_offset).",
             stacklevel=2,
         )
     return Calibration(nominal.scale, (dn or 0.0) * nominal.scale)

@@ -13,7 +13,6 @@ from odc.geo.types import resxy_, xy_
 
 from geomm.catalog import BandSource, Scene
 from geomm.errors import CatalogError, GridError
-from geomm.sensors import get_sensor
 from geomm.types import BBox
 
 SNAP_TOLERANCE = 0.01
@@ -119,11 +118,6 @@ def aligned(source: GeoBox, target: GeoBox, tolerance: float = 1e-3) -> bool:
     far = step * (source.shape.x, source.shape.y)
     near = (step.c, step.f)
     return all(abs(v - round(v)) <= tolerance for v in (*near, *far)) and abs(step.a - 1) < tolerance / source.shape.x
-
-
-def require_known_sensor(scene: Scene) -> None:
-    """Fail early, with the list of names, for a scene whose sensor is not in the table."""
-    get_sensor(scene.sensor)
 
 
 def _in_crs(grid: GeoBox, crs: str) -> Any:

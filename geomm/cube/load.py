@@ -28,6 +28,7 @@ def load_cube(
     *,
     chunks: int = 512,
     quality: Literal["apply", "ignore"] = "apply",
+    driver: CheckedDriver | None = None,
 ) -> xr.DataTree:
     """Load scenes as a lazy cube.
 
@@ -38,6 +39,7 @@ def load_cube(
         modalities: name to sensor and bands; default one modality per sensor with all its imagery.
         chunks: block size in pixels along ``y`` and ``x``.
         quality: whether the sensor's own quality band, where scenes have it, makes pixels invalid.
+        driver: reads the sources; tests pass one that counts.
 
     Returns:
         One node per modality with ``data (time, band, y, x)``, ``valid (time, y, x)`` and the calibration; the
@@ -50,7 +52,8 @@ def load_cube(
         ReadError: at computing, a source that cannot be read.
     """
     wanted = modalities or {name: Modality(name) for name in dict.fromkeys(s.sensor for s in scenes)}
-    nodes = {name: _load(name, modality, scenes, geobox, chunks, quality) for name, modality in wanted.items()}
+    options: dict[str, Any] = {"quality": quality, "chunks": chunks, "driver": driver or CheckedDriver()}
+    nodes = {name: _load(name, modality, scenes, geobox, **options) for name, modality in wanted.items()}
     root = xr.Dataset(coords=xr_coords(geobox))
     return xr.DataTree.from_dict({"/": root, **nodes})
 
@@ -68,13 +71,15 @@ def calibrated(cube: xr.DataTree | xr.Dataset) -> Any:
     return cube.drop_vars(CALIBRATION).assign(data=physical.assign_attrs(cube.data.attrs))
 
 
-def _load(  # noqa: PLR0913, PLR0917 - private: load_cube's arguments, for one modality
+def _load(
     name: str,
     modality: Modality,
     scenes: Sequence[Scene],
     geobox: GeoBox,
+    *,
     chunks: int,
     quality: str,
+    driver: CheckedDriver,
 ) -> xr.Dataset:
     import odc.stac
 
@@ -105,13 +110,13 @@ def _load(  # noqa: PLR0913, PLR0917 - private: load_cube's arguments, for one m
         groupby=lambda _item, _parsed, index: step[id(ordered[index])],
         resampling={address[b]: _resampling(sensor, b, mine[0], geobox) for b in to_read},
         chunks={"time": 1, "x": chunks, "y": chunks},
-        driver=CheckedDriver(),
+        driver=driver,
     )
     layers = {b: pixels[address[b]].drop_vars("spatial_ref", errors="ignore") for b in to_read}
     valid = xr.concat([_present(layers[b]) for b in bands], "band", **_EXACT).all("band")
     if rule:
-        decode = {"qa_pixel": radiometry.valid_from_qa_pixel, "scl": radiometry.valid_from_scl}[rule.rule]
-        valid = valid & decode(layers[rule.band])
+        usable = radiometry.valid_from_qa_pixel if rule.rule == "qa_pixel" else radiometry.valid_from_scl
+        valid = valid & usable(layers[rule.band])
     data = xr.concat([layers[b] for b in bands], "band", **_EXACT).transpose("time", "band", "y", "x")
     data.attrs.clear()
     table = np.array([[_coefficients(group[0], b) for b in bands] for group in groups], dtype="float64")
@@ -152,10 +157,7 @@ def _overlapping(scenes: Sequence[Scene], geobox: GeoBox) -> list[Scene]:
     inside = [
         s
         for s in scenes
-        if s.bbox[0] < extent.right
-        and extent.left < s.bbox[2]
-        and s.bbox[1] < extent.top
-        and extent.bottom < s.bbox[3]
+        if s.bbox[0] < extent.right and extent.left < s.bbox[2] and s.bbox[1] < extent.top and extent.bottom < s.bbox[3]
     ]
     if not inside:
         raise GridError(
@@ -190,7 +192,7 @@ def _resampling(sensor: SensorSpec, band: str, scene: Scene, geobox: GeoBox) -> 
     return coarser if abs(geobox.resolution.x) >= 1.5 * abs(native.resolution.x) else finer
 
 
-def _present(layer: xr.DataArray) -> xr.DataArray:
+def _present(layer: xr.DataArray) -> Any:
     nodata = layer.attrs.get("nodata")
     if layer.dtype.kind == "f":
         finite = np.isfinite(layer)

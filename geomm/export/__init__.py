@@ -1,4 +1,7 @@
-"""Predicted blocks to files that a GIS opens right: COG, category names, style, STAC item. The only writer of GeoTIFF."""
+"""Predicted blocks to files that a GIS opens right: COG, category names, style, STAC item.
+
+The only writer of GeoTIFF.
+"""
 
 from __future__ import annotations
 

@@ -112,7 +112,9 @@ def stac_item(
     """Describe products as a STAC 1.1 item, with hrefs relative to it."""
     footprint = geobox.footprint("EPSG:4326", buffer=0, npoints=8)
     code = geobox.crs.epsg if geobox.crs is not None else None
-    links = [{"rel": "derived_from", "href": href, "type": "application/geo+json"} for href in source.derived_from if href]
+    links = [
+        {"rel": "derived_from", "href": href, "type": "application/geo+json"} for href in source.derived_from if href
+    ]
     if source.model:
         links.append({"rel": "mlm:model", "href": source.model, "type": "application/json"})
     return {

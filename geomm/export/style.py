@@ -26,7 +26,7 @@ def qml(layer: LayerSpec) -> str:
     return (
         "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
         '<qgis version="3.22" styleCategories="Symbology">\n  <pipe>\n'
-        f"{body}    <brightnesscontrast brightness=\"0\" contrast=\"0\"/>\n  </pipe>\n</qgis>\n"
+        f'{body}    <brightnesscontrast brightness="0" contrast="0"/>\n  </pipe>\n</qgis>\n'
     )
 
 

@@ -111,7 +111,7 @@ def _torchgeo(name: str, in_channels: int, _width: int) -> PyramidEncoder:
             raise ContractError(
                 "the weights want another number of bands",
                 where=f"torchgeo:{name}",
-                why=f"they want {chosen.meta['in_chans']} ({', '.join(chosen.meta.get('bands', ()))}), got {in_channels}",
+                why=f"{in_channels} given, {chosen.meta['in_chans']} wanted: {', '.join(chosen.meta.get('bands', ()))}",
                 fix="give the modality those bands, in that order",
             )
     return PyramidEncoder(get_model(model, weights=chosen, features_only=True, in_chans=in_channels))

@@ -22,7 +22,7 @@ class FeatureMaps:
     pooled: Tensor | None = None
     """``(B, D)`` where the encoder has one vector per image."""
     weights: Tensor | None = None
-    """``(B, M, H, W)`` share of each modality per cell of the finest level, where the fusion has it; sums to at most 1."""
+    """``(B, M, H, W)`` share of each modality per cell of the finest level, where the fusion has it; sum at most 1."""
 
 
 def shrink_valid(valid: Bool[Tensor, "b h w"], size: tuple[int, int]) -> Bool[Tensor, "b hh ww"]:

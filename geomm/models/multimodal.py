@@ -71,7 +71,7 @@ class MultimodalModel(nn.Module):
     @property
     def stride(self) -> int:
         """Chip sizes must be a multiple of it."""
-        return max(e.strides[-1] for e in self.encoders.values())  # type: ignore[misc, union-attr, index, return-value]
+        return max(e.strides[-1] for e in self.encoders.values())  # type: ignore[index, return-value]
 
     def encode_image(self, batch: Sample) -> tuple[FeatureMaps, Tensor]:
         """Encode and fuse a normalised batch.
@@ -125,9 +125,7 @@ class MultimodalModel(nn.Module):
         maps = []
         for level in flat.maps:
             mask = shrink_valid(valid.flatten(0, 1), (level.shape[-2], level.shape[-1]))
-            maps.append(
-                masked_mean(
-                    level.unflatten(0, (-1, count)).movedim(1, 0), mask.unflatten(0, (-1, count)).movedim(1, 0)
-                )
-            )
+            batch = level.shape[0] // count
+            series = level.reshape(batch, count, *level.shape[1:]).movedim(1, 0)
+            maps.append(masked_mean(series, mask.reshape(batch, count, *mask.shape[1:]).movedim(1, 0)))
         return FeatureMaps(tuple(maps), flat.strides)

@@ -83,6 +83,7 @@ def mlm_item(fitted: Fitted, contract: InputContract, name: str, metrics: dict[s
 
 
 def model_card(contract: InputContract, name: str, metrics: dict[str, Any]) -> str:
+    """Return the card: what goes in, what comes out, how good it was."""
     rows = "\n".join(
         f"| {key} | {m.sensor} | {', '.join(m.bands)} | {contract.units[key]} |"
         for key, m in contract.modalities.items()

@@ -52,15 +52,13 @@ class ModelPackage:
         from geomm.train import Fitted
         from geomm.transforms import Normaliser
 
-        spec = {k: (dict(v) if isinstance(v, Mapping) else v) for k, v in self.spec.items()}
+        spec: dict[str, Any] = dict(self.spec)
         network = MultimodalModel(ModelSpec(**spec))
         try:
             network.load_state_dict(load_file(self.path / "model.safetensors"))
         except (RuntimeError, OSError) as error:
             raise PackageError("the weights do not fit the model", where=str(self.path), why=str(error)) from error
-        mean, std = (
-            {k: tuple(v) for k, v in self.normalisation[part].items()} for part in ("mean", "std")
-        )
+        mean, std = ({k: tuple(v) for k, v in self.normalisation[part].items()} for part in ("mean", "std"))
         return Fitted(network.eval(), Normaliser(mean, std), ())
 
     def task(self) -> Task:
@@ -118,7 +116,10 @@ def load_package(folder: str | Path) -> ModelPackage:
     """
     path = Path(folder)
     try:
-        sums = dict(reversed(line.split("  ", 1)) for line in (path / "SHA256SUMS").read_text().splitlines())
+        sums = {
+            name: digest
+            for digest, name in (line.split("  ", 1) for line in (path / "SHA256SUMS").read_text().splitlines())
+        }
         for name in FILES:
             if sums.get(name) != _sha256(path / name):
                 raise PackageError(
@@ -133,8 +134,10 @@ def load_package(folder: str | Path) -> ModelPackage:
             {k: Modality(v["sensor"], tuple(v["bands"])) for k, v in raw["modalities"].items()},
             raw["units"],
             tuple(ClassSpec(**c) for c in raw["classes"]),
-            *(raw[k] for k in ("resolution", "size", "halo")),
-            tuple(raw["required"]),
+            resolution=raw["resolution"],
+            size=raw["size"],
+            halo=raw["halo"],
+            required=tuple(raw["required"]),
         )
         spec, normalisation = properties["geomm:spec"], properties["geomm:normalisation"]
         return ModelPackage(

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geomm.config import RunConfig
 from geomm.chips import SpatialSplit
+from geomm.config import RunConfig
 from geomm.metrics import Interval, block_bootstrap, iou, mean_iou
 from geomm.pipeline.sites import Fold, Site, shape_of, target_of
 from geomm.types import Progress
 
 if TYPE_CHECKING:
     from geomm.dataset import ChipDataset, Target
+    from geomm.tasks import Task
     from geomm.train import Fitted
 
 FUSED = "fused"
@@ -56,7 +57,7 @@ def variants(config: RunConfig) -> dict[str, tuple[str, ...]]:
     return alone | {FUSED: names}
 
 
-def compare(  # noqa: PLR0913, PLR0917 - one call in the run above
+def compare(
     config: RunConfig,
     sites: list[Site],
     fold: Fold,
@@ -93,9 +94,7 @@ def fit_everywhere(config: RunConfig, sites: list[Site], progress: Progress) -> 
     return _fit(config, sites, whole, tuple(config.modalities), seed, step)
 
 
-def _fit(  # noqa: PLR0913, PLR0917 - private, see compare
-    config: RunConfig, sites: list[Site], fold: Fold, names: tuple[str, ...], seed: int, on_step: Any
-) -> Fitted:
+def _fit(config: RunConfig, sites: list[Site], fold: Fold, names: tuple[str, ...], seed: int, on_step: Any) -> Fitted:
     import torch
 
     from geomm.models.multimodal import ModelSpec
@@ -115,7 +114,13 @@ def _fit(  # noqa: PLR0913, PLR0917 - private, see compare
     train = config.train
     settings = TrainSettings(train.steps, train.batch, train.rate, train.modality_dropout)
     return fit(
-        spec, task_of(config), dataset, normaliser=fit_normaliser(dataset), settings=settings, seed=seed, on_step=on_step
+        spec,
+        task_of(config),
+        dataset,
+        normaliser=fit_normaliser(dataset),
+        settings=settings,
+        seed=seed,
+        on_step=on_step,
     )
 
 
@@ -125,7 +130,8 @@ def _dataset(site: Site, names: tuple[str, ...], chips: Any, target: Target, spl
     return ChipDataset(site.cube, chips, names, target=target, split=split)
 
 
-def task_of(config: RunConfig) -> Any:
+def task_of(config: RunConfig) -> Task:
+    """Return the recipe's task."""
     from geomm.tasks import get_task
 
     return get_task("segmentation", config.classes())

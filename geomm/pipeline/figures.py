@@ -37,12 +37,16 @@ def quicklook(node: xr.Dataset) -> tuple[np.ndarray, str]:
     names = [str(b) for b in node["band"].to_numpy()]
     specs = [sensor.band(n) for n in names]
     if specs[0].kind == "reflectance" and len(names) >= 3:
-        chosen = [min(range(len(specs)), key=lambda k: abs((specs[k].wavelength or 9) - um)) for um in (0.66, 0.56, 0.49)]
+        chosen = [
+            min(range(len(specs)), key=lambda k: abs((specs[k].wavelength or 9) - um)) for um in (0.66, 0.56, 0.49)
+        ]
         caption = f"{'-'.join(names[k] for k in chosen)}, {specs[0].unit}"
     else:
         chosen, caption = [0, 0, 0], f"{names[0]}, {specs[0].unit.replace('_', ' ')}"
     step = max(1, -(-max(node.sizes["y"], node.sizes["x"]) // SIDE))
-    part = calibrated(node.isel(time=0, y=slice(None, None, step), x=slice(None, None, step)).isel(band=sorted(set(chosen))))
+    part = calibrated(
+        node.isel(time=0, y=slice(None, None, step), x=slice(None, None, step)).isel(band=sorted(set(chosen)))
+    )
     values = part.data.to_numpy()[[sorted(set(chosen)).index(k) for k in chosen]]
     finite = values[np.isfinite(values)]
     low, high = np.percentile(finite, [2, 98]) if finite.size else (0.0, 1.0)
@@ -112,7 +116,7 @@ def _paint(codes: np.ndarray, classes: Sequence[ClassSpec]) -> np.ndarray:
     palette = np.zeros((256, 3), np.float32)
     for c in classes:
         palette[c.value] = np.array(c.rgb) / 255
-    return palette[codes]
+    return np.asarray(palette[codes])
 
 
 def _thin(product: Product, layer: str) -> np.ndarray:

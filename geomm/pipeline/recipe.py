@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from geomm.config import RunConfig
 from geomm.cube import geobox_of
@@ -80,7 +80,10 @@ def contract_of(config: RunConfig, sites: list[Site]) -> InputContract:
 
     nodes = {n: sites[0].cube.children[n] for n in config.modalities}
     return InputContract(
-        {n: Modality(m.sensor, tuple(str(b) for b in nodes[n]["band"].to_numpy())) for n, m in config.streams().items()},
+        {
+            n: Modality(m.sensor, tuple(str(b) for b in nodes[n]["band"].to_numpy()))
+            for n, m in config.streams().items()
+        },
         {n: node.attrs["units"] for n, node in nodes.items()},
         config.classes(),
         abs(float(geobox_of(sites[0].cube).resolution.x)),

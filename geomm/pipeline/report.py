@@ -16,8 +16,8 @@ import numpy as np
 from geomm import __version__
 from geomm.config import RunConfig
 from geomm.export import Product
-from geomm.pipeline.figures import comparison_figure, losses_figure, site_figure
 from geomm.pipeline.compare import FUSED, Row
+from geomm.pipeline.figures import comparison_figure, losses_figure, site_figure
 from geomm.pipeline.sites import Fold, Site
 
 STYLE = """
@@ -56,7 +56,7 @@ def table(rows: Sequence[Row], classes: Sequence[str]) -> list[list[str]]:
     for row in rows:
         name = row.variant if row.fold == "blocks" else f"{row.variant}, without {row.fold}"
         interval = row.interval()
-        per_class = ["–" if np.isnan(v) else f"{v:.3f}" for v in row.per_class]
+        per_class = ["-" if np.isnan(v) else f"{v:.3f}" for v in row.per_class]
         spread = float(row.seeds.std(ddof=1)) if len(row.seeds) > 1 else float("nan")
         out.append(
             [
@@ -70,7 +70,7 @@ def table(rows: Sequence[Row], classes: Sequence[str]) -> list[list[str]]:
     return out
 
 
-def write_report(  # noqa: PLR0913, PLR0917 - everything that a run knows
+def write_report(
     out: Path,
     config: RunConfig,
     sites: Sequence[Site],
@@ -98,7 +98,7 @@ def write_report(  # noqa: PLR0913, PLR0917 - everything that a run knows
     return page
 
 
-def _facts(  # noqa: PLR0913, PLR0917 - private
+def _facts(
     config: RunConfig,
     sites: Sequence[Site],
     folds: Sequence[Fold],
@@ -112,12 +112,17 @@ def _facts(  # noqa: PLR0913, PLR0917 - private
         "packages": {n: metadata.version(n) for n in ("torch", "xarray", "rasterio", "odc-stac", "numpy")},
         "recipe": config.model_dump(exclude={"root"}),
         "sites": {
-            s.name: {"items": sorted({c.id for c in s.scenes}), "shape": [int(v) for v in s.cube.to_dataset().odc.geobox.shape]}
+            s.name: {
+                "items": sorted({c.id for c in s.scenes}),
+                "shape": [int(v) for v in s.cube.to_dataset().odc.geobox.shape],
+            }
             for s in sites
         },
         "pixels": {
             f.name: {
-                f"{site}/{name}": int(split.mask(name).sum()) for site, split in f.splits.items() for name in split.names
+                f"{site}/{name}": int(split.mask(name).sum())
+                for site, split in f.splits.items()
+                for name in split.names
             }
             for f in folds
         },
@@ -168,7 +173,7 @@ def _page(
         if split.kind == "blocks"
         else "One site left out at a time"
     )
-    return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(config.name)} – geomm</title>
+    return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(config.name)}: geomm</title>
 <meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>
 <h1>{escape(config.name)}</h1><p>{escape(config.description)}</p>
 <h2>What each modality is worth</h2>{verdicts}

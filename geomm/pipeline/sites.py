@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -100,7 +100,10 @@ def make_folds(config: RunConfig, sites: list[Site]) -> list[Fold]:
     return [
         Fold(
             out.name,
-            {s.name: SpatialSplit.whole(shapes[s.name], "test" if s is out else "train", config.split.block) for s in sites},
+            {
+                s.name: SpatialSplit.whole(shapes[s.name], "test" if s is out else "train", config.split.block)
+                for s in sites
+            },
         )
         for out in sites
     ]
@@ -130,6 +133,7 @@ def _label_counts(config: RunConfig, site: Site) -> np.ndarray:
 
 
 def shape_of(site: Site) -> tuple[int, int]:
+    """Return height and width of a site's grid."""
     height, width = geobox_of(site.cube).shape
     return int(height), int(width)
 

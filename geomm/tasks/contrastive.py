@@ -69,7 +69,7 @@ class ContrastiveTask:
         """Return the vectors unchanged."""
         return answer
 
-    def decode(self, scores: np.ndarray, valid: np.ndarray) -> Prediction:
+    def decode(self, scores: np.ndarray, valid: np.ndarray) -> Prediction:  # noqa: ARG002 - the protocol's
         """Refuse: vectors are indexed, not mapped.
 
         Raises:
