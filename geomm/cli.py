@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,8 @@ TimeOption = Annotated[str | None, typer.Option(help="date or interval start/end
 
 def main() -> None:
     """Run the command line; an error that geomm raises on purpose is one line on stderr and status 1 (2: usage)."""
+    # rasterio's warper says this of its own in-memory target; it means nothing to a user.
+    warnings.filterwarnings("ignore", message="Dataset has no geotransform")
     try:
         app()
     except GeommError as error:

@@ -105,7 +105,7 @@ def open_catalog(path: str | Path) -> Catalog:
         if isinstance(root, pystac.ItemCollection):
             items = root.items
         return Catalog(str(location), tuple(items))
-    except (OSError, ValueError, KeyError, pystac.STACError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pystac.STACError, pystac.STACTypeError) as error:
         raise CatalogError("the catalog cannot be read", where=str(path), why=str(error)) from error
 
 
@@ -182,7 +182,8 @@ def _bands(item: Any, sensor: SensorSpec) -> Iterator[tuple[str, BandSource]]:
     """Yield the bands of a sensor that an item offers, under the names of the table."""
     entries = list(_entries(item))
     if not sensor.bands:
-        for name, asset, index in entries:
+        named = {(id(asset), index): (name, asset, index) for name, asset, index in entries}  # the last name counts
+        for name, asset, index in named.values():
             yield name, _source(item, asset, index, sensor.band(name))
         return
     for band in sensor.bands:

@@ -79,7 +79,8 @@ def common_geobox(
                 fix="check that longitude comes before latitude",
             )
         bounds = overlap
-    return GeoBox.from_bbox(bounds, target, resolution=size, anchor=anchor, tol=SNAP_TOLERANCE)
+    grid = GeoBox.from_bbox(bounds, target, resolution=size, anchor=anchor, tol=SNAP_TOLERANCE)
+    return _exact(grid, origin) if reference else grid
 
 
 def geobox_of(cube: Any) -> GeoBox:
@@ -118,6 +119,14 @@ def aligned(source: GeoBox, target: GeoBox, tolerance: float = 1e-3) -> bool:
     far = step * (source.shape.x, source.shape.y)
     near = (step.c, step.f)
     return all(abs(v - round(v)) <= tolerance for v in (*near, *far)) and abs(step.a - 1) < tolerance / source.shape.x
+
+
+def _exact(grid: GeoBox, origin: Affine) -> GeoBox:
+    """Put the corner a whole number of pixels from an origin, free of the rounding of anchors."""
+    a, e = grid.affine.a, grid.affine.e
+    x = origin.c + round((grid.affine.c - origin.c) / a) * a
+    y = origin.f + round((grid.affine.f - origin.f) / e) * e
+    return GeoBox(grid.shape, Affine(a, 0.0, x, 0.0, e, y), grid.crs)
 
 
 def _in_crs(grid: GeoBox, crs: str) -> Any:

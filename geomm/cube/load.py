@@ -14,7 +14,7 @@ from geomm import radiometry
 from geomm.catalog import Scene, to_stac_items
 from geomm.cube.grid import aligned, source_geobox
 from geomm.cube.read import CheckedDriver
-from geomm.errors import CatalogError, GridError, UnitError
+from geomm.errors import CatalogError, ConfigError, GridError, UnitError
 from geomm.sensors import RESAMPLING, SensorSpec, get_sensor
 from geomm.types import Modality
 
@@ -36,7 +36,7 @@ def load_cube(
         scenes: of any sensors; those of one sensor, solar day and calibration become one time step, first valid
             pixel first (sorted by time and id).
         geobox: the one grid; see :func:`geomm.common_geobox`.
-        modalities: name to sensor and bands; default one modality per sensor with all its imagery.
+        modalities: name to sensor and bands; default one modality per sensor with all bands that its scenes share.
         chunks: block size in pixels along ``y`` and ``x``.
         quality: whether the sensor's own quality band, where scenes have it, makes pixels invalid.
         driver: reads the sources; tests pass one that counts.
@@ -51,6 +51,9 @@ def load_cube(
         GridError: no scene overlaps the grid, or backscatter in dB would have to be resampled.
         ReadError: at computing, a source that cannot be read.
     """
+    reserved = {"x", "y", "time", "band", "spatial_ref"} & set(modalities or ())
+    if reserved:
+        raise ConfigError(f"a modality cannot be named {min(reserved)}", why="it is the name of a coordinate")
     wanted = modalities or {name: Modality(name) for name in dict.fromkeys(s.sensor for s in scenes)}
     options: dict[str, Any] = {"quality": quality, "chunks": chunks, "driver": driver or CheckedDriver()}
     nodes = {name: _load(name, modality, scenes, geobox, **options) for name, modality in wanted.items()}
@@ -92,7 +95,7 @@ def _load(
             why=f"the scenes are of {', '.join(sorted({s.sensor for s in scenes})) or 'nothing'}",
             fix="widen the search or drop the modality",
         )
-    bands = tuple(sensor.band(b).name for b in modality.bands) or sensor.band_names() or tuple(mine[0].bands)
+    bands = tuple(sensor.band(b).name for b in modality.bands) or _offered(mine, sensor)
     for scene in mine:
         _check(scene.only(bands), sensor, geobox, name)
     mine = _overlapping(mine, geobox)
@@ -135,6 +138,12 @@ def _load(
             "hrefs": [s.href for s in ordered],
         },
     ).drop_vars("spatial_ref", errors="ignore")
+
+
+def _offered(scenes: Sequence[Scene], sensor: SensorSpec) -> tuple[str, ...]:
+    """Bands that every scene has, without the quality band."""
+    skip = sensor.quality.band if sensor.quality else None
+    return tuple(b for b in scenes[0].bands if b != skip and all(b in s.bands for s in scenes))
 
 
 _EXACT: dict[str, Any] = {"coords": "minimal", "compat": "override", "join": "override"}

@@ -34,6 +34,11 @@ class CheckedReader(RioReader):  # type: ignore[misc]
             ReadError: the source is not TIFF or JPEG 2000, or cannot be decoded.
         """
         driver_of(self._src.uri)
+        fill = cfg.fill_value
+        if fill is not None and not fill < 0:
+            # Files often leave nodata undeclared: what the sensor table or the item says then holds for the source too.
+            # (A negative fill lies just outside the source's dtype, see BandSource.fill: no stored value means it.)
+            cfg = cfg.patch(src_nodata_fallback=fill)
         try:
             return super().read(cfg, dst_geobox, dst=dst, selection=selection)  # type: ignore[no-any-return]
         except RasterioError as error:

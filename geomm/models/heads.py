@@ -22,7 +22,7 @@ class SegmentationHead(nn.Module):
         super().__init__()
         self.narrow = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(channels))
         self.smooth = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(c, c, 3, padding=1, bias=False), nn.BatchNorm2d(c), nn.ReLU(inplace=True))
+            nn.Sequential(nn.Conv2d(c, c, 3, padding=1, bias=False), nn.BatchNorm2d(c), nn.LeakyReLU(0.1, inplace=True))
             for c in channels
         )
         self.classify = nn.Conv2d(channels[0], outputs, 1)

