@@ -32,12 +32,12 @@ class Annotations:
         Args:
             bounds: west, south, east, north.
         """
-        from shapely.geometry import box
+        import shapely
 
-        area = box(*bounds)
-        hits = self.table[self.table.intersects(area)]
-        share = hits.intersection(area).area
-        return tuple(hits.loc[share.sort_values(ascending=False, kind="stable").index, "text"])
+        window = shapely.box(*bounds)
+        hits = self.table[self.table.intersects(window)]
+        share = shapely.area(shapely.intersection(hits.geometry.to_numpy(), window))
+        return tuple(hits["text"].to_numpy()[np.argsort(-share, kind="stable")])
 
 
 def read_annotations(path: str | Path, *, text: str = "text", time: str | None = None) -> Annotations:

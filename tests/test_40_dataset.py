@@ -61,7 +61,9 @@ def test_calibration_on_the_device_equals_the_cube(cube):
     lazy = geomm.calibrated(cube)
     for name in ("optical", "thermal"):
         truth = lazy[name]["data"].isel(y=chip.read.slices[0], x=chip.read.slices[1]).to_numpy()
-        np.testing.assert_allclose(physical(sample.images[name], sample.calibration[name]).numpy(), truth, rtol=2e-6, atol=1e-7)
+        np.testing.assert_allclose(
+            physical(sample.images[name], sample.calibration[name]).numpy(), truth, rtol=2e-6, atol=1e-7
+        )
 
 
 def test_collate_fills_what_a_sample_lacks(cube):

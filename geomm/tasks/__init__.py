@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -20,6 +20,7 @@ TASKS = ("segmentation", "classification", "contrastive")
 """Names of the tasks."""
 
 
+@runtime_checkable
 class Task(Protocol):
     """What training and prediction need of a task."""
 
