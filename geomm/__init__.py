@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from geomm.export import write_products
     from geomm.package import ModelPackage, load_package
     from geomm.pipeline import run
-    from geomm.predict import predict
+    from geomm.prediction import predict
     from geomm.retrieval import Index
     from geomm.sensors import SENSORS, BandSpec, SensorSpec
     from geomm.types import ClassSpec, LayerSpec, Modality, Prediction, Window
@@ -35,7 +35,7 @@ _MODULES = {
     "export": ("write_products",),
     "package": ("ModelPackage", "load_package"),
     "pipeline": ("run",),
-    "predict": ("predict",),
+    "prediction": ("predict",),
     "retrieval": ("Index",),
     "sensors": ("SENSORS", "BandSpec", "SensorSpec"),
     "types": ("ClassSpec", "LayerSpec", "Modality", "Prediction", "Window"),

@@ -46,3 +46,9 @@ def test_modules_stay_small():
     package = Path(geomm.__file__).parent
     sizes = {p.relative_to(package): len(p.read_text().splitlines()) for p in package.rglob("*.py")}
     assert {p: n for p, n in sizes.items() if n > 300} == {}
+
+
+def test_no_module_hides_a_public_name():
+    package = Path(geomm.__file__).parent
+    modules = {p.stem for p in package.iterdir()}
+    assert modules & set(geomm.__all__) == set()

@@ -111,7 +111,7 @@ def test_augmentation_moves_everything_alike(cube):
     coded = batch.target.float()
     marked = type(batch)(
         {n: coded[:, None, None].expand_as(x).clone() for n, x in batch.images.items()},
-        {n: (coded[:, None] != 1) for n in batch.images},
+        dict.fromkeys(batch.images, coded[:, None] != 1),
         batch.calibration,
         batch.present,
         batch.target,

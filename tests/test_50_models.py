@@ -153,7 +153,7 @@ def test_attention_weights_are_shares_of_valid_modalities():
 
 
 def test_cell_attention_equals_a_plain_loop():
-    block = build_fusion("attention", {n: (8,) for n in BANDS}).double().blocks[0]
+    block = build_fusion("attention", dict.fromkeys(BANDS, (8,))).double().blocks[0]
     maps = [torch.randn(1, 8, 2, 2, dtype=torch.double) for _ in BANDS]
     valid = torch.tensor(
         [[[[True, True], [False, True]]], [[[True, False], [False, True]]], [[[True, True], [False, False]]]]

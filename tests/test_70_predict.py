@@ -17,7 +17,7 @@ from geomm.cube.load import CALIBRATION
 from geomm.errors import ConfigError
 from geomm.models.multimodal import ModelSpec, MultimodalModel
 from geomm.mosaic import Block, hann
-from geomm.predict import PredictSettings, predict_blocks
+from geomm.prediction import PredictSettings, predict_blocks
 from geomm.tasks import get_task
 from geomm.testing import IdentityDecoder
 from geomm.types import ClassSpec, Window

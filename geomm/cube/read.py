@@ -13,6 +13,9 @@ from rasterio.errors import RasterioError
 from geomm.catalog.probe import driver_of
 from geomm.errors import ReadError
 
+GDAL_CACHE_MB = 128
+"""Fixed: GDAL's default is a share of the machine's memory, which a large scene would fill."""
+
 
 class CheckedReader(RioReader):  # type: ignore[misc]
     """Reads one band of one source onto a window of the target grid."""
@@ -53,6 +56,14 @@ class CheckedReader(RioReader):  # type: ignore[misc]
 
 class CheckedDriver(RioDriver):  # type: ignore[misc]
     """odc-loader's rasterio driver with :class:`CheckedReader` inside."""
+
+    def capture_env(self) -> dict[str, Any]:
+        """Return GDAL's settings for the workers: a block cache of fixed size, no sidecar files."""
+        return {
+            **super().capture_env(),
+            "GDAL_CACHEMAX": GDAL_CACHE_MB,
+            "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+        }
 
     def open(self, src: RasterSource, ctx: Any) -> CheckedReader:
         """Open a source; nothing is touched before :meth:`CheckedReader.read`."""

@@ -74,7 +74,9 @@ class _Concat(nn.Module):
     def __init__(self, inputs: Sequence[int], outputs: int) -> None:
         super().__init__()
         self.mix = nn.Sequential(
-            nn.Conv2d(sum(inputs) + len(inputs), outputs, 1), nn.LeakyReLU(0.1, inplace=True), nn.Conv2d(outputs, outputs, 1)
+            nn.Conv2d(sum(inputs) + len(inputs), outputs, 1),
+            nn.LeakyReLU(0.1, inplace=True),
+            nn.Conv2d(outputs, outputs, 1),
         )
 
     def forward(

@@ -109,7 +109,7 @@ def map_cube(
     package: ModelPackage, cube: xr.DataTree, scenes: Sequence[Scene], out: Path, name: str, progress: Progress
 ) -> Product:
     """Predict one cube and write its products."""
-    from geomm.predict import predict
+    from geomm.prediction import predict
 
     source = Provenance(
         min(s.time for s in scenes),

@@ -42,8 +42,10 @@ class Row:
 
     @property
     def per_class(self) -> np.ndarray:
-        """IoU per class, averaged over seeds."""
-        return np.nanmean(iou(self.counts.sum(1)), axis=0) if self.counts.size else np.array([])
+        """IoU per class, averaged over seeds; NaN for a class that neither occurs nor is predicted."""
+        values = iou(self.counts.sum(1))
+        known = np.isfinite(values)
+        return np.where(known.any(0), np.nansum(values, axis=0) / known.sum(0).clip(1), np.nan)
 
     def interval(self) -> Interval:
         """Mean IoU over all seeds with its interval over test blocks."""
