@@ -125,13 +125,13 @@ def _optical(
 
 
 _OLI_ROWS = (
-    ("B1", 0.443, 30.0, ("coastal", "SR_B1")),
-    ("B2", 0.482, 30.0, ("blue", "SR_B2")),
-    ("B3", 0.561, 30.0, ("green", "SR_B3")),
-    ("B4", 0.655, 30.0, ("red", "SR_B4")),
-    ("B5", 0.865, 30.0, ("nir08", "SR_B5")),
-    ("B6", 1.609, 30.0, ("swir16", "SR_B6")),
-    ("B7", 2.201, 30.0, ("swir22", "SR_B7")),
+    ("B1", 0.443, 30.0, ("coastal",)),
+    ("B2", 0.482, 30.0, ("blue",)),
+    ("B3", 0.561, 30.0, ("green",)),
+    ("B4", 0.655, 30.0, ("red",)),
+    ("B5", 0.865, 30.0, ("nir08",)),
+    ("B6", 1.609, 30.0, ("swir16",)),
+    ("B7", 2.201, 30.0, ("swir22",)),
 )
 _MSI_ROWS = (
     ("B01", 0.4429, 60.0, ("coastal", "B1")),
@@ -207,7 +207,7 @@ _TABLE = (
         "Landsat 8/9 OLI Collection 2 Level-2, surface reflectance",
         ("landsat-c2-l2",),
         (
-            *_optical(_OLI_ROWS, _SR),
+            *_optical(tuple((n, um, gsd, (*keys, f"SR_{n}")) for n, um, gsd, keys in _OLI_ROWS), _SR),
             BandSpec("QA_PIXEL", "bits", "bits", 30.0, ("qa_pixel",), dtype="uint16", nodata=1.0),
         ),
         QualityRule("QA_PIXEL", "qa_pixel"),

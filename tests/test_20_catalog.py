@@ -192,3 +192,13 @@ def test_open_refuses_what_is_no_catalog(tmp_path):
         geomm.open_catalog(tmp_path)
     with pytest.raises(CatalogError, match="cannot be read"):
         geomm.open_catalog(tmp_path / "missing.json")
+
+
+def test_a_longer_band_name_is_never_taken_for_a_shorter_one(tmp_path):
+    write_scene(tmp_path / "d", "landsat-tirs-l2", bands=("ST_B10",))
+    with pytest.raises(CatalogError, match="no file fits"):
+        geomm.build_catalog(tmp_path / "d", tmp_path / "c", sensors=["landsat-tirs-l1"], datetime="2020-01-01")
+    (scene,) = geomm.build_catalog(
+        tmp_path / "d", tmp_path / "c", sensors=["landsat-tirs-l2"], datetime="2020-01-01"
+    ).search()
+    assert (scene.id, tuple(scene.bands)) == ("scene", ("ST_B10",))

@@ -14,8 +14,9 @@ from typing import Any
 from geomm.catalog.probe import Header, probe
 from geomm.catalog.search import SENSORS_PROPERTY, Catalog, open_catalog, parse_interval
 from geomm.errors import CatalogError, ConfigError, OutputError
-from geomm.sensors import SensorSpec, get_sensor
+from geomm.sensors import SENSORS, SensorSpec, get_sensor
 
+_SENSORS = tuple(SENSORS.values())
 SUFFIXES = (".tif", ".tiff", ".jp2")
 
 
@@ -28,6 +29,8 @@ class _Rule:
     """Over the relative POSIX path; groups ``id`` and, for one band per file, ``band``."""
     bands: tuple[str, ...] = ()
     """Band names in file order, for files with several bands."""
+    hint: str = "*.tif"
+    """The pattern in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ def build_catalog(
         raise CatalogError(
             "no file fits",
             where=str(folder),
-            why=f"looked for {', '.join(r.pattern.pattern for r in rules)}",
+            why=f"looked for {'; '.join(r.hint for r in rules)}",
             fix="name the sensor (geomm doctor lists them) or give a catalog definition",
         )
     about = definition or {}
@@ -94,10 +97,15 @@ def build_catalog(
 def _default_rule(sensor: SensorSpec) -> _Rule:
     if not sensor.bands:
         return _Rule(sensor, re.compile(r"(?:.*/)?(?P<id>[^/]+)\.(?i:tif|tiff|jp2)"))
-    names = sorted((n for b in sensor.bands for n in (b.name, *b.assets)), key=len, reverse=True)
-    alternatives = "|".join(re.escape(name) for name in names)
+    every, own = ({n for s in group for b in s.bands for n in (b.name, *b.assets)} for group in (_SENSORS, (sensor,)))
+    # ST_B10 is a band of another sensor, never the B10 of an item whose name ends in _ST.
+    longer = [n for n in every - own if any(n.endswith(f"_{mine}") for mine in own)]
+    bands, others = ("|".join(sorted(map(re.escape, names), key=len, reverse=True)) for names in (own, longer))
+    foreign = rf"(?![^/]*[_.\- ](?:{others})\.[^./]+$)" if longer else ""
     return _Rule(
-        sensor, re.compile(rf"(?:.*/)?(?P<id>[^/]+?)[_.\- ](?i:band)?(?P<band>{alternatives})\.(?i:tif|tiff|jp2)")
+        sensor,
+        re.compile(rf"(?:.*/)?{foreign}(?P<id>[^/]+?)[_.\- ](?i:band)?(?P<band>{bands})\.(?i:tif|tiff|jp2)"),
+        hint=f"<item>_<band>.tif with the bands {', '.join(b.name for b in sensor.bands)} of {sensor.name}",
     )
 
 
@@ -116,7 +124,7 @@ def _rules_of(definition: Mapping[str, Any]) -> list[_Rule]:
         pattern = (
             re.escape(entry["pattern"]).replace(r"\{id\}", "(?P<id>[^/]+?)").replace(r"\{band\}", "(?P<band>[^/]+?)")
         )
-        rules.append(_Rule(sensor, re.compile(pattern), tuple(entry.get("bands", ()))))
+        rules.append(_Rule(sensor, re.compile(pattern), tuple(entry.get("bands", ())), entry["pattern"]))
     return rules
 
 

@@ -34,6 +34,8 @@ class Row:
     """What it sees."""
     counts: np.ndarray
     """int64 ``(seeds, blocks, K, K)``."""
+    final_loss: float = float("nan")
+    """Training loss over the last 20 steps, mean over seeds."""
 
     @property
     def seeds(self) -> np.ndarray:
@@ -85,7 +87,8 @@ def compare(
             blocks.append(evaluate(fitted, task, dataset, split, classes=len(target.values)))
         counts.append(np.concatenate(blocks))
         models.append(fitted)
-    return Row(fold.name, variant, names, np.stack(counts)), models
+    final = float(np.mean([m.losses[-20:] for m in models]))
+    return Row(fold.name, variant, names, np.stack(counts), final), models
 
 
 def fit_everywhere(config: RunConfig, sites: list[Site], progress: Progress) -> Fitted:

@@ -37,17 +37,22 @@ def verdict(rows: Sequence[Row], fold: str) -> str:
     if FUSED not in mine or not alone:
         return "Only one modality: there is nothing to compare."
     best = max(alone, key=lambda name: float(np.mean(alone[name].seeds)))
-    gains = mine[FUSED].seeds - alone[best].seeds
-    wins = int((gains > 0).sum())
-    gain, count = float(gains.mean()), len(gains)
-    what = f"by {abs(gain):.3f} mean IoU on average ({wins} of {count} seeds better, paired)"
-    if gain > 0:
-        sure = "" if wins == count else "; with seeds disagreeing, the gain is not certain"
-        return f"The fused model beats the best single modality ({best}) {what}{sure}."
-    return (
-        f"The fused model does not beat the best single modality ({best}): it is behind {what}. "
-        f"The other modality adds less than the larger model costs in this much training."
+    fused, single = mine[FUSED], alone[best]
+    gains = fused.seeds - single.seeds
+    wins, count, gain = int((gains > 0).sum()), len(gains), float(gains.mean())
+    what = f"{abs(gain):.3f} mean IoU on average, {wins} of {count} seeds better (paired)"
+    if gain > 0 and wins == count:
+        return f"The fused model beats the best single modality ({best}) by {what}."
+    easier = fused.final_loss < 0.98 * single.final_loss
+    why = (
+        f"It fits the training blocks better (loss {fused.final_loss:.3f} against {single.final_loss:.3f}), so what it "
+        "learned from the other modalities did not carry over to the test blocks."
+        if easier
+        else f"Even the training blocks are fitted no better (loss {fused.final_loss:.3f} against "
+        f"{single.final_loss:.3f}): beside {best}, the other modalities tell this model nothing new about these labels."
     )
+    side = "is ahead of" if gain > 0 else "is behind"
+    return f"The fused model does not beat the best single modality ({best}) for certain: it {side} it by {what}. {why}"
 
 
 def table(rows: Sequence[Row], classes: Sequence[str]) -> list[list[str]]:
