@@ -147,7 +147,8 @@ def stac_item(
 
 
 def _asset(layer: LayerSpec, path: Path) -> dict[str, Any]:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     classes = [{"value": c.value, "name": c.name, "color_hint": c.color[1:].upper()} for c in layer.classes]
     nodata: float | str = "nan" if math.isnan(layer.nodata) else layer.nodata
     bands = [
