@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from geomm.sensors import SENSORS, BandSpec, SensorSpec
     from geomm.types import ClassSpec, LayerSpec, Modality, Prediction, Window
 
-__version__ = "0.1.0"
+from geomm._version import __version__
 
 _MODULES = {
     "annotations": ("Annotations", "read_annotations"),

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from geomm import __version__
+from geomm._version import __version__
 from geomm.errors import ConfigError, GeommError
 
 app = typer.Typer(

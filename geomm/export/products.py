@@ -17,7 +17,7 @@ from typing import Any
 import rasterio
 from odc.geo.geobox import GeoBox
 
-from geomm import __version__
+from geomm._version import __version__
 from geomm.errors import GeommError, OutputError
 from geomm.export.cog import write_layers
 from geomm.export.style import aux_xml, qml

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from geomm import __version__
+from geomm._version import __version__
 from geomm.config import RunConfig
 from geomm.export import Product
 from geomm.pipeline.compare import FUSED, Row
