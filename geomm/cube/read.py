@@ -13,7 +13,7 @@ from rasterio.errors import RasterioError
 from geomm.catalog.probe import driver_of
 from geomm.errors import ReadError
 
-GDAL_CACHE_MB = 128
+GDAL_CACHE_MB = 64
 """Fixed: GDAL's default is a share of the machine's memory, which a large scene would fill."""
 
 
