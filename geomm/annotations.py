@@ -69,7 +69,7 @@ def read_annotations(path: str | Path, *, text: str = "text", time: str | None =
         else:
             table = geopandas.read_file(file)
         columns = {text: "text"} | ({time: "datetime"} if time else {})
-        table = table.rename(columns=columns)[[*columns.values(), "geometry"]]
+        table = table[[*columns, "geometry"]].rename(columns=columns)
     except (OSError, ValueError, KeyError) as error:
         raise CatalogError("the annotations cannot be read", where=str(path), why=str(error)) from error
     if table.crs is None:
