@@ -70,7 +70,7 @@ def read_annotations(path: str | Path, *, text: str = "text", time: str | None =
             table = geopandas.read_file(file)
         columns = {text: "text"} | ({time: "datetime"} if time else {})
         table = table[[*columns, "geometry"]].rename(columns=columns)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CatalogError("the annotations cannot be read", where=str(path), why=str(error)) from error
     if table.crs is None:
         raise CatalogError("the annotations have no CRS", where=str(path), fix="set one with GeoDataFrame.set_crs")

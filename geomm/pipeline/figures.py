@@ -73,7 +73,15 @@ def site_figure(config: RunConfig, site: Site, fold: Fold, product: Product) -> 
         shade[split.mask(name)] = 1.0 if name == "train" else 0.75
     where = "labels\nfull: training, dimmed: test, dark: buffer" if len(split.names) > 1 else "labels"
     panels.append((where, _paint(values[labels], classes) * shade[..., None], None))
-    panels.append(("predicted class", _paint(_thin(product, "class")[0], classes), None))
+    predicted = _thin(product, "class")[0]
+    panels.append(("predicted class", _paint(predicted, classes), None))
+    panels.append(
+        (
+            "agreement with the labels\ngreen: same, red: other, white: no label",
+            _agreement(values[labels], predicted),
+            None,
+        )
+    )
     panels.append(("highest probability", _thin(product, "probability").max(0), "viridis"))
     return _draw_panels(panels, classes)
 
@@ -117,6 +125,14 @@ def _paint(codes: np.ndarray, classes: Sequence[ClassSpec]) -> np.ndarray:
     for c in classes:
         palette[c.value] = np.array(c.rgb) / 255
     return np.asarray(palette[codes])
+
+
+def _agreement(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    step = -(-max(labels.shape) // max(predicted.shape))
+    codes = labels[::step, ::step][: predicted.shape[0], : predicted.shape[1]]
+    colors = np.array([[1.0, 1.0, 1.0], [0.55, 0.75, 0.55], [0.8, 0.25, 0.25]])
+    kind = np.where(codes == INVALID_CLASS, 0, np.where(codes == predicted[: codes.shape[0], : codes.shape[1]], 1, 2))
+    return np.asarray(colors[kind])
 
 
 def _thin(product: Product, layer: str) -> np.ndarray:
