@@ -76,11 +76,11 @@ def predict(
         settings: by default those of the package.
         on_block: progress.
 
-    Yields:
-        Output window and prediction, in rows of blocks; the windows cover the grid exactly once.
+    Returns:
+        Stream of output windows and predictions, in rows of blocks; the windows cover the grid exactly once.
 
     Raises:
-        ContractError: the cube lacks a modality or band, or is in another unit.
+        ContractError: at once, before anything is read: the cube lacks a modality or band, or is in another unit.
     """
     check_cube(package.contract, cube)
     fitted = package.model()
@@ -90,9 +90,8 @@ def predict(
     def answer(batch: Sample) -> Tensor:
         return model(fitted.normaliser(batch))  # type: ignore[no-any-return]
 
-    yield from predict_blocks(
-        cube, answer, package.task(), tuple(package.contract.modalities), settings, on_block=on_block
-    )
+    names = tuple(package.contract.modalities)
+    return predict_blocks(cube, answer, package.task(), names, settings, on_block=on_block)
 
 
 def predict_blocks(

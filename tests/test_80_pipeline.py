@@ -188,7 +188,14 @@ def test_empty_splits_and_missing_classes_are_refused(recipe, tmp_path):
     ):
         with pytest.raises(GeommError, match=message):
             geomm.run(geomm.load_recipe(recipe, QUICK | overrides), tmp_path / "out")
-        assert not list((tmp_path / "out").glob("*.tif"))
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_modality_without_bands_takes_all(recipe, tmp_path):
+    overrides = QUICK | {"modalities": {"thermal": {"sensor": "landsat-tirs-l1"}}, "train.seeds": [0]}
+    done = geomm.run(geomm.load_recipe(recipe, overrides), tmp_path / "out")
+    assert geomm.load_package(done.package).contract.modalities["thermal"].bands == ("B10", "B11")
+    assert [r.variant for r in done.rows] == ["fused"]
 
 
 def test_a_missing_package_is_one_sentence(recipe, tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 
 from geomm.catalog.probe import probe
 from geomm.catalog.scene import BandSource, Scene
-from geomm.errors import CatalogError, MissingBandError
+from geomm.errors import CatalogError
 from geomm.radiometry import Calibration, sentinel2_offset
 from geomm.sensors import SENSORS, BandSpec, SensorSpec, get_sensor
 from geomm.types import BBox
@@ -67,13 +67,15 @@ class Catalog:
                 where=f"aoi {aoi}",
                 fix="give longitude before latitude; areas across the antimeridian need two searches",
             )
-        scenes = [
+        found = (
             _scene(item, sensor)
             for item in self.items
             if _matches(item, aoi, start, end) and (ids is None or item.id in ids)
             for sensor in wanted
             if _holds(item, sensor)
-        ]
+        )
+        # A collection may hold items without a sensor, such as Landsat scenes whose thermal instrument was off.
+        scenes = [scene for scene in found if scene.bands]
         return sorted(scenes, key=lambda s: (s.time, s.id, s.sensor))
 
 
@@ -159,20 +161,13 @@ def _holds(item: Any, sensor: SensorSpec) -> bool:
 
 
 def _scene(item: Any, sensor: SensorSpec) -> Scene:
-    bands = dict(_bands(item, sensor))
-    if not bands:
-        raise MissingBandError(
-            f"the item offers no band of sensor {sensor.name}",
-            where=f"item {item.id}",
-            why=f"assets: {', '.join(item.assets)}",
-        )
     return Scene(
         item.id,
         sensor.name,
         _times(item)[0],
         tuple(item.bbox),
         item.geometry,
-        bands,
+        dict(_bands(item, sensor)),
         item.get_self_href() or "",
         item.properties.get("description", ""),
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,16 +53,16 @@ def run(config: RunConfig, out: str | Path, *, progress: Progress = silent) -> R
     from geomm.pipeline.report import write_report
 
     target = Path(out)
-    _require_folder(target)
-    sites = load_sites(config, target)
-    folds = make_folds(config, sites)
     rows, trained = [], {}
-    for fold in folds:
-        for variant, names in variants(config).items():
-            row, models = compare(config, sites, fold, variant, names, progress)
-            rows.append(row)
-            trained[fold.name, variant] = models
-    fitted = trained[folds[0].name, FUSED][0] if len(folds) == 1 else fit_everywhere(config, sites, progress)
+    with _nothing_left_on_failure(target):
+        sites = load_sites(config, target)
+        folds = make_folds(config, sites)
+        for fold in folds:
+            for variant, names in variants(config).items():
+                row, models = compare(config, sites, fold, variant, names, progress)
+                rows.append(row)
+                trained[fold.name, variant] = models
+        fitted = trained[folds[0].name, FUSED][0] if len(folds) == 1 else fit_everywhere(config, sites, progress)
     metrics = {r.fold: {v.variant: str(v.interval()) for v in rows if v.fold == r.fold} for r in rows}
     package = save_package(
         fitted, contract_of(config, sites), target / "model", name=config.name, metrics={"test mean IoU": metrics}
@@ -93,6 +95,20 @@ def contract_of(config: RunConfig, sites: list[Site]) -> InputContract:
     )
 
 
-def _require_folder(target: Path) -> None:
+@contextmanager
+def _nothing_left_on_failure(target: Path) -> Iterator[None]:
+    """Remove the catalog and the folders that a run made, if it fails before there is anything worth keeping."""
     if target.exists() and not target.is_dir():
         raise OutputError("the output is not a folder", where=str(target), fix="name another")
+    catalog = target / "catalog"
+    fresh = [p for p in (target, *target.parents) if not p.exists()]
+    made_catalog = not catalog.exists()
+    try:
+        yield
+    except BaseException:
+        if made_catalog:
+            shutil.rmtree(catalog, ignore_errors=True)
+        for path in fresh:
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+        raise

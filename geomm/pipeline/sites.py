@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,7 +59,7 @@ def load_sites(config: RunConfig, out: Path) -> list[Site]:
     sites = []
     for name, group in group_sites(scenes).items():
         geobox = common_geobox(
-            [s.only([b for b in s.bands if b in _bands_of(streams, s.sensor)]) for s in group if s.sensor in imagery],
+            [_only_wanted(s, streams) for s in group if s.sensor in imagery],
             crs=config.grid.crs,
             resolution=config.grid.resolution,
         )
@@ -138,7 +138,9 @@ def shape_of(site: Site) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _bands_of(streams: Mapping[str, Modality], sensor: str) -> Iterator[str]:
-    for modality in streams.values():
-        if modality.sensor == sensor:
-            yield from modality.bands
+def _only_wanted(scene: Scene, streams: Mapping[str, Modality]) -> Scene:
+    """Return the scene with the bands that any modality names; all where a modality names none."""
+    wanted = [m.bands for m in streams.values() if m.sensor == scene.sensor]
+    if any(not bands for bands in wanted):
+        return scene
+    return scene.only([b for b in scene.bands if any(b in bands for bands in wanted)])
