@@ -68,11 +68,6 @@ class MultimodalModel(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(2.3026)) if spec.text else None
         self.logit_bias = nn.Parameter(torch.tensor(-3.4)) if spec.text else None
 
-    @property
-    def stride(self) -> int:
-        """Chip sizes must be a multiple of it."""
-        return max(e.strides[-1] for e in self.encoders.values())  # type: ignore[index, return-value]
-
     def encode_image(self, batch: Sample) -> tuple[FeatureMaps, Tensor]:
         """Encode and fuse a normalised batch.
 
