@@ -124,7 +124,7 @@ def build(
         definition=yaml.safe_load(definition.read_text()) if definition else None,
         datetime=datetime,
     )
-    typer.echo(f"{catalog.href}: {len(catalog.items)} items of {', '.join(catalog.sensors())}")
+    typer.echo(f"{catalog.href}: {len(catalog.items())} items of {', '.join(catalog.sensors())}")
 
 
 @catalogs.command()

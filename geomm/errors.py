@@ -40,6 +40,14 @@ def _rebuild(cls: type[GeommError], what: str, where: str, why: str, fix: str) -
     return cls(what, where=where, why=why, fix=fix)
 
 
+class SourceWarning(UserWarning):
+    """A source that could not be read; its pixels are marked in the cube's ``status``."""
+
+
+class RadiometryWarning(UserWarning):
+    """Pixels that contradict what the catalog says about their calibration; the message holds the evidence."""
+
+
 class UnknownNameError(GeommError, LookupError):
     """A sensor, band, encoder, fusion, task or layer that geomm does not know; the message lists the valid names."""
 

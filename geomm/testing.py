@@ -1,4 +1,4 @@
-"""For tests and benchmarks: synthetic scenes of any sensor, an identity decoder, a driver that counts reads."""
+"""For tests and benchmarks: synthetic scenes of any sensor, an identity decoder, a reader that counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import rasterio
 from affine import Affine
 from torch import Tensor
 
-from geomm.cube.read import CheckedDriver, CheckedReader
+from geomm.catalog import BandSource
+from geomm.cube.read import CACHE_MB, SourceReader
 from geomm.sensors import BandSpec, get_sensor
 from geomm.types import LayerSpec, Prediction
 
@@ -103,16 +104,26 @@ class IdentityDecoder:
         return Prediction({"value": value}, self.layers)
 
 
-class CountingDriver(CheckedDriver):
-    """Counts how often each source is read."""
+class CountingReader(SourceReader):
+    """Counts how often each block of each source is decoded."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.reads: Counter[str] = Counter()
-        self._lock = threading.Lock()
+    def __init__(self, cache_mb: int = CACHE_MB) -> None:
+        super().__init__(cache_mb)
+        self.blocks: Counter[tuple[str, tuple[int, ...], tuple[int, int, int, int]]] = Counter()
+        self._counting = threading.Lock()
 
-    def open(self, src: Any, ctx: Any) -> CheckedReader:
-        """Open a source and count the read that follows."""
-        with self._lock:
-            self.reads[src.uri] += 1
-        return super().open(src, ctx)
+    @property
+    def reads(self) -> Counter[str]:
+        """Decoded blocks by source."""
+        total: Counter[str] = Counter()
+        for (href, *_), count in self.blocks.items():
+            total[href] += count
+        return total
+
+    def decode(
+        self, source: BandSource, indexes: tuple[int, ...], cell: tuple[int, int, int, int], *, masked: bool
+    ) -> Any:
+        """Count a block, and decode it."""
+        with self._counting:
+            self.blocks[source.href, indexes, cell] += 1
+        return super().decode(source, indexes, cell, masked=masked)

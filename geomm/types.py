@@ -24,12 +24,15 @@ Unit = Literal[
     "sigma0_db",
     "gamma0_power",
     "gamma0_db",
+    "amplitude",
+    "degree",
     "metre",
     "class",
     "bits",
     "1",
 ]
-"""Physical unit of a band. Brightness and surface temperature are different quantities, and so are power and dB."""
+"""Physical unit of a band. ``amplitude`` is uncalibrated backscatter, the square root of power. Brightness and surface
+temperature are different quantities, and so are power and dB."""
 
 BBox = tuple[float, float, float, float]
 """West, south, east, north in degrees (WGS 84)."""

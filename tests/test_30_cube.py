@@ -15,9 +15,10 @@ from odc.geo.geobox import GeoBox
 import geomm
 from geomm import radiometry
 from geomm.cube import geobox_of, group_sites
-from geomm.errors import CatalogError, GridError, MissingBandError, ReadError, UnitError
+from geomm.cube.plan import STATUS
+from geomm.errors import CatalogError, GridError, MissingBandError, ReadError, SourceWarning, UnitError
 from geomm.sensors import get_sensor
-from geomm.testing import ORIGIN, CountingDriver, stored_field, write_scene
+from geomm.testing import ORIGIN, CountingReader, stored_field, write_scene
 
 
 def _catalog(tmp_path, *sensors, **options):
@@ -27,14 +28,14 @@ def _catalog(tmp_path, *sensors, **options):
 
 
 def test_nothing_is_read_until_asked(landsat):
-    driver = CountingDriver()
+    reader = CountingReader()
     scenes = landsat.search()
-    cube = geomm.load_cube(scenes, geomm.common_geobox(scenes), chunks=64, driver=driver)
+    cube = geomm.load_cube(scenes, geomm.common_geobox(scenes), chunks=64, reader=reader)
     lazy = geomm.calibrated(cube)
     assert all(dask.is_dask_collection(v.data) for n in lazy.children.values() for v in n.data_vars.values())
-    assert sum(driver.reads.values()) == 0
+    assert sum(reader.reads.values()) == 0
     lazy["landsat-tirs-l1"]["data"].isel(y=slice(0, 64), x=slice(0, 64)).compute()
-    assert {k.rsplit("_")[-1]: v for k, v in driver.reads.items()} == {"B10.tif": 1, "B11.tif": 1}
+    assert {k.rsplit("_")[-1]: v for k, v in reader.reads.items()} == {"B10.tif": 1, "B11.tif": 1}
 
 
 def test_native_grid_means_untouched_pixels(landsat, cube):
@@ -199,24 +200,36 @@ def test_refusals(landsat, tmp_path):
         geomm.load_cube(mixed, geomm.common_geobox(mixed), {"both": geomm.Modality("sentinel2-l2a", ("B02", "SCL"))})
 
 
-def test_decibels_are_not_resampled(tmp_path):
+def test_decibels_are_averaged_as_power(tmp_path):
     scenes = _catalog(tmp_path, "sentinel1-rtc-db", resolution=10)
-    grid = geomm.common_geobox(scenes)
-    assert geomm.load_cube(scenes, grid)["sentinel1-rtc-db"].attrs["units"] == "gamma0_db"
-    with pytest.raises(GridError, match="backscatter in dB cannot be resampled"):
-        geomm.load_cube(scenes, geomm.common_geobox(scenes, resolution=20.0))
+    native = geomm.load_cube(scenes, geomm.common_geobox(scenes))["sentinel1-rtc-db"]
+    assert native.attrs["units"] == "gamma0_db"
+    power = radiometry.from_db(native["data"].to_numpy()[0])[:, 4:, 4:].astype(float)
+    truth = radiometry.to_db(power.reshape(4, 30, 2, 30, 2).mean(axis=(2, 4)))
+    coarse = geomm.load_cube(scenes, geomm.common_geobox(scenes, resolution=20.0))["sentinel1-rtc-db"]["data"]
+    np.testing.assert_allclose(coarse.to_numpy()[0, :, 2:, 2:], truth, atol=1e-5)
 
 
-def test_a_damaged_source_names_itself(tmp_path):
+def test_a_damaged_source_is_reported_in_the_data_or_raised(tmp_path):
     scenes = _catalog(tmp_path, "landsat-bqa", shape=(512, 512))
     path = tmp_path / "d" / "scene_BQA.tif"
-    path.write_bytes(path.read_bytes()[:20000])
-    cube = geomm.load_cube(scenes, geomm.common_geobox(scenes))
-    with pytest.raises(ReadError, match=r"cannot be read.*scene_BQA.tif, band 1, window"):
-        cube["landsat-bqa"]["data"].compute()
+    whole = geomm.load_cube(scenes, geomm.common_geobox(scenes))["landsat-bqa"]["data"].to_numpy()
+    path.write_bytes(path.read_bytes()[:200_000])
+    with pytest.warns(SourceWarning, match=r"unreadable.*scene_BQA.tif, bands 1, rows 0 to 512"):
+        node = geomm.load_cube(scenes, geomm.common_geobox(scenes))["landsat-bqa"].to_dataset().compute()
+    status = node.status.to_numpy()[0]
+    assert 0.2 < (status == STATUS["valid"]).mean() < 0.4
+    assert set(np.unique(status[8:])) == {STATUS["valid"], STATUS["unreadable"]}
+    np.testing.assert_array_equal(node.data.to_numpy()[0, 0][node.valid[0]], whole[0, 0][node.valid[0]])
+    strict = geomm.load_cube(scenes, geomm.common_geobox(scenes), errors="raise")
+    with pytest.raises(ReadError, match=r"cannot be read.*scene_BQA.tif, bands 1, rows"):
+        strict["landsat-bqa"]["data"].compute()
     path.unlink()
     with pytest.raises(ReadError, match=r"cannot be opened.*scene_BQA.tif.*No such file"):
-        cube["landsat-bqa"]["data"].compute()
+        strict["landsat-bqa"]["data"].compute()
+    with pytest.warns(SourceWarning, match="No such file"):
+        gone = geomm.load_cube(scenes, geomm.common_geobox(scenes))["landsat-bqa"]["status"].to_numpy()
+    assert (gone == STATUS["unreadable"]).all()
 
 
 def test_cube_pickles_and_is_reproducible(landsat):

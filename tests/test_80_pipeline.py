@@ -145,7 +145,7 @@ def _far_aoi(folder):
         (_without_a_band, [], r"band B4 is missing.*offers B2, B3"),
         (_without_crs, [], r"not georeferenced.*no CRS"),
         (_surface_temperature, [], r"lacks what the model needs: thermal"),
-        (_damaged, [], r"cannot be read.*scene_B11.tif, band 1, window"),
+        (_damaged, [], r"cannot be read.*scene_B11.tif, bands 1, rows"),
         (_far_aoi, ["--aoi=0,0,1,1"], r"the search found nothing.*widen the area"),
         (_far_aoi, ["--aoi=1,2,3"], r"not west,south,east,north"),
         (lambda folder: None, [], r"cannot be read|does not exist"),

@@ -6,7 +6,22 @@
 from __future__ import annotations
 
 from geomm.catalog.build import build_catalog
-from geomm.catalog.scene import BandSource, Scene, to_stac_items
+from geomm.catalog.probe import GDAL_SETTINGS, grid_of, local_path, open_dataset, probe
+from geomm.catalog.scene import BandSource, Grid, Scene
 from geomm.catalog.search import Catalog, open_catalog
+from geomm.catalog.sign import signed
 
-__all__ = ["BandSource", "Catalog", "Scene", "build_catalog", "open_catalog", "to_stac_items"]
+__all__ = [
+    "GDAL_SETTINGS",
+    "BandSource",
+    "Catalog",
+    "Grid",
+    "Scene",
+    "build_catalog",
+    "grid_of",
+    "local_path",
+    "open_catalog",
+    "open_dataset",
+    "probe",
+    "signed",
+]

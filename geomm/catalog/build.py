@@ -2,47 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from geomm.catalog.probe import Header, probe
-from geomm.catalog.search import SENSORS_PROPERTY, Catalog, open_catalog, parse_interval
-from geomm.errors import CatalogError, ConfigError, OutputError
-from geomm.sensors import SENSORS, SensorSpec, get_sensor
+import numpy as np
 
-_SENSORS = tuple(SENSORS.values())
-SUFFIXES = (".tif", ".tiff", ".jp2")
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """Which files of a folder belong to a sensor."""
-
-    sensor: SensorSpec
-    pattern: re.Pattern[str]
-    """Over the relative POSIX path; groups ``id`` and, for one band per file, ``band``."""
-    bands: tuple[str, ...] = ()
-    """Band names in file order, for files with several bands."""
-    hint: str = "*.tif"
-    """The pattern in words."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """One file that belongs to an item."""
-
-    item: str
-    key: str
-    sensor: str
-    path: Path
-    header: Header
-    bands: tuple[str, ...]
+from geomm.catalog.interpret import SENSORS_PROPERTY
+from geomm.catalog.mtl import Metadata, parse_mtl
+from geomm.catalog.rules import Found, default_rule, parse_rules, scan
+from geomm.catalog.scene import Grid
+from geomm.catalog.search import Catalog, open_catalog, parse_interval
+from geomm.errors import CatalogError, OutputError
+from geomm.radiometry import Calibration
+from geomm.sensors import SensorSpec, get_sensor
+from geomm.types import BBox
 
 
 def build_catalog(
@@ -61,8 +40,10 @@ def build_catalog(
         sensors: names from the table. Files named ``<item>_<band>.tif`` after a band of such a sensor become its
             bands; with ``generic`` every file is an item of its own.
         definition: instead of ``sensors``, a catalog definition (see ``catalogs/`` for examples): a list ``items``
-            of ``{sensor, pattern, bands}`` where ``pattern`` holds ``{id}`` and optionally ``{band}``; ``datetime``;
-            and ``properties`` by item id, ``"*"`` for all.
+            of ``{sensor, pattern, bands, nodata, id, datetime}``; ``datetime`` of all others; and ``properties`` by
+            item id, ``"*"`` for all. ``pattern`` holds ``{id}`` and optionally ``{band}``; ``bands`` names the bands of
+            the file in order, or some of them as name to number; ``nodata`` lists values that mean a missing pixel
+            beside those that the files declare; ``id`` makes the item's id from ``{id}``.
         datetime: instant, or interval ``start/end``, of all items; by default each file's own date.
 
     Returns:
@@ -79,8 +60,8 @@ def build_catalog(
         raise CatalogError("the folder does not exist", where=str(folder))
     if target.exists() and any(target.iterdir()) and not (target / "catalog.json").is_file():
         raise OutputError("the output folder holds something else than a catalog", where=str(out), fix="name another")
-    rules = _rules_of(definition) if definition else [_default_rule(get_sensor(name)) for name in sensors]
-    found = list(_scan(source, rules))
+    rules = parse_rules(definition) if definition else [default_rule(get_sensor(name)) for name in sensors]
+    found = list(scan(source, rules))
     if not found:
         raise CatalogError(
             "no file fits",
@@ -94,76 +75,19 @@ def build_catalog(
     )
 
 
-def _default_rule(sensor: SensorSpec) -> _Rule:
-    if not sensor.bands:
-        return _Rule(sensor, re.compile(r"(?:.*/)?(?P<id>[^/]+)\.(?i:tif|tiff|jp2)"))
-    every, own = ({n for s in group for b in s.bands for n in (b.name, *b.assets)} for group in (_SENSORS, (sensor,)))
-    # ST_B10 is a band of another sensor, never the B10 of an item whose name ends in _ST.
-    longer = [n for n in every - own if any(n.endswith(f"_{mine}") for mine in own)]
-    bands, others = ("|".join(sorted(map(re.escape, names), key=len, reverse=True)) for names in (own, longer))
-    foreign = rf"(?![^/]*[_.\- ](?:{others})\.[^./]+$)" if longer else ""
-    return _Rule(
-        sensor,
-        re.compile(rf"(?:.*/)?{foreign}(?P<id>[^/]+?)[_.\- ](?i:band)?(?P<band>{bands})\.(?i:tif|tiff|jp2)"),
-        hint=f"<item>_<band>.tif with the bands {', '.join(b.name for b in sensor.bands)} of {sensor.name}",
-    )
-
-
-def _rules_of(definition: Mapping[str, Any]) -> list[_Rule]:
-    extra = set(definition) - {"items", "datetime", "properties"}
-    if extra:
-        raise ConfigError("a catalog definition holds items, datetime and properties", why=f"unknown: {sorted(extra)}")
-    rules = []
-    for entry in definition.get("items", []):
-        unknown = set(entry) - {"sensor", "pattern", "bands"}
-        if unknown or not {"sensor", "pattern"} <= set(entry):
-            raise ConfigError(
-                "a catalog definition needs sensor and pattern (and bands)", where=str(entry), why=f"unknown {unknown}"
-            )
-        sensor = get_sensor(entry["sensor"])
-        pattern = (
-            re.escape(entry["pattern"]).replace(r"\{id\}", "(?P<id>[^/]+?)").replace(r"\{band\}", "(?P<band>[^/]+?)")
-        )
-        rules.append(_Rule(sensor, re.compile(pattern), tuple(entry.get("bands", ())), entry["pattern"]))
-    return rules
-
-
-def _scan(folder: Path, rules: Sequence[_Rule]) -> Iterator[_Found]:
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
-        for rule in rules:
-            match = rule.pattern.fullmatch(path.relative_to(folder).as_posix())
-            if match is None:
-                continue
-            header = probe(path)
-            single = match.groupdict().get("band")
-            if single is not None:
-                band = rule.sensor.band(single).name
-                yield _Found(match["id"], band, rule.sensor.name, path, header, (band,))
-            else:
-                names = rule.bands or (header.descriptions if not rule.sensor.bands else rule.sensor.band_names())
-                if len(names) != len(header.dtypes):
-                    raise CatalogError(
-                        "the file has another number of bands than the sensor",
-                        where=str(path),
-                        why=f"{len(header.dtypes)} in the file, {len(names)} expected ({', '.join(names)})",
-                        fix="list the bands of the file in a catalog definition",
-                    )
-                yield _Found(match["id"], rule.sensor.name, rule.sensor.name, path, header, tuple(names))
-
-
 def _write(
-    found: Sequence[_Found], target: Path, title: str, *, when: str | None, properties: Mapping[str, Any]
+    found: Sequence[Found], target: Path, title: str, *, when: str | None, properties: Mapping[str, Any]
 ) -> Catalog:
     """Write the catalog aside, then move it into place."""
     import pystac
 
     staging = target.parent / f"geomm-staging-{os.getpid()}"  # same depth as target: relative hrefs stay right
     catalog = pystac.Catalog(id=_identifier(title), description=f"Imagery of {title}, catalogued by geomm")
-    groups: dict[str, list[_Found]] = {}
+    groups: dict[str, list[Found]] = {}
     for file in found:
         groups.setdefault(file.item, []).append(file)
     for name, files in groups.items():
-        item = _item(name, files, when)
+        item = _item(name, files, files[0].rule.datetime or when)
         item.properties |= {**properties.get("*", {}), **properties.get(name, {})}
         catalog.add_item(item)
     try:
@@ -181,19 +105,24 @@ def _write(
     return open_catalog(target)
 
 
-def _item(name: str, files: Sequence[_Found], when: str | None) -> Any:
+def _item(name: str, files: Sequence[Found], when: str | None) -> Any:
     import pystac
-    from shapely.geometry import box, mapping
 
     boxes = [f.header.bbox for f in files]
-    bbox = (min(b[0] for b in boxes), min(b[1] for b in boxes), max(b[2] for b in boxes), max(b[3] for b in boxes))
-    start, end = _interval(files, when)
+    south, north = min(b[1] for b in boxes), max(b[3] for b in boxes)
+    crossing = [b for b in boxes if b[0] > b[2]]
+    bbox = (min(b[0] for b in crossing or boxes), south, max(b[2] for b in crossing or boxes), north)
+    metadata = _metadata(files)
+    start, end = _interval(files, when, metadata)
+    about: dict[str, Any] = {SENSORS_PROPERTY: sorted({f.rule.sensor.name for f in files})}
+    if metadata is not None:
+        about |= {"platform": metadata.platform, "view:sun_elevation": metadata.sun_elevation}
     item = pystac.Item(
         _identifier(name),
-        mapping(box(*bbox)),
+        _footprint(bbox),
         list(bbox),
         start if start == end else None,
-        {SENSORS_PROPERTY: sorted({f.sensor for f in files})},
+        about,
         start_datetime=None if start == end else start,
         end_datetime=None if start == end else end,
     )
@@ -201,10 +130,19 @@ def _item(name: str, files: Sequence[_Found], when: str | None) -> Any:
     for file in files:
         header = file.header
         entries = []
-        for band, dtype in zip(file.bands, header.dtypes, strict=True):
-            entry: dict[str, Any] = {"name": band, "data_type": dtype}
+        for k, dtype in enumerate(header.dtypes):
+            band = file.bands.get(k + 1)
+            entry: dict[str, Any] = {"name": band or f"unnamed{k + 1}", "data_type": dtype}
             if header.nodata is not None:
                 entry["nodata"] = "nan" if header.nodata != header.nodata else header.nodata
+            if file.rule.nodata:
+                entry["geomm:nodata"] = list(file.rule.nodata)
+            if (header.scales[k], header.offsets[k]) != (1.0, 0.0):
+                entry |= {"scale": header.scales[k], "offset": header.offsets[k]}
+            calibration = _calibration(file.rule.sensor, band, metadata) if band else None
+            if calibration is not None:
+                known = {f: v for f, v in dataclasses.asdict(calibration).items() if np.isfinite(v)}
+                entry["geomm:calibration"] = known
             entries.append(entry)
         item.add_asset(
             file.key,
@@ -214,21 +152,57 @@ def _item(name: str, files: Sequence[_Found], when: str | None) -> Any:
                 roles=["data"],
                 extra_fields={
                     "bands": entries,
-                    "proj:code" if header.crs.startswith("EPSG:") else "proj:wkt2": header.crs,
-                    "proj:transform": list(header.transform),
-                    "proj:shape": list(header.shape),
+                    **_projection(header.grid),
                 },
             ),
         )
     return item
 
 
-def _interval(files: Sequence[_Found], when: str | None) -> tuple[dt.datetime, dt.datetime]:
+def _projection(grid: Grid) -> dict[str, Any]:
+    """Return the fields of the projection extension; a file placed by control points has only its shape."""
+    if grid.transform is None:
+        return {"proj:shape": list(grid.shape)}
+    key = "proj:code" if grid.crs.startswith("EPSG:") else "proj:wkt2"
+    return {key: grid.crs, "proj:transform": list(grid.transform), "proj:shape": list(grid.shape)}
+
+
+def _metadata(files: Sequence[Found]) -> Metadata | None:
+    """Return what the MTL file beside the bands of a Landsat item says, if there is one."""
+    if not any(f.rule.sensor.name.startswith("landsat") for f in files):
+        return None
+    for folder, name in dict.fromkeys((f.path.parent, f.name) for f in files):
+        for suffix in ("json", "txt"):
+            path = folder / f"{name}_MTL.{suffix}"
+            if path.is_file():
+                return parse_mtl(path.read_text(errors="replace"))
+    return None
+
+
+def _calibration(sensor: SensorSpec, band: str, metadata: Metadata | None) -> Calibration | None:
+    """Return the calibration of a Level-1 band by its MTL; Level-2 and other products follow the table."""
+    level1 = sensor.name.endswith("-l1") and sensor.band(band).kind in ("reflectance", "temperature")
+    return metadata.calibration(band) if metadata is not None and level1 else None
+
+
+def _footprint(bbox: BBox) -> dict[str, Any]:
+    """Return a box as GeoJSON, cut in two at the antimeridian (RFC 7946, section 3.1.9)."""
+    from shapely.geometry import MultiPolygon, box, mapping
+
+    west, south, east, north = bbox
+    if west <= east:
+        return dict(mapping(box(*bbox)))
+    return dict(mapping(MultiPolygon([box(west, south, 180.0, north), box(-180.0, south, east, north)])))
+
+
+def _interval(files: Sequence[Found], when: str | None, metadata: Metadata | None) -> tuple[dt.datetime, dt.datetime]:
     if when is not None:
         start, end = parse_interval(when)
         if start is None or end is None:
             raise CatalogError("the date of a catalog needs both ends", where=when, fix="write start/end")
         return (start, start) if "/" not in when else (start, end)
+    if metadata is not None and metadata.time is not None:
+        return metadata.time, metadata.time
     for file in files:
         tags = file.header.tags
         stamp = tags.get("TIFFTAG_DATETIME", "").replace(":", "-", 2) or tags.get("datetime", "")[:19]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
+from geomm.catalog.scene import Grid
 from geomm.errors import GridError, ReadError
 from geomm.types import BBox
 
@@ -18,39 +21,50 @@ _SIGNATURES = {
 }
 # Only formats that hold their own pixels: VRT, WMS and the like read further files or hosts named in their content.
 
+GDAL_SETTINGS = {
+    "GDAL_CACHEMAX": 64,  # MB; by default a share of the machine's memory, which a large scene would fill
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no sidecar files
+    "GDAL_HTTP_MAX_RETRY": 4,
+    "GDAL_HTTP_RETRY_DELAY": 0.5,
+    "GDAL_HTTP_TIMEOUT": 60,
+    "GDAL_HTTP_MULTIRANGE": "YES",
+}
+"""How every source is opened."""
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
     """What a raster file says of itself."""
 
-    crs: str
-    """Authority code where there is one, else WKT."""
-    transform: tuple[float, float, float, float, float, float]
-    """Affine coefficients of the upper left corner."""
-    shape: tuple[int, int]
-    """Height and width."""
+    grid: Grid
+    """Its pixels on the ground."""
     dtypes: tuple[str, ...]
     """One per band."""
     nodata: float | None
     """Declared nodata of the first band."""
+    scales: tuple[float, ...]
+    """Declared scale of every band, 1 where there is none."""
+    offsets: tuple[float, ...]
+    """Declared offset of every band, 0 where there is none."""
     descriptions: tuple[str, ...]
     """Band names, made up where the file has none."""
     bbox: BBox
-    """West, south, east, north in degrees."""
+    """West, south, east, north in degrees; west is greater than east across the antimeridian."""
     tags: dict[str, str]
     """Dataset tags."""
 
 
 def driver_of(href: str | Path) -> str:
-    """Return the GDAL driver for a source, by its first bytes where it is a local file.
+    """Return the GDAL driver for a source: by its first bytes where it is a local file, else by its name.
 
     Raises:
         ReadError: the file is missing, or neither TIFF nor JPEG 2000.
     """
-    if "://" in str(href):
-        return "GTiff"
+    path = local_path(href)
+    if path is None:
+        return "JP2OpenJPEG" if urlsplit(str(href)).path.lower().endswith(".jp2") else "GTiff"
     try:
-        with Path(href).open("rb") as file:
+        with path.open("rb") as file:
             start = file.read(4)
     except OSError as error:
         raise ReadError("the raster cannot be opened", where=str(href), why=error.strerror or str(error)) from error
@@ -64,40 +78,110 @@ def driver_of(href: str | Path) -> str:
     return _SIGNATURES[start]
 
 
+def local_path(href: str | Path) -> Path | None:
+    """Return the path of a local source, None for a remote one."""
+    text = str(href)
+    if text.startswith("file://"):
+        return Path(unquote(urlsplit(text).path))
+    return None if "://" in text else Path(text)
+
+
+def open_dataset(href: str | Path) -> Any:
+    """Open a raster with rasterio, restricted to formats that hold their own pixels.
+
+    Read from it under ``rasterio.Env(**GDAL_SETTINGS)``, and close it.
+
+    Raises:
+        ReadError: it cannot be opened, or is neither TIFF nor JPEG 2000.
+    """
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+
+    driver = driver_of(href)
+    with rasterio.Env(**GDAL_SETTINGS), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            return rasterio.open(local_path(href) or str(href), driver=driver)
+        except RasterioIOError as error:
+            raise ReadError("the raster cannot be opened", where=str(href), why=str(error)) from error
+
+
+def grid_of(source: Any, href: str | Path) -> Grid:
+    """Return the grid of an open raster.
+
+    Raises:
+        GridError: it has neither a geotransform with a CRS nor ground control points.
+    """
+    points, points_crs = source.gcps
+    if source.crs is not None and not source.transform.is_identity:
+        return Grid(_name(source.crs), tuple(source.transform[:6]), source.shape)
+    if len(points) >= 3 and points_crs is not None:
+        table = tuple((float(p.row), float(p.col), float(p.x), float(p.y)) for p in points)
+        return Grid(_name(points_crs), None, source.shape, table)
+    raise GridError(
+        "the raster is not georeferenced",
+        where=str(href),
+        why="it has no CRS and no ground control points" if source.crs is None else "it has no geotransform",
+        fix="assign it first, for example gdal_edit -a_srs EPSG:32632 FILE",
+    )
+
+
 def probe(href: str | Path) -> Header:
     """Read the header of a raster.
 
     Raises:
         ReadError: it cannot be opened, or is neither TIFF nor JPEG 2000.
-        GridError: it has no CRS or no geotransform.
+        GridError: it is not georeferenced.
     """
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
-    from rasterio.warp import transform_bounds
+    with open_dataset(href) as src:
+        names = tuple(d or f"band{i}" for i, d in enumerate(src.descriptions, start=1))
+        grid = grid_of(src, href)
+        return Header(
+            grid,
+            src.dtypes,
+            src.nodata,
+            src.scales,
+            src.offsets,
+            names if len(set(names)) == len(names) else tuple(f"band{i}" for i in range(1, src.count + 1)),
+            degrees_of(grid),
+            src.tags(),
+        )
 
-    driver = driver_of(href)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(href, driver=driver) as src:
-                if src.crs is None or src.transform.is_identity:
-                    raise GridError(
-                        "the raster is not georeferenced",
-                        where=str(href),
-                        why="it has no CRS" if src.crs is None else "it has no geotransform",
-                        fix="assign it first, for example gdal_edit -a_srs EPSG:32632 FILE",
-                    )
-                code = src.crs.to_authority()
-                names = tuple(d or f"band{i}" for i, d in enumerate(src.descriptions, start=1))
-                return Header(
-                    ":".join(code) if code else src.crs.to_wkt(),
-                    tuple(src.transform[:6]),
-                    src.shape,
-                    src.dtypes,
-                    src.nodata,
-                    names if len(set(names)) == len(names) else tuple(f"band{i}" for i in range(1, src.count + 1)),
-                    transform_bounds(src.crs, "EPSG:4326", *src.bounds),
-                    src.tags(),
-                )
-    except RasterioIOError as error:
-        raise ReadError("the raster cannot be opened", where=str(href), why=str(error)) from error
+
+def degrees_of(grid: Grid) -> BBox:
+    """Return west, south, east, north of a grid, from points all over it.
+
+    West is greater than east where the grid crosses the antimeridian; a grid round a pole spans all longitudes.
+
+    Raises:
+        GridError: no point of the grid lies on the ground.
+    """
+    import numpy as np
+    from affine import Affine
+    from pyproj import CRS, Transformer
+
+    if grid.transform is None:
+        x, y = np.array([[p[2], p[3]] for p in grid.gcps]).T
+    else:
+        row, column = np.mgrid[0:1:33j, 0:1:33j].reshape(2, -1) * np.array(grid.shape)[:, None]
+        x, y = Affine(*grid.transform) * (column, row)
+    crs = CRS.from_user_input(grid.crs)
+    lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
+    known = np.isfinite(lon) & np.isfinite(lat)
+    if not known.any():
+        raise GridError("the raster lies outside its CRS", where=f"{grid.crs}, transform {grid.transform}")
+    lon, south, north = lon[known], float(lat[known].min()), float(lat[known].max())
+    if crs.is_geographic or np.ptp(lon) <= 180.0:
+        return float(lon.min()), max(south, -90.0), float(lon.max()), min(north, 90.0)
+    # Points on both sides of the antimeridian: the largest gap between longitudes is what the grid leaves out.
+    ordered = np.unique(lon)
+    gaps = np.diff(np.append(ordered, ordered[0] + 360.0))
+    widest = int(np.argmax(gaps))
+    if gaps[widest] < 90.0:  # points in all directions: a pole lies inside
+        return -180.0, -90.0 if south < 0 else south, 180.0, north if south < 0 else 90.0
+    return float(ordered[(widest + 1) % len(ordered)]), south, float(ordered[widest]), north
+
+
+def _name(crs: Any) -> str:
+    code = crs.to_authority()
+    return ":".join(code) if code else str(crs.to_wkt())

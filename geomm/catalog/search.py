@@ -1,114 +1,158 @@
-"""Open a catalog and search it by place, time and sensor."""
+"""Open a catalog, wherever it lies, and search it by place, time and sensor."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from geomm.catalog.probe import probe
-from geomm.catalog.scene import BandSource, Scene
+from geomm.catalog.interpret import Customs, holds, times, to_scene
+from geomm.catalog.scene import Scene
 from geomm.errors import CatalogError
-from geomm.radiometry import Calibration, sentinel2_offset
-from geomm.sensors import SENSORS, BandSpec, SensorSpec, get_sensor
+from geomm.sensors import SENSORS, get_sensor
 from geomm.types import BBox
 
-SENSORS_PROPERTY = "geomm:sensors"
-"""Item property by which :func:`geomm.build_catalog` says which sensors an item holds."""
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What to look for; a source may return more, never less."""
+
+    boxes: tuple[BBox, ...] = ()
+    """Boxes of degrees, any of which an item may touch; none of them crosses the antimeridian. Empty for everywhere."""
+    start: dt.datetime | None = None
+    """Earliest end of an item."""
+    end: dt.datetime | None = None
+    """Latest start of an item."""
+    ids: tuple[str, ...] | None = None
+    """Item ids, or None."""
+    collections: tuple[str, ...] = ()
+    """Collections, where the source has many; empty for all."""
+
+
+class Source(Protocol):
+    """Where items come from."""
+
+    def find(self, query: Query) -> Iterator[Any]:
+        """Yield STAC items that may match."""
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """An opened catalog. It holds items; searching it makes scenes."""
+    """An opened catalog. It finds items; searching it makes scenes."""
 
     href: str
     """Where it was opened."""
-    items: tuple[Any, ...]
-    """Its STAC items."""
+    source: Source = field(repr=False)
+    """Finds its items."""
+    customs: Customs = field(default_factory=Customs, repr=False)
+    """What it does in its own way."""
 
-    def __repr__(self) -> str:
-        return f"Catalog({self.href!r}, {len(self.items)} items)"
+    def items(self) -> tuple[Any, ...]:
+        """All STAC items; only for catalogs of files."""
+        return tuple(self.source.find(Query()))
 
     def sensors(self) -> tuple[str, ...]:
-        """Names of the sensors that the items hold."""
-        return tuple(s.name for s in SENSORS.values() if any(_holds(item, s) for item in self.items))
+        """Names of the sensors that the items hold; only for catalogs of files."""
+        items = self.items()
+        return tuple(s.name for s in SENSORS.values() if any(holds(item, s, self.customs) for item in items))
 
     def search(
         self,
-        aoi: BBox | None = None,
+        aoi: BBox | Any | None = None,
         datetime: str | None = None,
         *,
         sensors: Sequence[str] | None = None,
         ids: Sequence[str] | None = None,
+        cloud_cover: float | None = None,
+        sentinel2_offset: float | None = None,
     ) -> list[Scene]:
         """Find scenes.
 
         Args:
-            aoi: west, south, east, north in degrees; None for everywhere.
+            aoi: west, south, east, north in degrees, west greater than east across the antimeridian; or a geometry in
+                degrees (GeoJSON, or any object with ``__geo_interface__``); None for everywhere.
             datetime: an instant or an interval ``start/end`` in RFC 3339 (``..`` leaves an end open).
             sensors: names from the table; None for all that the catalog holds.
             ids: item ids; None for all.
+            cloud_cover: greatest ``eo:cloud_cover`` in percent; items that do not say it are kept.
+            sentinel2_offset: your word on the offset of Sentinel-2 in DN (0 or -1000), before all metadata.
 
         Returns:
             Scenes sorted by time, id and sensor; an empty list if nothing matches.
 
         Raises:
             UnknownNameError: a sensor that is not in the table.
-            CatalogError: ``datetime`` cannot be understood, or ``aoi`` is not west, south, east, north.
+            CatalogError: ``datetime`` or ``aoi`` cannot be understood, or the catalog cannot be read.
         """
-        wanted = [get_sensor(name) for name in (sensors if sensors is not None else self.sensors())]
+        wanted = [get_sensor(name) for name in sensors] if sensors is not None else list(SENSORS.values())
         start, end = parse_interval(datetime)
-        if aoi is not None and (aoi[0] > aoi[2] or aoi[1] > aoi[3] or not -90 <= aoi[1] <= aoi[3] <= 90):
-            raise CatalogError(
-                "the area of interest is not west, south, east, north in degrees",
-                where=f"aoi {aoi}",
-                fix="give longitude before latitude; areas across the antimeridian need two searches",
+        boxes, area = _area(aoi)
+        customs = self.customs
+        if sentinel2_offset is not None:
+            customs = dataclasses.replace(customs, sentinel2_offset=sentinel2_offset)
+        names = {s.name for s in wanted}
+        collections = {c for s in wanted for c in s.collections} | {
+            c for c, held in customs.collections.items() if names & set(held)
+        }
+        query = Query(boxes, start, end, None if ids is None else tuple(ids), tuple(sorted(collections)))
+        matched: dict[str, list[Scene]] = {}
+        for item in self.source.find(query):
+            if not _matches(item, query, area, cloud_cover):
+                continue
+            found = (to_scene(item, s, customs) for s in wanted if holds(item, s, customs))
+            # A collection may hold items without a sensor, such as Landsat scenes whose thermal instrument was off.
+            matched.setdefault(item.id, []).extend(scene for scene in found if scene.bands)
+        scenes = [scene for group in matched.values() for scene in group]
+        if matched and not scenes:
+            warnings.warn(
+                f"{len(matched)} items match place and time ({', '.join(list(matched)[:3])}), but none holds a band of "
+                f"{', '.join(sorted(names)) if sensors is not None else 'a sensor of the table'}.",
+                stacklevel=2,
             )
-        found = (
-            _scene(item, sensor)
-            for item in self.items
-            if _matches(item, aoi, start, end) and (ids is None or item.id in ids)
-            for sensor in wanted
-            if _holds(item, sensor)
-        )
-        # A collection may hold items without a sensor, such as Landsat scenes whose thermal instrument was off.
-        scenes = [scene for scene in found if scene.bands]
         return sorted(scenes, key=lambda s: (s.time, s.id, s.sensor))
 
 
 def open_catalog(path: str | Path) -> Catalog:
-    """Open a static STAC catalog, collection, item or item collection.
+    """Open a catalog.
 
     Args:
-        path: a JSON file, or a folder that holds ``catalog.json`` or ``collection.json``.
+        path: a static STAC catalog, collection, item or item collection (a JSON file, or a folder that holds
+            ``catalog.json`` or ``collection.json``); a stac-geoparquet file, or a folder of them; the address of a STAC
+            API; a catalog definition (YAML, see ``catalogs/``) or the name of one that comes with geomm, such as
+            ``earth_search`` or ``planetary_computer``.
 
     Raises:
-        CatalogError: nothing is there, or it is not STAC.
+        CatalogError: nothing is there, or it is no catalog.
     """
-    import pystac
+    from geomm.catalog.api import ApiSource
+    from geomm.catalog.definition import find_definition
+    from geomm.catalog.parquet import ParquetSource
+    from geomm.catalog.static import read_static
 
+    definition = find_definition(path)
+    if definition is not None:
+        return Catalog(definition.api, ApiSource(definition.api, definition.collections), definition.customs)
+    text = str(path)
+    if text.startswith(("http://", "https://")) and not text.lower().endswith((".json", ".geojson", ".parquet")):
+        return Catalog(text, ApiSource(text))
     location = Path(path)
+    if text.endswith(".parquet") or (location.is_dir() and not _json_of(location) and any(location.glob("*.parquet"))):
+        return Catalog(text, ParquetSource(text))
     if location.is_dir():
-        found = [location / name for name in ("catalog.json", "collection.json") if (location / name).is_file()]
+        found = _json_of(location)
         if not found:
             raise CatalogError(
                 "the folder holds no STAC catalog",
-                where=str(path),
-                why="neither catalog.json nor collection.json is there",
+                where=text,
+                why="neither catalog.json, collection.json nor a .parquet file is there",
                 fix=f"build one: geomm catalog build {path}",
             )
-        location = found[0]
-    try:
-        root = pystac.read_file(str(location))
-        items = root.get_items(recursive=True) if isinstance(root, pystac.Catalog) else [root]
-        if isinstance(root, pystac.ItemCollection):
-            items = root.items
-        return Catalog(str(location), tuple(items))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, pystac.STACError, pystac.STACTypeError) as error:
-        raise CatalogError("the catalog cannot be read", where=str(path), why=str(error)) from error
+        text = str(found[0])
+    return Catalog(text, read_static(text))
 
 
 def parse_interval(text: str | None) -> tuple[dt.datetime | None, dt.datetime | None]:
@@ -137,116 +181,60 @@ def parse_interval(text: str | None) -> tuple[dt.datetime | None, dt.datetime | 
     return ends[0], ends[1]
 
 
-def _times(item: Any) -> tuple[dt.datetime, dt.datetime]:
-    common = item.common_metadata
-    start, end = common.start_datetime or item.datetime, common.end_datetime or item.datetime
-    if start is None or end is None:
-        raise CatalogError("the item has no time", where=f"item {item.id}", fix="give it datetime or both ends")
-    return tuple(t if t.tzinfo else t.replace(tzinfo=dt.UTC) for t in (start, end))
+def _area(aoi: Any) -> tuple[tuple[BBox, ...], Any]:
+    """Return boxes that do not cross the antimeridian, and the exact geometry where one was given."""
+    from shapely.errors import ShapelyError
+    from shapely.geometry import shape
 
-
-def _matches(item: Any, aoi: BBox | None, start: dt.datetime | None, end: dt.datetime | None) -> bool:
-    first, last = _times(item)
-    if (start and last < start) or (end and first > end):
-        return False
     if aoi is None:
-        return True
-    west, south, east, north = item.bbox
-    return bool(west <= aoi[2] and east >= aoi[0] and south <= aoi[3] and north >= aoi[1])
-
-
-def _holds(item: Any, sensor: SensorSpec) -> bool:
-    declared = item.properties.get(SENSORS_PROPERTY)
-    return sensor.name in declared if declared is not None else item.collection_id in sensor.collections
-
-
-def _scene(item: Any, sensor: SensorSpec) -> Scene:
-    return Scene(
-        item.id,
-        sensor.name,
-        _times(item)[0],
-        tuple(item.bbox),
-        item.geometry,
-        dict(_bands(item, sensor)),
-        item.get_self_href() or "",
-        item.properties.get("description", ""),
-    )
-
-
-def _bands(item: Any, sensor: SensorSpec) -> Iterator[tuple[str, BandSource]]:
-    """Yield the bands of a sensor that an item offers, under the names of the table."""
-    entries = list(_entries(item))
-    if not sensor.bands:
-        named = {(id(asset), index): (name, asset, index) for name, asset, index in entries}  # the last name counts
-        for name, asset, index in named.values():
-            yield name, _source(item, asset, index, sensor.band(name))
-        return
-    for band in sensor.bands:
-        for key in (band.name, *band.assets):
-            match = next(((asset, index) for name, asset, index in entries if name == key), None)
-            if match is not None:
-                yield band.name, _source(item, *match, band)
-                break
-
-
-def _entries(item: Any) -> Iterable[tuple[str, Any, int]]:
-    """Yield every addressable band of an item: band names of multi-band assets first, then asset keys."""
-    for key, asset in item.assets.items():
-        if asset.roles is not None and not {"data", "label", "reflectance", "temperature"} & set(asset.roles):
-            continue
-        named = asset.extra_fields.get("bands", [])
-        if len(named) > 1:
-            yield from ((entry.get("name", f"{key}.{i}"), asset, i) for i, entry in enumerate(named, start=1))
-        else:
-            yield key, asset, 1
-            if named and named[0].get("name", key) != key:
-                yield named[0]["name"], asset, 1
-
-
-def _source(item: Any, asset: Any, index: int, band: BandSpec) -> BandSource:
-    """Collect what item, table and (only where both are silent) file say of one band."""
-    href = asset.get_absolute_href() or asset.href
-
-    def look(key: str) -> Any:
-        return asset.extra_fields.get(key, item.properties.get(key))
-
-    entries = asset.extra_fields.get("raster:bands") or asset.extra_fields.get("bands") or [{}]
-    entry = entries[index - 1] if index <= len(entries) else {}
-    crs = look("proj:code") or (f"EPSG:{look('proj:epsg')}" if look("proj:epsg") else look("proj:wkt2"))
-    transform, shape = look("proj:transform"), look("proj:shape")
-    dtype, nodata = entry.get("data_type", asset.extra_fields.get("data_type", band.dtype)), entry.get("nodata")
-    if not (crs and transform and shape and dtype):
-        header = probe(href)
-        crs, transform, shape = crs or header.crs, transform or header.transform, shape or header.shape
-        dtype, nodata = dtype or header.dtypes[index - 1], header.nodata if nodata is None else nodata
-    return BandSource(
-        href,
-        index,
-        str(dtype),
-        band.nodata if nodata is None else float(nodata),
-        _calibration(item, band, entry),
-        str(crs),
-        tuple(transform[:6]),
-        tuple(shape),
-    )
-
-
-def _calibration(item: Any, band: BandSpec, entry: dict[str, Any]) -> Calibration:
-    """Return the nominal calibration, corrected by what the item says (Sentinel-2 offset)."""
-    nominal = band.calibration
-    if band.unit != "reflectance" or nominal.scale != 1e-4:
-        return nominal
-    offset, scale = entry.get("offset"), entry.get("scale", nominal.scale)
-    dn = sentinel2_offset(
-        baseline=item.properties.get("s2:processing_baseline"),
-        override=item.properties.get("geomm:s2_offset"),
-        boa_offset_applied=item.properties.get("earthsearch:boa_offset_applied"),
-        metadata_offset_dn=None if offset is None else offset / scale,
-    )
-    if dn is None:
-        warnings.warn(
-            f"Item {item.id}: the Sentinel-2 processing baseline is unknown, no offset is applied. State it in the "
-            "item (s2:processing_baseline), or the offset in DN itself (geomm:s2_offset).",
-            stacklevel=2,
+        return (), None
+    area = None
+    if isinstance(aoi, Mapping) or hasattr(aoi, "__geo_interface__"):
+        try:
+            area = shape(aoi)
+            bounds = area.bounds
+        except (ShapelyError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CatalogError("the area of interest is no geometry", where=str(aoi)[:80], why=str(error)) from error
+    else:
+        bounds = tuple(aoi)
+    if len(bounds) != 4 or bounds[1] > bounds[3] or not (bounds[1] >= -90 and bounds[3] <= 90) or max(
+        abs(bounds[0]), abs(bounds[2])
+    ) > 180.0:  # fmt: skip
+        raise CatalogError(
+            "the area of interest is not west, south, east, north in degrees",
+            where=f"aoi {aoi}",
+            fix="give longitude before latitude",
         )
-    return Calibration(nominal.scale, (dn or 0.0) * nominal.scale)
+    west, south, east, north = (float(v) for v in bounds)
+    if west > east:
+        return ((west, south, 180.0, north), (-180.0, south, east, north)), area
+    return ((west, south, east, north),), area
+
+
+def _matches(item: Any, query: Query, area: Any, cloud_cover: float | None) -> bool:
+    if query.ids is not None and item.id not in query.ids:
+        return False
+    first, last = times(item)
+    if (query.start and last < query.start) or (query.end and first > query.end):
+        return False
+    if cloud_cover is not None and (item.properties.get("eo:cloud_cover") or 0.0) > cloud_cover:
+        return False
+    if query.boxes and not any(touches(item.bbox, box) for box in query.boxes):
+        return False
+    if area is None:
+        return True
+    from shapely.geometry import shape
+
+    return bool(shape(item.geometry).intersects(area))
+
+
+def touches(bbox: Sequence[float], box: BBox) -> bool:
+    """Tell whether an item's box, which may cross the antimeridian, touches one that does not."""
+    west, south, east, north = (*bbox[:2], *bbox[len(bbox) // 2 :][:2])  # of six numbers the third is a height
+    if south > box[3] or north < box[1]:
+        return False
+    return west <= box[2] and east >= box[0] if west <= east else west <= box[2] or east >= box[0]
+
+
+def _json_of(folder: Path) -> list[Path]:
+    return [folder / name for name in ("catalog.json", "collection.json") if (folder / name).is_file()]

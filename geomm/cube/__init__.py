@@ -2,7 +2,11 @@
 
 Every node holds ``data (time, band, y, x)`` in the stored dtype, ``valid (time, y, x)`` (True = usable), and its
 calibration beside it as coordinates ``scale``, ``offset``, ``k1`` and ``k2`` of ``(time, band)``. Nothing is read until
-it is asked for. The only door to odc-stac.
+it is asked for. ``status (time, y, x)`` says how every pixel came about.
+
+The way of a pixel: ``grid`` chooses where it lies, ``plan`` which scenes it may come from, ``locate`` where it lies in
+their files, ``read`` decodes, ``resample`` and ``warp`` bring it over, ``load`` wraps it lazily, ``composite`` chooses
+among times.
 """
 
 from __future__ import annotations

@@ -6,22 +6,21 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from affine import Affine
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from odc.geo.geom import bbox_intersection, bbox_union, box
+from odc.geo.geom import BoundingBox, bbox_intersection, bbox_union
 from odc.geo.types import resxy_, xy_
 
-from geomm.catalog import BandSource, Scene
+from geomm.catalog import BandSource, Grid, Scene, probe
 from geomm.errors import CatalogError, GridError
 from geomm.types import BBox
 
 SNAP_TOLERANCE = 0.01
 """Bounds within this part of a pixel of a grid line count as lying on it: files carry 1e-10 m of noise."""
-
-
-def source_geobox(source: BandSource) -> GeoBox:
-    """Return the native grid of a band."""
-    return GeoBox(source.shape, Affine(*source.transform), source.crs)
+UTM_LATITUDES = (-80.0, 84.0)
+"""Beyond them there is no UTM zone."""
 
 
 def common_geobox(
@@ -34,51 +33,50 @@ def common_geobox(
     """Choose one grid for a set of scenes.
 
     Without options it is the native grid of the finest band, extended to the union of all scenes: pixels of that band
-    are then copied, never resampled.
+    are then copied, never resampled. Any GeoBox of your own can be used in its place.
 
     Args:
         scenes: at least one, of any sensors.
-        crs: target CRS; default the most frequent one.
-        resolution: pixel size in units of the CRS; default the finest one.
-        aoi: west, south, east, north in degrees, to cut the grid to.
+        crs: target CRS; ``utm`` for the zone of the middle of the area, ``equal-area`` for a Lambert azimuthal
+            equal-area projection about it (pixels of equal ground area, for statistics); default the most frequent
+            CRS of the scenes. A CRS of no scene gets a grid with corners at multiples of the pixel size.
+        resolution: pixel size in units of the CRS; default the finest one of the scenes in that CRS.
+        aoi: west, south, east, north in degrees, to cut the grid to; west greater than east across the antimeridian.
 
     Raises:
         CatalogError: there is no scene.
-        GridError: the area does not overlap the scenes, or a rotated grid.
+        GridError: the area does not overlap the scenes, a rotated grid, or a CRS that cannot hold the area: degrees
+            across the antimeridian, UTM near a pole.
     """
     if not scenes:
         raise CatalogError(
             "there is no scene", why="the search found nothing", fix="widen the area, the time or the sensors"
         )
-    grids = [(source_geobox(b), s) for s in scenes for b in s.bands.values()]
-    rotated = next((s for g, s in grids if not g.axis_aligned), None)
-    if rotated is not None:
-        raise GridError("the grid is rotated", where=f"item {rotated.id}", fix="give crs and resolution explicitly")
-    target = crs or Counter(str(g.crs) for g, _ in grids).most_common(1)[0][0]
-    same = [(g, s) for g, s in grids if g.crs == target]
-    reference = min(same, key=lambda pair: abs(pair[0].resolution.x), default=None)
-    if resolution is None and reference is None:
+    grids = list(dict.fromkeys(_grid(b) for s in scenes for b in s.bands.values()))
+    placed = [GeoBox(g.shape, Affine(*g.transform), g.crs) for g in grids if g.transform is not None]
+    if crs is None and any(not g.axis_aligned for g in placed):
+        rotated = next(s.id for s in scenes if any((_grid(b).transform or (0, 0))[1] for b in s.bands.values()))
+        raise GridError("the grid is rotated", where=f"item {rotated}", fix="give crs and resolution explicitly")
+    area = aoi or _degrees(scenes)
+    target = _choose_crs(crs, placed, area)
+    same = [g for g in placed if g.crs == target and g.axis_aligned]
+    reference = min(same, key=lambda g: abs(g.resolution.x), default=None)
+    if resolution is None and reference is None and crs not in (None, "utm"):
         raise GridError(
             "the pixel size is unknown",
-            where=f"CRS {target}",
-            why=f"no scene is in it; they are in {', '.join(sorted({str(g.crs) for g, _ in grids}))}",
+            where=f"CRS {crs}",
+            why=f"no scene is in it; they are in {', '.join(sorted({g.crs for g in grids}))}",
             fix="give the resolution in units of that CRS",
         )
-    size = resxy_(resolution, -resolution) if resolution else reference[0].resolution  # type: ignore[index]
-    origin = reference[0].affine if reference else Affine.identity()
+    size = resxy_(resolution, -resolution) if resolution else reference.resolution if reference else None
+    if size is None:
+        metres = _metres(grids[0])
+        size = resxy_(metres, -metres)
+    origin = reference.affine if reference else Affine.identity()
     anchor = xy_((origin.c / abs(size.x)) % 1.0, (origin.f / abs(size.y)) % 1.0)
-    bounds = bbox_union(_in_crs(g, target) for g, _ in grids)
+    bounds = bbox_union(_bounds(g, target) for g in grids)
     if aoi is not None:
-        wanted = box(*aoi, "EPSG:4326").to_crs(target, resolution=0.05).boundingbox
-        overlap = bbox_intersection([bounds, wanted])
-        if overlap.left >= overlap.right or overlap.bottom >= overlap.top:
-            raise GridError(
-                "the area of interest does not overlap the imagery",
-                where=f"aoi {aoi}",
-                why=f"the scenes lie in {tuple(round(v, 4) for v in _degrees(scenes))} (west, south, east, north)",
-                fix="check that longitude comes before latitude",
-            )
-        bounds = overlap
+        bounds = _cut(bounds, aoi, target, scenes)
     grid = GeoBox.from_bbox(bounds, target, resolution=size, anchor=anchor, tol=SNAP_TOLERANCE)
     return _exact(grid, origin) if reference else grid
 
@@ -111,14 +109,101 @@ def group_sites(scenes: Sequence[Scene]) -> dict[str, list[Scene]]:
     return dict(sorted(named.items()))
 
 
-def aligned(source: GeoBox, target: GeoBox, tolerance: float = 1e-3) -> bool:
-    """Tell whether the pixels of two grids coincide, to a part of a pixel over the whole source."""
-    if source.crs != target.crs:
-        return False
-    step = ~target.affine * source.affine
-    far = step * (source.shape.x, source.shape.y)
-    near = (step.c, step.f)
-    return all(abs(v - round(v)) <= tolerance for v in (*near, *far)) and abs(step.a - 1) < tolerance / source.shape.x
+def _choose_crs(crs: str | None, placed: Sequence[GeoBox], area: BBox) -> CRS:
+    west, south, east, north = area
+    crossing = west > east
+    middle = ((west + east + 360.0 * crossing) / 2 + 180.0) % 360.0 - 180.0, (south + north) / 2
+    if crs is None and placed:
+        target = CRS(Counter(str(g.crs) for g in placed).most_common(1)[0][0])
+    elif crs in (None, "utm"):
+        if not UTM_LATITUDES[0] <= middle[1] <= UTM_LATITUDES[1]:
+            raise GridError(
+                "there is no UTM zone near the poles",
+                where=f"latitude {middle[1]:.2f}",
+                why=f"UTM covers {UTM_LATITUDES[0]:g} to {UTM_LATITUDES[1]:g} degrees",
+                fix=f"give crs='{'EPSG:3413' if middle[1] > 0 else 'EPSG:3031'}' and a resolution in metres",
+            )
+        zone = int((middle[0] + 180.0) // 6) + 1
+        target = CRS(f"EPSG:{(32600 if middle[1] >= 0 else 32700) + min(zone, 60)}")
+    elif crs == "equal-area":
+        lon, lat = (round(v) for v in middle)
+        target = CRS(f"+proj=laea +lat_0={lat} +lon_0={lon} +datum=WGS84 +units=m +no_defs +type=crs")
+    else:
+        target = CRS(crs)
+    if crossing and target.geographic:
+        raise GridError(
+            "a grid in degrees cannot cross the antimeridian",
+            where=f"area {area} (west, south, east, north)",
+            why="its columns would run from 180 back to -180 degrees",
+            fix="give crs='utm', or make one grid on each side",
+        )
+    return target
+
+
+def _grid(source: BandSource) -> Grid:
+    return source.grid or probe(source.href).grid
+
+
+def _bounds(grid: Grid, target: CRS) -> BoundingBox:
+    """Return the extent of a source in a CRS."""
+    if grid.transform is not None and CRS(grid.crs) == target:
+        return GeoBox(grid.shape, Affine(*grid.transform), target).boundingbox
+    if grid.transform is None:
+        x, y = np.array([p[2:] for p in grid.gcps]).T
+    else:
+        edge = np.linspace(0.0, 1.0, 51)
+        row, column = (
+            np.concatenate(v) for v in ((edge, edge, edge * 0, edge * 0 + 1), (edge * 0, edge * 0 + 1, edge, edge))
+        )
+        x, y = Affine(*grid.transform) * (column * grid.shape[1], row * grid.shape[0])
+    east, north = CRS(grid.crs).transformer_to_crs(target, always_xy=True)(x, y)[:2]
+    return _box(east, north, target)
+
+
+def _cut(bounds: BoundingBox, aoi: BBox, target: CRS, scenes: Sequence[Scene]) -> BoundingBox:
+    """Return the part of an extent inside an area of interest."""
+    west, south, east, north = aoi
+    lon, lat = np.meshgrid(np.linspace(west, east + 360.0 * (west > east), 51), np.linspace(south, north, 51))
+    x, y = CRS("EPSG:4326").transformer_to_crs(target, always_xy=True)(lon, lat)
+    overlap = bbox_intersection([bounds, _box(x, y, target)])
+    if overlap.left >= overlap.right or overlap.bottom >= overlap.top:
+        raise GridError(
+            "the area of interest does not overlap the imagery",
+            where=f"aoi {aoi}",
+            why=f"the scenes lie in {tuple(round(v, 4) for v in _degrees(scenes))} (west, south, east, north)",
+            fix="check that longitude comes before latitude",
+        )
+    return overlap
+
+
+def _box(x: Any, y: Any, crs: CRS) -> BoundingBox:
+    known = np.isfinite(x) & np.isfinite(y)
+    if not known.all():
+        raise GridError(
+            "the CRS cannot hold the area",
+            where=str(crs),
+            why="some of it has no coordinates there",
+            fix="choose another crs",
+        )
+    return BoundingBox(float(np.min(x)), float(np.min(y)), float(np.max(x)), float(np.max(y)), crs)
+
+
+def _metres(grid: Grid) -> float:
+    """Return the pixel size of a source on the ground, rounded to two digits, for files without a CRS of their own."""
+    from pyproj import Geod
+
+    if grid.transform is None:
+        first = grid.gcps[0]
+        other = max(grid.gcps, key=lambda p: abs(p[0] - first[0]) + abs(p[1] - first[1]))
+        pixels = float(np.hypot(other[0] - first[0], other[1] - first[1]))
+        a, b = (first[2], first[3]), (other[2], other[3])
+    else:
+        affine = Affine(*grid.transform)
+        a, b = (affine * (grid.shape[1] / 2 + k, grid.shape[0] / 2 + k) for k in (0, 1))
+        pixels = float(np.sqrt(2.0))
+    lon, lat = CRS(grid.crs).transformer_to_crs(CRS("EPSG:4326"), always_xy=True)([a[0], b[0]], [a[1], b[1]])
+    metres = Geod(ellps="WGS84").inv(lon[0], lat[0], lon[1], lat[1])[2] / pixels
+    return float(f"{metres:.2g}")
 
 
 def _exact(grid: GeoBox, origin: Affine) -> GeoBox:
@@ -129,14 +214,21 @@ def _exact(grid: GeoBox, origin: Affine) -> GeoBox:
     return GeoBox(grid.shape, Affine(a, 0.0, x, 0.0, e, y), grid.crs)
 
 
-def _in_crs(grid: GeoBox, crs: str) -> Any:
-    return grid.boundingbox if grid.crs == crs else grid.footprint(crs, buffer=0, npoints=50).boundingbox
-
-
 def _degrees(scenes: Sequence[Scene]) -> BBox:
+    """Return the smallest box of degrees around all scenes, across the antimeridian where that is smaller."""
     boxes = [s.bbox for s in scenes]
-    return min(b[0] for b in boxes), min(b[1] for b in boxes), max(b[2] for b in boxes), max(b[3] for b in boxes)
+    south, north = min(b[1] for b in boxes), max(b[3] for b in boxes)
+    west, east = min(b[0] for b in boxes), max(b[2] for b in boxes)
+    crossing = any(b[0] > b[2] for b in boxes)
+    turned = [(b[0] % 360.0, b[2] % 360.0 or 360.0) for b in boxes]  # longitudes 0 to 360: no seam at 180
+    low, high = min(t[0] for t in turned), max(t[1] for t in turned)
+    if crossing or (high - low < east - west and low < 180.0 < high):
+        return (low + 180.0) % 360.0 - 180.0, south, (high + 180.0) % 360.0 - 180.0, north
+    return west, south, east, north
 
 
 def _overlap(a: BBox, b: BBox) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+    def parts(box: BBox) -> list[tuple[float, float]]:
+        return [(box[0], box[2])] if box[0] <= box[2] else [(box[0], 180.0), (-180.0, box[2])]
+
+    return a[1] < b[3] and b[1] < a[3] and any(p[0] < q[1] and q[0] < p[1] for p in parts(a) for q in parts(b))

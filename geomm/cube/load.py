@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from operator import getitem
 from typing import Any, Literal
 
 import numpy as np
@@ -11,11 +13,13 @@ from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
 from geomm import radiometry
-from geomm.catalog import Scene, to_stac_items
-from geomm.cube.grid import aligned, source_geobox
-from geomm.cube.read import CheckedDriver
-from geomm.errors import CatalogError, ConfigError, GridError, UnitError
-from geomm.sensors import RESAMPLING, SensorSpec, get_sensor
+from geomm.catalog import Scene
+from geomm.cube.plan import STATUS, Plan, reach
+from geomm.cube.read import SourceReader
+from geomm.cube.show import Cube
+from geomm.cube.warp import pixel_shift
+from geomm.errors import CatalogError, ConfigError, GridError, ReadError, UnitError
+from geomm.sensors import SensorSpec, get_sensor
 from geomm.types import Modality
 
 CALIBRATION = ("scale", "offset", "k1", "k2")
@@ -27,46 +31,58 @@ def load_cube(
     modalities: Mapping[str, Modality] | None = None,
     *,
     chunks: int = 512,
-    quality: Literal["apply", "ignore"] = "apply",
-    driver: CheckedDriver | None = None,
-) -> xr.DataTree:
+    quality: Literal["apply", "ignore"] | Sequence[int] = "apply",
+    errors: Literal["report", "raise"] = "report",
+    reader: SourceReader | None = None,
+) -> Cube:
     """Load scenes as a lazy cube.
 
     Args:
         scenes: of any sensors; those of one sensor, solar day and calibration become one time step, first valid
-            pixel first (sorted by time and id).
+            pixel first (sorted by time and id). A pixel comes whole, with all its bands, from one scene.
         geobox: the one grid; see :func:`geomm.common_geobox`.
         modalities: name to sensor and bands; default one modality per sensor with all bands that its scenes share.
         chunks: block size in pixels along ``y`` and ``x``.
-        quality: whether the sensor's own quality band, where scenes have it, makes pixels invalid.
-        driver: reads the sources; tests pass one that counts.
+        quality: whether the sensor's own quality band, where scenes have it, makes pixels invalid; or which classes
+            (Sentinel-2 SCL) or bits (Landsat QA_PIXEL) do.
+        errors: ``report`` marks the pixels of a source that cannot be read in ``status`` and warns; ``raise`` raises.
+        reader: reads the sources; tests pass one that counts.
 
     Returns:
-        One node per modality with ``data (time, band, y, x)``, ``valid (time, y, x)`` and the calibration; the
-        root shares ``y`` and ``x``. Attributes ``sensor``, ``units``, ``kind`` and ``items`` (sources in order).
+        One node per modality with ``data (time, band, y, x)`` in the stored dtype, ``status (time, y, x)`` (how each
+        pixel came about, see its attributes), ``valid`` (True where usable) and the calibration; the root shares
+        ``y`` and ``x``. Attributes ``sensor``, ``units``, ``kind``, ``items`` (ids by time step) and ``sources``
+        (item id to address).
 
     Raises:
         CatalogError: no scene for a modality.
         MissingBandError: a scene lacks a band.
-        GridError: no scene overlaps the grid, or backscatter in dB would have to be resampled.
-        ReadError: at computing, a source that cannot be read.
+        GridError: no scene overlaps the grid, or the grid is rotated.
+        ReadError: at computing, a source that cannot be read, if ``errors`` is ``raise``.
     """
     reserved = {"x", "y", "time", "band", "spatial_ref"} & set(modalities or ())
     if reserved:
         raise ConfigError(f"a modality cannot be named {min(reserved)}", why="it is the name of a coordinate")
+    if not geobox.axis_aligned or geobox.crs is None:
+        raise GridError(
+            "the target grid is rotated or has no CRS", where=str(geobox), fix="choose one: common_geobox(scenes)"
+        )
     wanted = modalities or {name: Modality(name) for name in dict.fromkeys(s.sensor for s in scenes)}
-    options: dict[str, Any] = {"quality": quality, "chunks": chunks, "driver": driver or CheckedDriver()}
-    nodes = {name: _load(name, modality, scenes, geobox, **options) for name, modality in wanted.items()}
+    settings: dict[str, Any] = {"chunk": chunks, "errors": errors, "reader": reader or SourceReader()}
+    nodes = {name: _node(_plan(name, m, scenes, geobox, quality, settings)) for name, m in wanted.items()}
     root = xr.Dataset(coords=xr_coords(geobox))
-    return xr.DataTree.from_dict({"/": root, **nodes})
+    cube: Cube = Cube.from_dict({"/": root, **nodes})
+    return cube
 
 
 def calibrated(cube: xr.DataTree | xr.Dataset) -> Any:
     """Return the cube in physical units, lazily: float32, NaN where invalid, without the calibration coordinates."""
     if isinstance(cube, xr.DataTree):
-        return xr.DataTree.from_dict(
+        return type(cube).from_dict(
             {"/": cube.to_dataset(), **{n: calibrated(c.to_dataset()) for n, c in cube.children.items()}}
         )
+    if "scale" not in cube.coords:
+        return cube
     parts = [cube[name] for name in CALIBRATION]
     planck = bool(np.isfinite(cube.k1).any())
     value = radiometry.to_physical(cube.data.astype("float32"), *(parts if planck else parts[:2]))
@@ -74,18 +90,15 @@ def calibrated(cube: xr.DataTree | xr.Dataset) -> Any:
     return cube.drop_vars(CALIBRATION).assign(data=physical.assign_attrs(cube.data.attrs))
 
 
-def _load(
+def _plan(
     name: str,
     modality: Modality,
     scenes: Sequence[Scene],
     geobox: GeoBox,
-    *,
-    chunks: int,
-    quality: str,
-    driver: CheckedDriver,
-) -> xr.Dataset:
-    import odc.stac
-
+    quality: Any,
+    settings: Mapping[str, Any],
+) -> Plan:
+    """Decide everything about a modality that can be decided without reading pixels."""
     sensor = get_sensor(modality.sensor)
     mine = [s for s in scenes if s.sensor == sensor.name]
     if not mine:
@@ -96,48 +109,90 @@ def _load(
             fix="widen the search or drop the modality",
         )
     bands = tuple(sensor.band(b).name for b in modality.bands) or _offered(mine, sensor)
-    for scene in mine:
-        _check(scene.only(bands), sensor, geobox, name)
-    mine = _overlapping(mine, geobox)
-    rule = sensor.quality if quality == "apply" and all(_has_quality(s, sensor) for s in mine) else None
+    _one_unit(sensor, bands, name)
+    rule = sensor.quality if quality != "ignore" and all(_has_quality(s, sensor) for s in mine) else None
     to_read = (*bands, rule.band) if rule and rule.band not in bands else bands
-
-    groups = _time_steps(mine, bands)
-    step = {id(scene): k for k, group in enumerate(groups) for scene in group}
-    ordered = [scene for group in groups for scene in group]
-    items, address = to_stac_items(ordered, to_read)
-    pixels = odc.stac.load(
-        items,
-        bands=[address[b] for b in to_read],
+    located = [_located(s.only(to_read), settings["reader"]) for s in mine]
+    inside = [(s, w) for s in located if (w := _reach(s, geobox)) is not None]
+    if not inside:
+        raise GridError(
+            "no scene overlaps the grid",
+            where=f"sensor {sensor.name}, items {', '.join(s.id for s in mine[:3])}",
+            why=f"the grid covers {_rounded(geobox.geographic_extent.boundingbox.bbox)}, "
+            f"the first scene {_rounded(mine[0].bbox)}",
+            fix="choose the grid from these scenes: common_geobox(scenes)",
+        )
+    for scene, _ in inside:
+        _check(scene, sensor, geobox, name)
+    windows = {id(s): w for s, w in inside}
+    steps = _time_steps([s for s, _ in inside], bands)
+    types = {s.bands[b].dtype for s, _ in inside for b in bands} - {None}
+    return Plan(
         geobox=geobox,
-        groupby=lambda _item, _parsed, index: step[id(ordered[index])],
-        resampling={address[b]: _resampling(sensor, b, mine[0], geobox) for b in to_read},
-        chunks={"time": 1, "x": chunks, "y": chunks},
-        driver=driver,
+        sensor=sensor.name,
+        bands=bands,
+        steps=tuple(map(tuple, steps)),
+        windows=tuple(tuple(windows[id(s)] for s in step) for step in steps),
+        dtype=str(np.result_type(*types)) if types else "float32",
+        fill=tuple(_fill(inside[0][0].bands[b].nodata, types) for b in bands),
+        rule=rule,
+        invalid=None if isinstance(quality, str) else tuple(quality),
+        **settings,
     )
-    layers = {b: pixels[address[b]].drop_vars("spatial_ref", errors="ignore") for b in to_read}
-    valid = xr.concat([_present(layers[b]) for b in bands], "band", **_EXACT).all("band")
-    if rule:
-        usable = radiometry.valid_from_qa_pixel if rule.rule == "qa_pixel" else radiometry.valid_from_scl
-        valid = valid & usable(layers[rule.band])
-    data = xr.concat([layers[b] for b in bands], "band", **_EXACT).transpose("time", "band", "y", "x")
-    data.attrs.clear()
-    table = np.array([[_coefficients(group[0], b) for b in bands] for group in groups], dtype="float64")
-    first = sensor.band(bands[0])
+
+
+def _node(plan: Plan) -> xr.Dataset:
+    """Wrap a plan into lazy arrays: one task per block and time step, whatever the number of bands."""
+    import dask.array as da
+    from dask.base import tokenize
+    from dask.highlevelgraph import HighLevelGraph
+
+    sensor = get_sensor(plan.sensor)
+    height, width = plan.geobox.shape
+    along = [tuple(min(plan.chunk, n - k) for k in range(0, n, plan.chunk)) for n in (height, width)]
+    keys = [(t, r, c) for t in range(len(plan.steps)) for r in range(len(along[0])) for c in range(len(along[1]))]
+    token = tokenize(plan)
+    read, data, status = (f"geomm-{part}-{token}" for part in ("read", "data", "status"))
+    layers: dict[str, Any] = {
+        read: {f"plan-{token}": plan, **{(read, *k): (Plan.block, f"plan-{token}", *k) for k in keys}},
+        data: {(data, t, 0, r, c): (getitem, (read, t, r, c), 0) for t, r, c in keys},
+        status: {(status, t, r, c): (getitem, (read, t, r, c), 1) for t, r, c in keys},
+    }
+    times = (1,) * len(plan.steps)
+
+    def array(name: str, chunks: Any, dtype: Any) -> Any:
+        graph = HighLevelGraph({name: layers[name], read: layers[read]}, {name: {read}, read: set()})
+        return da.Array(graph, name, chunks, dtype=dtype)
+
+    table = np.array([[_coefficients(s[0], b) for b in plan.bands] for s in plan.steps], dtype="float64")
+    how = xr.DataArray(
+        array(status, (times, *along), "uint8"),
+        dims=("time", "y", "x"),
+        attrs={"flag_values": list(STATUS.values()), "flag_meanings": " ".join(STATUS)},
+    )
+    stamps = [np.datetime64(s[0].time.replace(tzinfo=None), "ns") for s in plan.steps]
     return xr.Dataset(
-        {"data": data, "valid": valid.transpose("time", "y", "x")},
+        {
+            "data": (
+                ("time", "band", "y", "x"),
+                array(data, (times, (len(plan.bands),), *along), plan.dtype),
+            ),
+            "status": how,
+            "valid": (how == STATUS["valid"]).drop_attrs(),
+        },
         coords={
-            "band": list(bands),
+            "time": ("time", np.array(stamps, "datetime64[ns]")),
+            "band": list(plan.bands),
             **{key: (("time", "band"), table[..., k]) for k, key in enumerate(CALIBRATION)},
         },
         attrs={
-            "sensor": sensor.name,
-            "units": _one_unit(sensor, bands, name),
-            "kind": first.kind,
-            "items": [[s.id for s in group] for group in groups],
-            "hrefs": [s.href for s in ordered],
+            "sensor": plan.sensor,
+            "units": _one_unit(sensor, plan.bands, plan.sensor),
+            "kind": sensor.band(plan.bands[0]).kind,
+            "items": [[s.id for s in step] for step in plan.steps],
+            "sources": {s.id: s.href for step in plan.steps for s in step},
         },
-    ).drop_vars("spatial_ref", errors="ignore")
+    )
 
 
 def _offered(scenes: Sequence[Scene], sensor: SensorSpec) -> tuple[str, ...]:
@@ -146,36 +201,37 @@ def _offered(scenes: Sequence[Scene], sensor: SensorSpec) -> tuple[str, ...]:
     return tuple(b for b in scenes[0].bands if b != skip and all(b in s.bands for s in scenes))
 
 
-_EXACT: dict[str, Any] = {"coords": "minimal", "compat": "override", "join": "override"}
+def _located(scene: Scene, reader: SourceReader) -> Scene:
+    """Fill in from the files what the catalog does not say; a file that cannot be opened is left for the block."""
+    found = {}
+    for name, source in scene.bands.items():
+        if source.grid is None or source.dtype is None:
+            try:
+                layout = reader.layout(source)
+            except ReadError:
+                continue
+            grid, dtype = source.grid or layout.grid, source.dtype or layout.dtypes[source.index - 1]
+            found[name] = dataclasses.replace(source, grid=grid, dtype=dtype)
+    return dataclasses.replace(scene, bands={**scene.bands, **found}) if found else scene
+
+
+def _reach(scene: Scene, geobox: GeoBox) -> Any:
+    """Return the window in which any band of a scene may have pixels."""
+    windows = [w for g in {s.grid for s in scene.bands.values()} if (w := reach(g, scene.bbox, geobox)) is not None]
+    return max(windows, key=lambda w: w.height * w.width, default=None)
 
 
 def _check(scene: Scene, sensor: SensorSpec, geobox: GeoBox, name: str) -> None:
-    """Refuse what can only be loaded wrongly: dB on another grid (mean of logarithms)."""
+    """Refuse what can only be loaded wrongly."""
     for band, source in scene.bands.items():
-        if sensor.band(band).kind == "db" and not aligned(source_geobox(source), geobox):
+        plain = source.calibration == radiometry.Calibration()
+        if sensor.band(band).kind == "db" and not plain and source.grid and not pixel_shift(source.grid, geobox):
             raise GridError(
-                "backscatter in dB cannot be resampled",
+                "scaled decibels cannot be resampled",
                 where=f"modality {name}, item {scene.id}, band {band}",
-                why="its pixels do not coincide with the grid, and the mean of decibels is biased low",
+                why="they are averaged as power, which needs plain decibels",
                 fix="use the scene's own grid, or provide linear power",
             )
-
-
-def _overlapping(scenes: Sequence[Scene], geobox: GeoBox) -> list[Scene]:
-    extent = geobox.geographic_extent.boundingbox
-    inside = [
-        s
-        for s in scenes
-        if s.bbox[0] < extent.right and extent.left < s.bbox[2] and s.bbox[1] < extent.top and extent.bottom < s.bbox[3]
-    ]
-    if not inside:
-        raise GridError(
-            "no scene overlaps the grid",
-            where=f"sensor {scenes[0].sensor}, items {', '.join(s.id for s in scenes[:3])}",
-            why=f"the grid covers {tuple(round(v, 4) for v in extent.bbox)}, the first scene {scenes[0].bbox}",
-            fix="choose the grid from these scenes: common_geobox(scenes)",
-        )
-    return inside
 
 
 def _has_quality(scene: Scene, sensor: SensorSpec) -> bool:
@@ -186,28 +242,20 @@ def _time_steps(scenes: Sequence[Scene], bands: Sequence[str]) -> list[list[Scen
     """Group scenes of one solar day and one calibration, in order of time."""
     groups: dict[tuple[object, ...], list[Scene]] = {}
     for scene in sorted(scenes, key=lambda s: (s.time, s.id)):
-        shift = np.timedelta64(round((scene.bbox[0] + scene.bbox[2]) / 2 / 15 * 3600), "s")
+        west, east = scene.bbox[0], scene.bbox[2] + 360.0 * (scene.bbox[2] < scene.bbox[0])
+        shift = np.timedelta64(round((west + east) / 2 / 15 * 3600), "s")
         day = (np.datetime64(scene.time.replace(tzinfo=None)) + shift).astype("datetime64[D]")
         groups.setdefault((str(day), *(str(scene.bands[b].calibration) for b in bands)), []).append(scene)
     return list(groups.values())
 
 
-def _resampling(sensor: SensorSpec, band: str, scene: Scene, geobox: GeoBox) -> str:
-    spec = sensor.band(band)
-    native = source_geobox(scene.source(band))
-    finer, coarser = RESAMPLING[spec.kind]
-    if native.crs != geobox.crs:
-        native = native.to_crs(geobox.crs)
-    return coarser if abs(geobox.resolution.x) >= 1.5 * abs(native.resolution.x) else finer
-
-
-def _present(layer: xr.DataArray) -> Any:
-    nodata = layer.attrs.get("nodata")
-    if layer.dtype.kind == "f":
-        finite = np.isfinite(layer)
-        return finite if nodata is None or np.isnan(nodata) else finite & (layer != nodata)
-    assert nodata is not None
-    return layer != nodata
+def _fill(nodata: tuple[float, ...], types: set[Any]) -> float:
+    """What stands where there is no pixel: the first nodata value that the dtype can hold, else 0 or NaN."""
+    kind = np.result_type(*types) if types else np.dtype("float32")
+    if kind.kind == "f":
+        return nodata[0] if nodata else float("nan")
+    limits = np.iinfo(kind)
+    return next((v for v in nodata if np.isfinite(v) and limits.min <= v <= limits.max), 0.0)
 
 
 def _coefficients(scene: Scene, band: str) -> tuple[float, float, float, float]:
@@ -225,3 +273,7 @@ def _one_unit(sensor: SensorSpec, bands: Sequence[str], name: str) -> str:
             fix="make a modality of each unit",
         )
     return units.pop()
+
+
+def _rounded(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(float(v), 4) for v in values)

@@ -1,70 +1,287 @@
-"""The reader driver of geomm for odc-loader: checked opening, errors that name their source."""
+"""Read windows of sources: checked opening, each block decoded once, errors that name their source."""
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from odc.geo.geobox import GeoBox
-from odc.loader import RioDriver, RioReader
-from odc.loader.types import RasterLoadParams, RasterSource, ReaderSubsetSelection
-from rasterio.errors import RasterioError
+from numpy.typing import NDArray
 
-from geomm.catalog.probe import driver_of
+from geomm.catalog import GDAL_SETTINGS, BandSource, Grid, grid_of, local_path, open_dataset, signed
+from geomm.cube.cache import BlockCache
 from geomm.errors import ReadError
 
-GDAL_CACHE_MB = 64
-"""Fixed: GDAL's default is a share of the machine's memory, which a large scene would fill."""
+CACHE_MB = 256
+"""Decoded blocks that are kept because a neighbouring window needs them too."""
+CELL = 512
+"""Least height and width of what is decoded at once: the file's own blocks, or several of them."""
+_HANDLES = 64
+
+_Cell = tuple[int, int, int, int]  # first row, end row, first column, end column
 
 
-class CheckedReader(RioReader):  # type: ignore[misc]
-    """Reads one band of one source onto a window of the target grid."""
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """A window of some bands of a file."""
+
+    values: NDArray[Any]
+    """``(band, y, x)`` in the stored dtype."""
+    valid: NDArray[np.bool_]
+    """``(band, y, x)``: stored, not nodata, not masked by the file, finite."""
+    error: ReadError | None = None
+    """Why a part of it could not be decoded, if so; those pixels are invalid."""
+    unread: NDArray[np.bool_] | None = None
+    """``(y, x)``: the pixels that could not be decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the loader has to know of a file before it reads."""
+
+    grid: Grid
+    block: tuple[int, int]
+    """Height and width of the file's own blocks."""
+    cell: tuple[int, int]
+    """Whole blocks that are decoded at once."""
+    nodata: tuple[float | None, ...]
+    masked: bool
+    dtypes: tuple[str, ...]
+
+
+class SourceReader:
+    """Reads windows of files, from any thread.
+
+    Files stay open and blocks that reach beyond a window stay decoded, both up to a fixed amount, so that windows side
+    by side decode each block once. Unpickling makes an empty reader.
+
+    Args:
+        cache_mb: how much of decoded blocks to keep.
+    """
+
+    def __init__(self, cache_mb: int = CACHE_MB) -> None:
+        self.cache_mb = cache_mb
+        self._blocks = BlockCache(cache_mb * 2**20)
+        self._idle: OrderedDict[int, tuple[str, Any]] = OrderedDict()
+        self._layouts: dict[tuple[Hashable, ...], Layout] = {}
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.cache_mb,)
+
+    def __dask_tokenize__(self) -> tuple[str, ...]:
+        return (type(self).__name__,)  # how pixels are read does not change them
+
+    def layout(self, source: BandSource) -> Layout:
+        """Return the grid and block layout of a file.
+
+        Raises:
+            ReadError: the file cannot be opened, or lies elsewhere than the catalog says.
+            GridError: it is not georeferenced.
+        """
+        key = _identity(source.href)
+        if key not in self._layouts:
+            with self._open(source) as src:
+                grid = grid_of(src, source.href)
+                height, width = src.block_shapes[0]
+                flags = [f.name for flags in src.mask_flag_enums for f in flags]
+                self._layouts[key] = Layout(
+                    grid,
+                    (height, width),
+                    (-(-CELL // height) * height, -(-CELL // width) * width),
+                    src.nodatavals,
+                    "per_dataset" in flags,
+                    src.dtypes,
+                )
+        layout = self._layouts[key]
+        _agree(source, layout.grid)
+        return layout
 
     def read(
         self,
-        cfg: RasterLoadParams,
-        dst_geobox: GeoBox,
+        sources: Sequence[BandSource],
+        rows: tuple[int, int],
+        columns: tuple[int, int],
         *,
-        dst: np.ndarray | None = None,
-        selection: ReaderSubsetSelection | None = None,
-    ) -> tuple[tuple[slice, slice], np.ndarray]:
-        """Read the overlap of the source with ``dst_geobox``.
+        shared: int = 0,
+    ) -> Pixels:
+        """Read a window of some bands of one file.
 
-        Returns:
-            Rows and columns of the target that were read, and their pixels.
+        Args:
+            sources: bands of the same file.
+            rows: first row and the one after the last, inside the file.
+            columns: the same for columns.
+            shared: width in pixels of the window's edge that neighbouring windows read too; blocks beyond the
+                window or in that edge are kept for them.
 
         Raises:
-            ReadError: the source is not TIFF or JPEG 2000, or cannot be decoded.
+            ReadError: the file cannot be opened, or lacks the band. A block that cannot be decoded does not raise: see
+                :attr:`Pixels.broken`.
         """
-        driver_of(self._src.uri)
-        fill = cfg.fill_value
-        if fill is not None and not fill < 0:
-            # Files often leave nodata undeclared: what the sensor table or the item says then holds for the source too.
-            # (A negative fill lies just outside the source's dtype, see BandSource.fill: no stored value means it.)
-            cfg = cfg.patch(src_nodata_fallback=fill)
+        first = sources[0]
+        layout = self.layout(first)
+        missing = max(s.index for s in sources)
+        if missing > len(layout.dtypes):
+            raise ReadError(
+                "the file has fewer bands than the catalog says",
+                where=first.href,
+                why=f"band {missing} of {len(layout.dtypes)}",
+                fix="correct the catalog",
+            )
+        indexes = tuple(s.index for s in sources)
+        shape = (len(sources), rows[1] - rows[0], columns[1] - columns[0])
+        values = np.zeros(shape, np.result_type(*(layout.dtypes[i - 1] for i in indexes)))
+        masked = np.zeros(shape, bool)
+        unread: NDArray[np.bool_] | None = None
+        failure: ReadError | None = None
+        for cell in _cells(rows, columns, layout):
+            inner = all(
+                a >= lo + shared and b <= hi - shared for a, b, (lo, hi) in ((*cell[:2], rows), (*cell[2:], columns))
+            )
+            r0, r1 = max(cell[0], rows[0]), min(cell[1], rows[1])
+            c0, c1 = max(cell[2], columns[0]), min(cell[3], columns[1])
+            here = np.s_[..., r0 - rows[0] : r1 - rows[0], c0 - columns[0] : c1 - columns[0]]
+            there = np.s_[..., r0 - cell[0] : r1 - cell[0], c0 - cell[2] : c1 - cell[2]]
+            block, mask, lost, error = self._block(first, indexes, cell, layout, keep=not inner)
+            values[here] = block[there]
+            if mask is not None:
+                masked[here] = mask[there] == 0
+            if lost is not None:
+                failure = error
+                unread = np.zeros(shape[1:], bool) if unread is None else unread
+                unread[here] = lost[there]
+        valid = ~masked
+        if unread is not None:
+            valid &= ~unread
+        for k, source in enumerate(sources):
+            valid[k] &= _stored(values[k], (*source.nodata, layout.nodata[source.index - 1]))
+        return Pixels(values, valid, failure, unread)
+
+    def decode(
+        self, source: BandSource, indexes: tuple[int, ...], cell: _Cell, *, masked: bool
+    ) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Decode rows and columns ``cell`` (first, end, first, end) of some bands: the only place that reads pixels."""
+        from rasterio.errors import RasterioError
+        from rasterio.windows import Window
+
+        window = Window(cell[2], cell[0], cell[3] - cell[2], cell[1] - cell[0])
         try:
-            return super().read(cfg, dst_geobox, dst=dst, selection=selection)  # type: ignore[no-any-return]
+            with self._open(source) as src:
+                values = src.read(indexes, window=window)
+                return values, src.read_masks(indexes, window=window) if masked else None
         except RasterioError as error:
-            corner = tuple(round(v, 1) for v in dst_geobox.boundingbox.bbox)
             raise ReadError(
                 "the source cannot be read",
-                where=f"{self._src.uri}, band {self._src.band}, window {corner} of {dst_geobox.crs}",
+                where=f"{source.href}, bands {', '.join(map(str, indexes))}, rows {cell[0]} to {cell[1]}, "
+                f"columns {cell[2]} to {cell[3]}",
                 why=str(error) + (f": {error.__cause__}" if error.__cause__ else ""),
                 fix="fetch the file again; gdalinfo -checksum FILE shows whether it decodes",
             ) from error
 
+    def _block(
+        self, source: BandSource, indexes: tuple[int, ...], cell: _Cell, layout: Layout, *, keep: bool
+    ) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[np.bool_] | None, ReadError | None]:
+        """Return a cell's values, mask, lost pixels and what went wrong, decoded once whoever asks."""
 
-class CheckedDriver(RioDriver):  # type: ignore[misc]
-    """odc-loader's rasterio driver with :class:`CheckedReader` inside."""
+        def make() -> Any:
+            try:
+                return *self.decode(source, indexes, cell, masked=layout.masked), None, None
+            except ReadError as error:
+                return *self._salvage(source, indexes, cell, layout), error
 
-    def capture_env(self) -> dict[str, Any]:
-        """Return GDAL's settings for the workers: a block cache of fixed size, no sidecar files."""
-        return {
-            **super().capture_env(),
-            "GDAL_CACHEMAX": GDAL_CACHE_MB,
-            "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-        }
+        key = (_identity(source.href), indexes, cell)
+        return self._blocks.get(key, make, keep=keep)  # type: ignore[no-any-return]
 
-    def open(self, src: RasterSource, ctx: Any) -> CheckedReader:
-        """Open a source; nothing is touched before :meth:`CheckedReader.read`."""
-        return CheckedReader(src, ctx)
+    def _salvage(self, source: BandSource, indexes: tuple[int, ...], cell: _Cell, layout: Layout) -> Any:
+        """Decode what can be decoded of a damaged cell, block by block; return values, mask and the lost pixels."""
+        shape = (len(indexes), cell[1] - cell[0], cell[3] - cell[2])
+        values = np.zeros(shape, np.result_type(*(layout.dtypes[i - 1] for i in indexes)))
+        mask, lost = np.full(shape, 255, np.uint8), np.zeros(shape[1:], bool)
+        for r0 in range(cell[0], cell[1], layout.block[0]):
+            for c0 in range(cell[2], cell[3], layout.block[1]):
+                part = (r0, min(r0 + layout.block[0], cell[1]), c0, min(c0 + layout.block[1], cell[3]))
+                here = np.s_[..., r0 - cell[0] : part[1] - cell[0], c0 - cell[2] : part[3] - cell[2]]
+                try:
+                    values[here], found = self.decode(source, indexes, part, masked=layout.masked)
+                except ReadError:
+                    lost[here] = True
+                    continue
+                if found is not None:
+                    mask[here] = found
+        return values, mask, lost
+
+    @contextmanager
+    def _open(self, source: BandSource) -> Iterator[Any]:
+        """Lend an open file to this thread; files that are not lent are closed from the oldest on."""
+        import rasterio
+
+        identity = str(_identity(source.href))
+        with self._lock:
+            found = next((k for k, (name, _) in self._idle.items() if name == identity), None)
+            dataset = self._idle.pop(found)[1] if found is not None else None
+        if dataset is None:
+            dataset = open_dataset(signed(source.href, source.signer))
+        try:
+            with rasterio.Env(**GDAL_SETTINGS):
+                yield dataset
+        except BaseException:
+            dataset.close()
+            raise
+        with self._lock:
+            self._idle[id(dataset)] = (identity, dataset)
+            spare = [self._idle.popitem(last=False)[1] for _ in range(len(self._idle) - _HANDLES)]
+        for _, old in spare:
+            old.close()
+
+
+def _cells(rows: tuple[int, int], columns: tuple[int, int], layout: Layout) -> Iterator[_Cell]:
+    """Yield the cells of a file that a window touches."""
+    (height, width), (last_row, last_column) = layout.cell, layout.grid.shape
+    for r in range(rows[0] // height * height, rows[1], height):
+        for c in range(columns[0] // width * width, columns[1], width):
+            yield r, min(r + height, last_row), c, min(c + width, last_column)
+
+
+def _identity(href: str) -> tuple[Hashable, ...]:
+    """Tell a file from an earlier one of the same name."""
+    path = local_path(href)
+    try:
+        state = path.stat() if path else None
+    except OSError:
+        return (href,)
+    return (href, state.st_mtime_ns, state.st_size) if state else (href,)
+
+
+def _stored(values: NDArray[Any], nodata: Sequence[float | None]) -> NDArray[np.bool_]:
+    """Tell the pixels that hold a value: finite, and none of the nodata values."""
+    integer = values.dtype.kind in "iub"
+    good: NDArray[np.bool_] = np.ones(values.shape, bool) if integer else np.isfinite(values)
+    for value in nodata:
+        if value is None or np.isnan(value):
+            continue
+        # Floats are compared to 1e-6 of their size: files declare -3.4e38 with more or fewer digits than they store.
+        good &= (values != value) if integer else ~np.isclose(values, value, rtol=1e-6, atol=0.0)
+    return good
+
+
+def _agree(source: BandSource, found: Grid) -> None:
+    """Refuse a file that lies elsewhere than its catalog says: the plan would be wrong."""
+    stated = source.grid
+    if stated is None or stated.transform is None or found.transform is None:
+        return
+    off = [abs(a - b) for a, b in zip(stated.transform, found.transform, strict=True)]
+    pixel = abs(found.transform[0]) or abs(found.transform[1])
+    extent = max(found.shape)
+    if stated.shape != found.shape or max(off[2], off[5], *(v * extent for v in (off[0], off[1], off[3], off[4]))) > (
+        0.05 * pixel
+    ):
+        raise ReadError(
+            "the file lies elsewhere than its catalog says",
+            where=source.href,
+            why=f"catalog: {stated.shape} at {stated.transform}; file: {found.shape} at {found.transform}",
+            fix="build the catalog again, or correct proj:transform and proj:shape of the item",
+        )

@@ -77,7 +77,7 @@ def _search(package: ModelPackage, catalog: Catalog, aoi: BBox | None, datetime:
         raise CatalogError(
             "the search found nothing",
             where=catalog.href,
-            why=f"{len(catalog.items)} items, none in {aoi} at {datetime}",
+            why=f"{len(catalog.items())} items, none in {aoi} at {datetime}",
             fix="widen the area or the time",
         )
     return [s.only(wanted[s.sensor].bands) for s in scenes]
@@ -102,7 +102,7 @@ def _cube(package: ModelPackage, scenes: list[Scene], aoi: BBox | None) -> xr.Da
             geobox = common_geobox(scenes, aoi=aoi, resolution=contract.resolution)
     present = {s.sensor for s in scenes}
     streams = {n: m for n, m in contract.modalities.items() if m.sensor in present}
-    return load_cube(scenes, geobox, streams)
+    return load_cube(scenes, geobox, streams, errors="raise")
 
 
 def map_cube(

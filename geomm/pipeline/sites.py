@@ -63,7 +63,7 @@ def load_sites(config: RunConfig, out: Path) -> list[Site]:
             crs=config.grid.crs,
             resolution=config.grid.resolution,
         )
-        cube = load_cube(group, geobox, streams)
+        cube = load_cube(group, geobox, streams, errors="raise")
         sites.append(Site(name, tuple(group), cube.compute() if cube.nbytes < IN_MEMORY else cube))
     return sites
 

@@ -45,7 +45,7 @@ def find_scenes(config: RunConfig, sensors: tuple[str, ...], out: Path) -> list[
         raise CatalogError(
             "the search found nothing",
             where=catalog.href,
-            why=f"{len(catalog.items)} items, none with {', '.join(sensors)} in {box} at {config.search.datetime}",
+            why=f"{len(catalog.items())} items, none with {', '.join(sensors)} in {box} at {config.search.datetime}",
             fix="widen the area or the time, or check the sensors",
         )
     return scenes

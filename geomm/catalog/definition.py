@@ -1,0 +1,70 @@
+"""Definitions of public catalogs: address, collections and customs, as YAML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from geomm.catalog.interpret import Customs
+from geomm.errors import CatalogError, ConfigError
+from geomm.sensors import get_sensor
+
+_KEYS = {"title", "api", "collections", "signer", "sentinel2_offset"}
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A public catalog."""
+
+    api: str
+    """Landing page of its STAC API."""
+    collections: tuple[str, ...]
+    """Collections that hold sensors of the table."""
+    customs: Customs
+    """What it does in its own way."""
+
+
+def find_definition(name: str | Path) -> Definition | None:
+    """Return a definition by file or by the name of one that comes with geomm; None if it is neither.
+
+    Raises:
+        ConfigError: the file cannot be understood.
+        UnknownNameError: it names a sensor that is not in the table.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise CatalogError("the catalog definition does not exist", where=str(name))
+        return _parse(path.read_text(), str(name))
+    stem = str(name).replace("-", "_")
+    if not stem.isidentifier() or path.exists():
+        return None
+    for folder in (files("geomm") / "catalogs", Path(__file__).resolve().parents[2] / "catalogs"):
+        file: Any = folder / f"{stem}.yaml"
+        if file.is_file():
+            return _parse(file.read_text(), str(name))
+    return None
+
+
+def _parse(text: str, where: str) -> Definition:
+    import yaml
+
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError("the catalog definition is not YAML", where=where, why=str(error)) from error
+    if not isinstance(content, dict) or "api" not in content or set(content) - _KEYS:
+        raise ConfigError(
+            "the definition describes no STAC API",
+            where=where,
+            why=f"it needs api, and may have {', '.join(sorted(_KEYS - {'api'}))}",
+            fix="definitions with items are for folders of files: geomm catalog build FOLDER --definition FILE",
+        )
+    collections = {
+        str(name): tuple(get_sensor(s).name for s in sensors)
+        for name, sensors in (content.get("collections") or {}).items()
+    }
+    customs = Customs(collections, content.get("signer", ""), content.get("sentinel2_offset"))
+    return Definition(content["api"], tuple(collections), customs)

@@ -1,0 +1,213 @@
+"""What a STAC item means: which sensors it holds, where each band lies, how its numbers become physical."""
+
+from __future__ import annotations
+
+import datetime as dt
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from geomm.catalog.mtl import Metadata, parse_mtl
+from geomm.catalog.probe import local_path
+from geomm.catalog.scene import BandSource, Grid, Scene
+from geomm.errors import CatalogError
+from geomm.radiometry import Calibration, processing_baseline, sentinel2_offset, solar_corrected
+from geomm.sensors import BandSpec, SensorSpec
+
+SENSORS_PROPERTY = "geomm:sensors"
+"""Item property by which :func:`geomm.build_catalog` says which sensors an item holds."""
+_NOT_IMAGERY = {"thumbnail", "overview", "metadata", "visual", "tiles"}
+_KEPT = ("platform", "eo:cloud_cover", "sat:orbit_state", "sat:relative_orbit", "view:sun_elevation")
+
+
+@dataclass(frozen=True, slots=True)
+class Customs:
+    """What a catalog does in its own way."""
+
+    collections: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Collection to the sensors of the table that it holds, besides those that the table knows."""
+    signer: str = ""
+    """Address that hands out access tokens, see :func:`geomm.catalog.sign.signed`."""
+    sentinel2_offset: float | None = None
+    """The catalog's word, or the user's, on the offset of Sentinel-2 in DN."""
+
+
+def holds(item: Any, sensor: SensorSpec, customs: Customs) -> bool:
+    """Tell whether an item is of a sensor: by its own word, by collection and satellite, or by its properties."""
+    declared = item.properties.get(SENSORS_PROPERTY)
+    if declared is not None:
+        return sensor.name in declared
+    platform = str(item.properties.get("platform", item.properties.get("eo:platform", ""))).lower().replace("_", "-")
+    if sensor.platforms and platform and platform not in sensor.platforms:
+        return False
+    if "mss" in [str(i).lower() for i in item.properties.get("instruments") or ()]:
+        return False  # Landsat 4 and 5 carried it beside TM, and catalogs keep both in one collection
+    named = customs.collections.get(item.collection_id or "", ())
+    marked = any(item.properties.get(key) == value for key, value in sensor.marks)
+    return sensor.name in named or item.collection_id in sensor.collections or (marked and not named)
+
+
+def times(item: Any) -> tuple[dt.datetime, dt.datetime]:
+    """Return start and end of an item.
+
+    Raises:
+        CatalogError: it has neither an instant nor both ends.
+    """
+    common = item.common_metadata
+    start, end = common.start_datetime or item.datetime, common.end_datetime or item.datetime
+    if start is None or end is None:
+        raise CatalogError("the item has no time", where=f"item {item.id}", fix="give it datetime or both ends")
+    return tuple(t if t.tzinfo else t.replace(tzinfo=dt.UTC) for t in (start, end))
+
+
+def to_scene(item: Any, sensor: SensorSpec, customs: Customs) -> Scene:
+    """Make the scene of one sensor from an item."""
+    known = {key: item.properties[key] for key in _KEPT if item.properties.get(key) is not None}
+    return Scene(
+        item.id,
+        sensor.name,
+        times(item)[0],
+        tuple(item.bbox),
+        item.geometry,
+        dict(_bands(item, sensor, customs)),
+        item.get_self_href() or "",
+        item.properties.get("description") or item.properties.get("title") or "",
+        known,
+    )
+
+
+def _bands(item: Any, sensor: SensorSpec, customs: Customs) -> Iterator[tuple[str, BandSource]]:
+    """Yield the bands of a sensor that an item offers, under the names of the table."""
+    entries = list(_entries(item))
+    if not sensor.bands:
+        named = {(id(asset), index): (name, asset, index) for name, asset, index in entries}  # the last name counts
+        for name, asset, index in named.values():
+            yield name, _source(item, asset, index, sensor.band(name), sensor, customs)
+        return
+    for band in sensor.bands:
+        for key in (band.name, *band.assets):
+            match = next(((asset, index) for name, asset, index in entries if name == key), None)
+            if match is not None:
+                yield band.name, _source(item, *match, band, sensor, customs)
+                break
+
+
+def _entries(item: Any) -> Iterator[tuple[str, Any, int]]:
+    """Yield every name that an item has for a band: asset keys, names in multi-band assets, other band names."""
+    later: list[tuple[str, Any, int]] = []
+    for key, asset in item.assets.items():
+        kind = asset.media_type or ""
+        if _NOT_IMAGERY & set(asset.roles or ()) or (kind and "tiff" not in kind and "jp2" not in kind):
+            continue
+        named = _dicts(asset.extra_fields.get("bands")) or _dicts(asset.extra_fields.get("eo:bands"))
+        if len(named) > 1:
+            yield from ((entry.get("name", f"{key}.{i}"), asset, i) for i, entry in enumerate(named, start=1))
+            continue
+        yield key, asset, 1
+        if key.lower().endswith((".tif", ".tiff")):
+            yield key.rpartition(".")[0], asset, 1
+        later += [(name, asset, 1) for entry in named if (name := entry.get("name")) and name != key]
+    yield from later
+
+
+def _dicts(entries: Iterable[Any] | None) -> list[dict[str, Any]]:
+    return [e for e in entries or () if isinstance(e, dict)]
+
+
+def _source(item: Any, asset: Any, index: int, band: BandSpec, sensor: SensorSpec, customs: Customs) -> BandSource:
+    """Collect what item and table say of one band; what both leave open the loader finds in the file."""
+
+    def look(key: str) -> Any:
+        return asset.extra_fields.get(key, item.properties.get(key))
+
+    entries = _dicts(asset.extra_fields.get("raster:bands")) or _dicts(asset.extra_fields.get("bands"))
+    entry = entries[index - 1] if index <= len(entries) else {}
+    crs = look("proj:code") or (f"EPSG:{look('proj:epsg')}" if look("proj:epsg") else look("proj:wkt2"))
+    transform, shape = asset.extra_fields.get("proj:transform"), asset.extra_fields.get("proj:shape")
+    dtype = entry.get("data_type", asset.extra_fields.get("data_type", band.dtype))
+    declared = [entry.get("nodata"), band.nodata, *entry.get("geomm:nodata", ())]
+    return BandSource(
+        asset.get_absolute_href() or asset.href,
+        index,
+        None if dtype is None else str(dtype),
+        tuple(dict.fromkeys(float(v) for v in declared if v is not None)),
+        _calibration(item, band, sensor, entry, customs),
+        Grid(str(crs), tuple(transform[:6]), tuple(shape)) if crs and transform and shape else None,
+        customs.signer,
+    )
+
+
+def _calibration(
+    item: Any, band: BandSpec, sensor: SensorSpec, entry: Mapping[str, Any], customs: Customs
+) -> Calibration:
+    """Return the nominal calibration, corrected by what the item says."""
+    nominal, offset, scale = band.calibration, entry.get("offset"), entry.get("scale")
+    if "geomm:calibration" in entry:
+        return Calibration(**entry["geomm:calibration"])
+    if sensor.name.startswith("sentinel2") and band.kind == "reflectance":
+        metadata = None if offset is None else offset / (scale or nominal.scale)
+        return Calibration(nominal.scale, _offset_dn(item, metadata, customs) * nominal.scale)
+    if np.isnan(nominal.scale):  # a table cannot know it: the gains of TM and ETM+ change from scene to scene
+        return _by_metadata(item, band)
+    sun = item.properties.get("view:sun_elevation", item.properties.get("eo:sun_elevation"))
+    if sensor.top_of_atmosphere and band.kind == "reflectance" and sun is not None:
+        return solar_corrected(nominal, float(sun))
+    if (band.kind == "temperature" or not sensor.bands) and (scale, offset) != (None, None):
+        return Calibration(float(scale or 1.0), float(offset or 0.0), nominal.k1, nominal.k2)
+    return nominal
+
+
+def _by_metadata(item: Any, band: BandSpec) -> Calibration:
+    found = _metadata(item).calibration(band.name)
+    if found is None:
+        raise CatalogError(
+            "the calibration is unknown", where=f"item {item.id}, band {band.name}", why="its MTL has no gains for it"
+        )
+    return found
+
+
+def _offset_dn(item: Any, metadata: float | None, customs: Customs) -> float:
+    """Decide the offset of a Sentinel-2 item in DN, and warn where nothing tells."""
+    about = item.properties
+    override = customs.sentinel2_offset
+    dn = sentinel2_offset(
+        baseline=processing_baseline(
+            about.get("s2:processing_baseline"),
+            about.get("s2:product_uri"),
+            about.get("sentinel:product_id"),
+            item.id,
+        ),
+        override=about.get("geomm:s2_offset") if override is None else override,
+        boa_offset_applied=about.get("earthsearch:boa_offset_applied", about.get("sentinel:boa_offset_applied")),
+        metadata_offset_dn=metadata,
+    )
+    if dn is None:
+        warnings.warn(
+            f"Item {item.id}: the Sentinel-2 processing baseline is unknown, no offset is applied. State it in the "
+            "item (s2:processing_baseline), or the offset in DN itself: search(sentinel2_offset=0 or -1000), or "
+            "geomm:s2_offset in the item.",
+            stacklevel=2,
+        )
+    return dn or 0.0
+
+
+def _metadata(item: Any) -> Metadata:
+    """Read an item's MTL file."""
+    import requests
+
+    asset = next((a for key, a in item.assets.items() if key.lower() in ("mtl.json", "mtl.txt", "mtl")), None)
+    if asset is None:
+        raise CatalogError("the item has no MTL file", where=f"item {item.id}", why="its calibration is only there")
+    href = asset.get_absolute_href() or asset.href
+    path = local_path(href)
+    try:
+        if path is not None:
+            return parse_mtl(path.read_text(errors="replace"))
+        answer = requests.get(href, timeout=30)
+        answer.raise_for_status()
+        return parse_mtl(answer.text)
+    except (OSError, ValueError) as error:
+        raise CatalogError("the MTL file cannot be read", where=href, why=str(error)) from error

@@ -1,0 +1,208 @@
+"""Items of stac-geoparquet files, found by DuckDB without reading the rest; and writing them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
+
+from geomm.errors import CatalogError, OutputError
+
+if TYPE_CHECKING:
+    from geomm.catalog.search import Query
+
+ROWS = 1024
+"""Rows of a group in files written here: what a search reads at least."""
+_FIELDS = {
+    "href", "type", "roles", "bands", "eo:bands", "raster:bands", "data_type", "nodata",
+    "proj:code", "proj:epsg", "proj:wkt2", "proj:transform", "proj:shape",
+}  # fmt: skip
+"""Fields of an asset that mean something to a loader; the others are not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetSource:
+    """A stac-geoparquet file, or a folder of them."""
+
+    path: str
+    """File or folder."""
+
+    def find(self, query: Query) -> Iterator[Any]:
+        """Yield the items in the boxes and the interval of a query.
+
+        Raises:
+            CatalogError: a file cannot be read, or is not stac-geoparquet.
+        """
+        place = Path(self.path)
+        files = sorted(place.glob("*.parquet")) if place.is_dir() else [self.path]
+        for file in files:
+            yield from _find(str(file), query)
+
+
+def write_parquet(items: Sequence[Any], path: str | Path) -> Path:
+    """Write items as one stac-geoparquet file in which places lie close together, so that searches read little.
+
+    Args:
+        items: STAC items; their asset addresses become absolute.
+        path: the file; an older one is replaced.
+
+    Raises:
+        CatalogError: there is no item.
+        OutputError: the file cannot be written.
+    """
+    from stac_geoparquet.arrow import parse_stac_items_to_arrow, to_parquet
+
+    if not items:
+        raise CatalogError("there is no item to write", where=str(path))
+    target = Path(path)
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    records = []
+    for item in sorted(items, key=_along_a_curve):
+        absolute = item.clone()
+        absolute.make_asset_hrefs_absolute()
+        records.append(absolute.to_dict(include_self_link=False, transform_hrefs=False) | {"links": []})
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        to_parquet(parse_stac_items_to_arrow(records), aside, row_group_size=ROWS)
+        aside.replace(target)
+    except OSError as error:
+        raise OutputError("the catalog cannot be written", where=str(path), why=str(error)) from error
+    finally:
+        aside.unlink(missing_ok=True)
+    return target
+
+
+def _find(file: str, query: Query) -> Iterator[Any]:
+    import duckdb
+    import pystac
+
+    try:
+        state = Path(file).stat()
+        with duckdb.connect(config={"threads": 2}) as engine:
+            columns, names = _columns(engine, file, (state.st_mtime_ns, state.st_size))
+            where, values = _conditions(query, names)
+            # Prepared values, never text: an address or an id cannot become a command.
+            command = f"SELECT {columns} FROM read_parquet(?) WHERE {where}"  # noqa: S608 quoted names only
+            rows = engine.sql(command, params=[file, *values]).fetchall()
+        for row in rows:
+            yield pystac.Item.from_dict(_record(dict(zip(names, row, strict=True)), file))
+    except (duckdb.Error, OSError, KeyError, ValueError, TypeError, AttributeError, pystac.STACError) as error:
+        raise CatalogError(
+            "the catalog cannot be read",
+            where=file,
+            why=f"{type(error).__name__}: {str(error)[:300]}",
+            fix="is it stac-geoparquet? pyarrow.parquet.read_schema(FILE) shows its columns",
+        ) from error
+
+
+_layouts: dict[tuple[str, tuple[int, int]], tuple[str, tuple[str, ...]]] = {}
+
+
+def _columns(engine: Any, file: str, state: tuple[int, int]) -> tuple[str, tuple[str, ...]]:
+    """Return what to select, and its names: all of an item but its links, of its assets what a loader uses."""
+    if (file, state) in _layouts:
+        return _layouts[file, state]
+    table = engine.sql("SELECT * FROM read_parquet(?) LIMIT 0", params=[file])
+    types = dict(zip(table.columns, table.types, strict=True))
+    missing = {"id", "geometry", "assets"} - set(types)
+    if missing:
+        raise KeyError(f"no column {', '.join(sorted(missing))}")
+    chosen = {}
+    for name, kind in types.items():
+        if name == "geometry":
+            chosen[name] = "geometry::BLOB"
+        elif name == "assets":
+            # An item without an asset has NULL there, and must keep it.
+            packed = (
+                f"{_q(key)} := CASE WHEN assets.{_q(key)}.href IS NULL THEN NULL ELSE struct_pack("
+                + ", ".join(f"{_q(n)} := assets.{_q(key)}.{_q(n)}" for n, _ in asset.children if n in _FIELDS)
+                + ") END"
+                for key, asset in kind.children
+            )
+            chosen[name] = f"struct_pack({', '.join(packed)})"
+        elif name != "links":
+            chosen[name] = f"epoch_us({_q(name)})" if str(kind).startswith("TIMESTAMP") else _q(name)
+    _layouts[file, state] = ", ".join(chosen.values()), tuple(chosen)
+    return _layouts[file, state]
+
+
+def _record(row: dict[str, Any], file: str) -> dict[str, Any]:
+    """Turn a row back into a STAC item, as the stac-geoparquet specification says."""
+    from shapely import from_wkb
+    from shapely.geometry import mapping
+
+    geometry = from_wkb(bytes(row.pop("geometry")))
+    box = row.pop("bbox", None)
+    corners = [box[k] for k in ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax") if k in box] if box else None
+    assets = {key: _known(asset) for key, asset in row.pop("assets").items() if asset}
+    for asset in assets.values():
+        asset["href"] = urljoin(file, asset["href"])
+    top = {key: row.pop(key, None) for key in ("id", "collection", "stac_extensions")}
+    row.pop("type", None), row.pop("stac_version", None)
+    for key in ("datetime", "start_datetime", "end_datetime", "created", "updated"):
+        if isinstance(row.get(key), int):
+            row[key] = dt.datetime.fromtimestamp(row[key] / 1e6, dt.UTC).isoformat()
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": top["id"],
+        "collection": top["collection"],
+        "stac_extensions": top["stac_extensions"] or [],
+        "geometry": mapping(geometry),
+        "bbox": corners or list(geometry.bounds),
+        "properties": _known(row) | {"datetime": row.get("datetime")},
+        "assets": assets,
+        "links": [],
+    }
+
+
+def _known(value: Any) -> Any:
+    """Drop what is NULL: in a table every row has every column."""
+    if isinstance(value, dict):
+        return {key: _known(v) for key, v in value.items() if v is not None}
+    return [_known(v) for v in value] if isinstance(value, list) else value
+
+
+def _conditions(query: Query, present: Sequence[str]) -> tuple[str, list[Any]]:
+    parts: list[str] = ["TRUE"]
+    values: list[Any] = []
+    if query.boxes and "bbox" in present:
+        boxes = []
+        for west, south, east, north in query.boxes:
+            # Boxes with xmin > xmax cross the antimeridian.
+            boxes.append(
+                "(bbox.ymin <= ? AND bbox.ymax >= ? AND CASE WHEN bbox.xmin <= bbox.xmax "
+                "THEN bbox.xmin <= ? AND bbox.xmax >= ? ELSE bbox.xmin <= ? OR bbox.xmax >= ? END)"
+            )
+            values += [north, south, east, west, east, west]
+        parts.append(f"({' OR '.join(boxes)})")
+    start, end = (
+        f"coalesce({key}, datetime)" if key in present else "datetime" for key in ("start_datetime", "end_datetime")
+    )
+    if query.start is not None:
+        parts.append(f"{end} >= ?")
+        values.append(query.start)
+    if query.end is not None:
+        parts.append(f"{start} <= ?")
+        values.append(query.end)
+    if query.ids is not None:
+        parts.append(f"id IN ({', '.join('?' * len(query.ids)) or 'NULL'})")
+        values += query.ids
+    return " AND ".join(parts), values
+
+
+def _q(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _along_a_curve(item: Any) -> tuple[int, str]:
+    """Order of items: their centres along a curve that keeps neighbours together (bits of both axes in turn)."""
+    box = list(item.bbox)
+    (west, south), (east, north) = box[:2], box[len(box) // 2 :][:2]
+    x, y = int(((west + east) / 2 + 180.0) % 360.0 / 360.0 * 65535), int(((south + north) / 2 + 90.0) / 180.0 * 65535)
+    code = sum((x >> k & 1) << 2 * k | (y >> k & 1) << 2 * k + 1 for k in range(16))
+    return code, item.id

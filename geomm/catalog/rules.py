@@ -1,0 +1,158 @@
+"""Which files of a folder belong to which item and sensor."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geomm.catalog.probe import Header, probe
+from geomm.errors import CatalogError, ConfigError
+from geomm.sensors import SENSORS, SensorSpec, get_sensor
+
+SUFFIXES = (".tif", ".tiff", ".jp2")
+_KEYS = {"sensor", "pattern", "bands", "nodata", "id", "datetime"}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Which files of a folder belong to a sensor."""
+
+    sensor: SensorSpec
+    pattern: re.Pattern[str]
+    """Over the relative POSIX path; groups ``id`` and, for one band per file, ``band``."""
+    bands: Mapping[str, int] | None = None
+    """Band name to number in the file, for files with several bands; None for all bands of the sensor in order."""
+    nodata: tuple[float, ...] = ()
+    """Stored values that mean a missing pixel, beside those that the files declare."""
+    item: str = "{id}"
+    """Item id, from the one in the path."""
+    datetime: str | None = None
+    """Instant or interval of the items."""
+    hint: str = "*.tif"
+    """The pattern in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One file that belongs to an item."""
+
+    item: str
+    """Item id."""
+    name: str
+    """What the path says in place of ``{id}``."""
+    key: str
+    """Asset key."""
+    path: Path
+    """The file."""
+    header: Header
+    """What it says of itself."""
+    bands: Mapping[int, str]
+    """Number in the file to band name."""
+    rule: Rule
+    """Why it belongs."""
+
+
+def default_rule(sensor: SensorSpec) -> Rule:
+    """Return the rule for files named after a band; for ``generic``, any file."""
+    if not sensor.bands:
+        return Rule(sensor, re.compile(r"(?:.*/)?(?P<id>[^/]+)\.(?i:tif|tiff|jp2)"))
+    every, own = (
+        {n for s in group for b in s.bands for n in (b.name, *b.assets)} for group in (SENSORS.values(), (sensor,))
+    )
+    # ST_B10 is a band of another sensor, never the B10 of an item whose name ends in _ST.
+    longer = [n for n in every - own if any(n.endswith(f"_{mine}") for mine in own)]
+    bands, others = ("|".join(sorted(map(re.escape, names), key=len, reverse=True)) for names in (own, longer))
+    foreign = rf"(?![^/]*[_.\- ](?:{others})\.[^./]+$)" if longer else ""
+    return Rule(
+        sensor,
+        re.compile(rf"(?:.*/)?{foreign}(?P<id>[^/]+?)[_.\- ](?i:band)?(?P<band>{bands})\.(?i:tif|tiff|jp2)"),
+        hint=f"<item>_<band>.tif with the bands {', '.join(b.name for b in sensor.bands)} of {sensor.name}",
+    )
+
+
+def parse_rules(definition: Mapping[str, Any]) -> list[Rule]:
+    """Read the rules of a catalog definition.
+
+    Raises:
+        ConfigError: it has keys that mean nothing, or lacks some.
+        UnknownNameError: it names a sensor that is not in the table.
+    """
+    extra = set(definition) - {"items", "datetime", "properties"}
+    if extra:
+        raise ConfigError("a catalog definition holds items, datetime and properties", why=f"unknown: {sorted(extra)}")
+    rules = []
+    for entry in definition.get("items", []):
+        if set(entry) - _KEYS or not {"sensor", "pattern"} <= set(entry):
+            raise ConfigError(
+                f"a catalog definition needs sensor and pattern, and may have {', '.join(sorted(_KEYS))}",
+                where=str(entry),
+                why=f"unknown {sorted(set(entry) - _KEYS)}",
+            )
+        pattern = (
+            re.escape(entry["pattern"]).replace(r"\{id\}", "(?P<id>[^/]+?)").replace(r"\{band\}", "(?P<band>[^/]+?)")
+        )
+        bands = entry.get("bands")
+        if bands is not None and not isinstance(bands, Mapping):
+            bands = {name: number for number, name in enumerate(bands, start=1)}
+        rules.append(
+            Rule(
+                get_sensor(entry["sensor"]),
+                re.compile(pattern),
+                bands,
+                tuple(float(v) for v in entry.get("nodata", ())),
+                entry.get("id", "{id}"),
+                entry.get("datetime"),
+                entry["pattern"],
+            )
+        )
+    return rules
+
+
+def scan(folder: Path, rules: Sequence[Rule]) -> Iterator[Found]:
+    """Find the files of a folder and its subfolders that belong to a sensor.
+
+    Raises:
+        CatalogError: a file has other bands than its rule says.
+        GridError: a file is not georeferenced.
+        ReadError: a file cannot be opened.
+    """
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
+        for rule in rules:
+            match = rule.pattern.fullmatch(path.relative_to(folder).as_posix())
+            if match is None:
+                continue
+            header = probe(path)
+            single = match.groupdict().get("band")
+            if single is not None:
+                band = rule.sensor.band(single).name
+                bands = {1: band}
+            else:
+                band = rule.sensor.name
+                bands = _bands(rule, header, path)
+            yield Found(rule.item.replace("{id}", match["id"]), match["id"], band, path, header, bands, rule)
+
+
+def _bands(rule: Rule, header: Header, path: Path) -> dict[int, str]:
+    count = len(header.dtypes)
+    if rule.bands is not None:
+        bands = {number: name for name, number in rule.bands.items()}
+        partial = rule.bands and list(bands) != list(range(1, len(bands) + 1))
+        if (max(bands) > count) if partial else (len(bands) != count):
+            raise _other_number(path, count, f"{max(bands)} expected ({', '.join(rule.bands)})")
+        return bands
+    names = header.descriptions if not rule.sensor.bands else rule.sensor.band_names()
+    if len(names) != count:
+        raise _other_number(path, count, f"{len(names)} expected ({', '.join(names)})")
+    return dict(enumerate(names, start=1))
+
+
+def _other_number(path: Path, count: int, expected: str) -> CatalogError:
+    return CatalogError(
+        "the file has another number of bands than the sensor",
+        where=str(path),
+        why=f"{count} in the file, {expected}",
+        fix="list the bands of the file in a catalog definition, or as name: number those that you want",
+    )

@@ -1,0 +1,48 @@
+"""A cache that makes each value once, whichever thread asks."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from typing import Any
+
+
+class BlockCache:
+    """Least recently used values up to a size; a value that is being made is waited for, not made twice."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._size = limit, 0
+        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._making: dict[Hashable, Future[Any]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], Any], *, keep: bool) -> Any:
+        """Return a value (a tuple of arrays), making it if need be; ``keep`` it for others only if asked to."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key][0]
+            waiting = self._making.get(key)
+            if waiting is None:
+                mine = self._making[key] = Future()
+        if waiting is not None:
+            return waiting.result()
+        try:
+            value = make()
+        except BaseException as error:
+            with self._lock:
+                del self._making[key]
+            mine.set_exception(error)
+            raise
+        size = sum(getattr(a, "nbytes", 0) for a in value)
+        with self._lock:
+            del self._making[key]
+            if keep:
+                self._kept[key] = (value, size)
+                self._size += size
+            while self._size > self._limit and self._kept:
+                self._size -= self._kept.popitem(last=False)[1][1]
+        mine.set_result(value)
+        return value

@@ -1,0 +1,144 @@
+"""Where the pixels of a target window lie in a source: fractional source rows and columns, exact to 0.01 pixel.
+
+Coordinates count from the upper left *corner* of the source's upper left pixel, as GDAL's transforms do: the centre of
+that pixel is (0.5, 0.5). They do not depend on how a grid is cut into windows: between different CRSs they are
+interpolated on a lattice that is anchored to the CRS, and all are rounded to 1/4096 pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+
+from geomm.catalog import Grid
+
+STEP = 16
+"""Target pixels between nodes of the lattice. UTM to UTM at 10 m: interpolation errs by less than 1e-4 pixel."""
+TOLERANCE = 0.005
+"""Largest error of the lattice in source pixels; where it is more, every pixel is transformed on its own."""
+_ROUND = 4096.0
+
+Coordinates = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Rows and columns."""
+
+
+def source_coordinates(target: GeoBox, source: Grid, *, corners: bool = False) -> Coordinates:
+    """Return source rows and columns of every target pixel.
+
+    Args:
+        target: the window, with a north-up or rotated affine.
+        source: grid of the source, by affine or by ground control points.
+        corners: of pixel corners, ``(height + 1, width + 1)``, instead of centres.
+
+    Returns:
+        Two float64 arrays; NaN where the target has no counterpart in the source's CRS.
+    """
+    height, width = (n + 1 for n in target.shape) if corners else target.shape
+    offset = 0.0 if corners else 0.5
+    if source.transform is not None and target.crs == CRS(source.crs):
+        step = ~Affine(*source.transform) * target.affine
+        y, x = np.arange(height)[:, None] + offset, np.arange(width)[None, :] + offset
+        return _rounded(step.d * x + step.e * y + step.f), _rounded(step.a * x + step.b * y + step.c)
+    locate = _locator(str(target.crs), source)
+    # Nodes at multiples of STEP of the pixel lattice of the CRS itself, so that every window sees the same nodes.
+    first_x, first_y = (
+        int(np.floor(v + 1e-6)) % STEP
+        for v in (target.affine.c / target.affine.a, target.affine.f / target.affine.e)  # index in the whole CRS
+    )
+    nodes_y = np.arange(-first_y, height + STEP, STEP)
+    nodes_x = np.arange(-first_x, width + STEP, STEP)
+
+    def at(y: NDArray[Any], x: NDArray[Any]) -> Coordinates:
+        east, north = target.affine * (x[None, :] + offset, y[:, None] + offset)
+        return locate(*np.broadcast_arrays(east, north))
+
+    lattice = at(nodes_y, nodes_x)
+    middle = at(nodes_y[:-1] + STEP / 2, nodes_x[:-1] + STEP / 2)
+    close = all(
+        np.nanmax(np.abs((a[:-1, :-1] + a[1:, :-1] + a[:-1, 1:] + a[1:, 1:]) / 4 - m), initial=0.0) <= TOLERANCE
+        and np.isfinite(a).all()
+        for a, m in zip(lattice, middle, strict=True)
+    )
+    if not close:
+        rows, columns = at(np.arange(height), np.arange(width))
+        return _rounded(rows), _rounded(columns)
+    rows, columns = (_interpolate(a, first_y, first_x, height, width) for a in lattice)
+    return _rounded(rows), _rounded(columns)
+
+
+def _rounded(value: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.ascontiguousarray(np.round(value * _ROUND) / _ROUND)
+
+
+def _interpolate(
+    lattice: NDArray[np.float64], first_y: int, first_x: int, height: int, width: int
+) -> NDArray[np.float64]:
+    """Bilinear interpolation of lattice nodes to every pixel."""
+
+    def expand(nodes: NDArray[np.float64], first: int, count: int) -> NDArray[np.float64]:
+        node, part = np.divmod(np.arange(count) + first, STEP)
+        share = (part / STEP)[:, None]
+        return np.asarray(nodes[node] * (1.0 - share) + nodes[node + 1] * share)
+
+    return expand(expand(lattice, first_y, height).T, first_x, width).T
+
+
+@lru_cache(maxsize=256)
+def _locator(crs: str, source: Grid) -> Callable[[NDArray[Any], NDArray[Any]], Coordinates]:
+    """Return a function from coordinates of a CRS to rows and columns of a source."""
+    native = CRS(source.crs)
+    # Each side of the transformation may be the same CRS, when the source is placed by ground control points.
+    project = CRS(crs).transformer_to_crs(native, always_xy=True)
+    placed = _by_points(source.gcps) if source.transform is None else _by_affine(Affine(*source.transform))
+    middle = _centre_longitude(source) if native.geographic else None
+
+    def locate(east: NDArray[Any], north: NDArray[Any]) -> Coordinates:
+        x, y = project(east, north)
+        x, y = (np.where(np.isfinite(v), v, np.nan) for v in (np.asarray(x), np.asarray(y)))
+        if middle is not None:  # longitudes count modulo 360: take the turn that is nearest to the source
+            x = (x - middle + 180.0) % 360.0 - 180.0 + middle
+        return placed(x, y)
+
+    return locate
+
+
+def _by_affine(transform: Affine) -> Callable[[NDArray[Any], NDArray[Any]], Coordinates]:
+    inverse = ~transform
+
+    def place(x: NDArray[Any], y: NDArray[Any]) -> Coordinates:
+        columns, rows = inverse * (x, y)
+        return np.asarray(rows), np.asarray(columns)
+
+    return place
+
+
+def _by_points(gcps: tuple[tuple[float, float, float, float], ...]) -> Callable[[Any, Any], Coordinates]:
+    """Interpolate ground control points by thin plate splines, as gdalwarp -tps does; exact at the points."""
+    from scipy.interpolate import RBFInterpolator
+
+    table = np.asarray(gcps)
+    ground, image = table[:, 2:], table[:, :2]
+    centre, size = ground.mean(axis=0), np.ptp(ground, axis=0).max()
+    spline = RBFInterpolator((ground - centre) / size, image, kernel="thin_plate_spline")
+
+    def place(x: NDArray[Any], y: NDArray[Any]) -> Coordinates:
+        points = np.stack([np.ravel(x), np.ravel(y)], axis=1)
+        found = np.full(points.shape, np.nan)
+        known = np.isfinite(points).all(axis=1)
+        found[known] = spline((points[known] - centre) / size)
+        return found[:, 0].reshape(x.shape), found[:, 1].reshape(x.shape)
+
+    return place
+
+
+def _centre_longitude(source: Grid) -> float:
+    if source.transform is None:
+        return float(np.mean([p[2] for p in source.gcps]))
+    return float((Affine(*source.transform) * (source.shape[1] / 2, source.shape[0] / 2))[0])

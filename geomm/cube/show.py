@@ -1,0 +1,73 @@
+"""What a cube says of itself: footprint, times, valid share, bytes."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from geomm.types import BBox
+
+
+class Cube(xr.DataTree):  # type: ignore[no-untyped-call]
+    """A ``DataTree`` whose printed form begins with a summary; in all else a plain tree."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:  # type: ignore[override]
+        return "\n".join([*summary(self), super().__repr__()])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(chr(10).join(summary(self)))}</pre>{super()._repr_html_()}"  # type: ignore[no-untyped-call]
+
+
+def summary(cube: xr.DataTree) -> list[str]:
+    """Describe a cube in a few lines, without reading a pixel: the valid share is given where it is computed."""
+    root = cube.to_dataset()
+    lines = [f"{root.sizes.get('y', 0)} x {root.sizes.get('x', 0)} pixels{_ground(root)}"]
+    for name, node in cube.children.items():
+        dataset = node.to_dataset()
+        if "data" not in dataset:
+            continue
+        times = dataset["time"].to_numpy() if "time" in dataset.coords else np.array([])
+        span = sorted({str(t)[:10] for t in (times.min(), times.max())}) if times.size else ["no time"]
+        parts = (
+            f"{dataset.attrs.get('sensor', '?')}, {dataset.attrs.get('units', '?')}",
+            f"{dataset.sizes.get('band', 1)} bands",
+            f"{max(times.size, 1)} time step{'s' * (times.size > 1)} ({' to '.join(span)})",
+            f"valid {_share(dataset)}",
+            _bytes(dataset.nbytes),
+        )
+        lines.append(f"  {name}: {'; '.join(parts)}")
+    return lines
+
+
+def footprint(dataset: xr.Dataset) -> BBox | None:
+    """Return west, south, east, north of a cube's pixels in degrees, None without a CRS."""
+    geobox = dataset.odc.geobox
+    return None if geobox is None or geobox.crs is None else geobox.geographic_extent.boundingbox.bbox
+
+
+def _ground(root: xr.Dataset) -> str:
+    box = footprint(root)
+    if box is None:
+        return ""
+    geobox = root.odc.geobox
+    where = ", ".join(f"{v:.4f}" for v in box)
+    return f" of {abs(geobox.resolution.x):g} in {geobox.crs}; footprint {where} (west, south, east, north)"
+
+
+def _share(dataset: xr.Dataset) -> str:
+    valid: Any = dataset["valid"].data
+    return f"{100 * float(np.mean(valid)):.1f} %" if isinstance(valid, np.ndarray) else "known once computed"
+
+
+def _bytes(count: int) -> str:
+    size, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            break
+        size /= 1000
+    return f"{size:.3g} {unit}"

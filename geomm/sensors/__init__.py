@@ -1,0 +1,56 @@
+"""The table of sensors: data only. A new sensor is one record; everything else iterates over the table.
+
+The calibration of a band is that of its nominal product; an item's own metadata goes before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from geomm.errors import UnknownNameError
+from geomm.sensors.landsat import LANDSAT
+from geomm.sensors.sentinel import SENTINEL
+from geomm.sensors.spec import IDENTITY, RESAMPLING, BandSpec, Kind, QualityRule, Resampling, SensorSpec
+
+__all__ = [
+    "IDENTITY",
+    "RESAMPLING",
+    "SENSORS",
+    "BandSpec",
+    "Kind",
+    "QualityRule",
+    "Resampling",
+    "SensorSpec",
+    "get_sensor",
+]
+
+_OTHER = (
+    SensorSpec(
+        "copernicus-dem",
+        "Copernicus DEM GLO-30, height above the geoid",
+        ("cop-dem-glo-30", "cop-dem-glo-90"),
+        (BandSpec("height", "elevation", "metre", 30.0, ("data", "elevation"), display=(0.0, 1000.0)),),
+    ),
+    SensorSpec(
+        "landcover",
+        "Land-cover labels",
+        ("landcover",),
+        (BandSpec("class", "class", "class", 10.0, ("data", "lulc", "label"), dtype="uint8", nodata=255.0),),
+    ),
+    SensorSpec("generic", "Any GeoTIFF, bands as the file names them", (), ()),
+)
+
+SENSORS: Mapping[str, SensorSpec] = MappingProxyType({spec.name: spec for spec in (*LANDSAT, *SENTINEL, *_OTHER)})
+"""All sensors by name."""
+
+
+def get_sensor(name: str) -> SensorSpec:
+    """Return a sensor of the table.
+
+    Raises:
+        UnknownNameError: there is none of that name; the message lists those there are.
+    """
+    if name not in SENSORS:
+        raise UnknownNameError.of("sensor", name, SENSORS)
+    return SENSORS[name]
