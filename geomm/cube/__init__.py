@@ -5,13 +5,25 @@ calibration beside it as coordinates ``scale``, ``offset``, ``k1`` and ``k2`` of
 it is asked for. ``status (time, y, x)`` says how every pixel came about.
 
 The way of a pixel: ``grid`` chooses where it lies, ``plan`` which scenes it may come from, ``locate`` where it lies in
-their files, ``read`` decodes, ``resample`` and ``warp`` bring it over, ``load`` wraps it lazily, ``composite`` chooses
-among times.
+their files, ``read`` decodes, ``resample`` and ``warp`` bring it over, ``load`` wraps it lazily, ``times`` chooses
+among dates.
 """
 
 from __future__ import annotations
 
+from geomm.cube.check import check_radiometry
 from geomm.cube.grid import common_geobox, geobox_of, group_sites
 from geomm.cube.load import calibrated, load_cube
+from geomm.cube.show import Cube
+from geomm.cube.times import composite
 
-__all__ = ["calibrated", "common_geobox", "geobox_of", "group_sites", "load_cube"]
+__all__ = [
+    "Cube",
+    "calibrated",
+    "check_radiometry",
+    "common_geobox",
+    "composite",
+    "geobox_of",
+    "group_sites",
+    "load_cube",
+]
