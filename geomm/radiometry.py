@@ -28,9 +28,9 @@ class Calibration:
     """Multiplicative term."""
     offset: float = 0.0
     """Additive term, applied after the scale."""
-    k1: float = float("nan")
-    """First thermal constant, W/(m2 sr um); NaN for bands that are not thermal."""
-    k2: float = float("nan")
+    k1: float | None = None
+    """First thermal constant, W/(m2 sr um); None for bands that are not thermal."""
+    k2: float | None = None
     """Second thermal constant, kelvin."""
 
 

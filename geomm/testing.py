@@ -78,7 +78,7 @@ def stored_field(band: BandSpec, shape: tuple[int, int], *, seed: int = 0) -> np
         low, high = band.display
         value = low + wave * (high - low)
         c = band.calibration
-        if np.isfinite(c.k1):
+        if c.k1 is not None and c.k2 is not None:
             value = c.k1 / (np.exp(c.k2 / value) - 1.0)
         stored = (value - c.offset) / c.scale
     dtype = np.dtype(band.dtype or ("float32" if band.kind in ("power", "db", "elevation") else "uint16"))

@@ -62,9 +62,12 @@ def _client(url: str) -> Any:
     from pystac_client import Client
     from pystac_client.exceptions import APIError
     from pystac_client.stac_api_io import StacApiIO
+    from urllib3.util import Retry
 
     try:
-        return Client.open(url, stac_io=StacApiIO(max_retries=4, timeout=60))
+        # Searches are POST requests, which urllib3 does not repeat unasked; they change nothing.
+        again = Retry(total=4, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None)
+        return Client.open(url, stac_io=StacApiIO(max_retries=again, timeout=60))
     except (APIError, OSError, ValueError, KeyError, TypeError, pystac.STACError, pystac.STACTypeError) as error:
         raise CatalogError(
             "the STAC API cannot be opened", where=url, why=_short(error), fix="check the address, and try again later"

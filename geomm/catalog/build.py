@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from geomm.catalog.interpret import SENSORS_PROPERTY
 from geomm.catalog.mtl import Metadata, parse_mtl
 from geomm.catalog.rules import Found, default_rule, parse_rules, scan
@@ -141,7 +139,7 @@ def _item(name: str, files: Sequence[Found], when: str | None) -> Any:
                 entry |= {"scale": header.scales[k], "offset": header.offsets[k]}
             calibration = _calibration(file.rule.sensor, band, metadata) if band else None
             if calibration is not None:
-                known = {f: v for f, v in dataclasses.asdict(calibration).items() if np.isfinite(v)}
+                known = {f: v for f, v in dataclasses.asdict(calibration).items() if v is not None}
                 entry["geomm:calibration"] = known
             entries.append(entry)
         item.add_asset(

@@ -54,6 +54,7 @@ def write_parquet(items: Sequence[Any], path: str | Path) -> Path:
         CatalogError: there is no item.
         OutputError: the file cannot be written.
     """
+    import pyarrow.parquet as pq
     from stac_geoparquet.arrow import parse_stac_items_to_arrow, to_parquet
 
     if not items:
@@ -67,7 +68,8 @@ def write_parquet(items: Sequence[Any], path: str | Path) -> Path:
         records.append(absolute.to_dict(include_self_link=False, transform_hrefs=False) | {"links": []})
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        to_parquet(parse_stac_items_to_arrow(records), aside, row_group_size=ROWS)
+        to_parquet(parse_stac_items_to_arrow(records), aside)
+        pq.write_table(pq.read_table(aside), aside, row_group_size=ROWS)
         aside.replace(target)
     except OSError as error:
         raise OutputError("the catalog cannot be written", where=str(path), why=str(error)) from error

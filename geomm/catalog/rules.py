@@ -66,9 +66,13 @@ def default_rule(sensor: SensorSpec) -> Rule:
     longer = [n for n in every - own if any(n.endswith(f"_{mine}") for mine in own)]
     bands, others = ("|".join(sorted(map(re.escape, names), key=len, reverse=True)) for names in (own, longer))
     foreign = rf"(?![^/]*[_.\- ](?:{others})\.[^./]+$)" if longer else ""
+    # sr_band2 and the like are products of another level than band2, with other numbers in them.
+    foreign += r"(?![^/]*_(?i:sr|toa|bt|st)_band)"
     return Rule(
         sensor,
-        re.compile(rf"(?:.*/)?{foreign}(?P<id>[^/]+?)[_.\- ](?i:band)?(?P<band>{bands})\.(?i:tif|tiff|jp2)"),
+        re.compile(
+            rf"(?:.*/)?{foreign}(?P<id>[^/]+?)[_.\- ](?:(?P<band>{bands})|(?i:band)(?P<number>\d+))\.(?i:tif|tiff|jp2)"
+        ),
         hint=f"<item>_<band>.tif with the bands {', '.join(b.name for b in sensor.bands)} of {sensor.name}",
     )
 
@@ -124,8 +128,11 @@ def scan(folder: Path, rules: Sequence[Rule]) -> Iterator[Found]:
             match = rule.pattern.fullmatch(path.relative_to(folder).as_posix())
             if match is None:
                 continue
+            named = match.groupdict()
+            single = named.get("band") or (f"B{named['number']}" if named.get("number") else None)
+            if named.get("number") and single not in {b.name for b in rule.sensor.bands}:
+                continue
             header = probe(path)
-            single = match.groupdict().get("band")
             if single is not None:
                 band = rule.sensor.band(single).name
                 bands = {1: band}

@@ -39,6 +39,8 @@ class BandSource:
     """Stored dtype; None where the catalog does not say: the loader then looks into the file."""
     nodata: tuple[float, ...] = ()
     """Stored values that mean a missing pixel, besides those that the file itself declares."""
+    valid_range: tuple[float, float] | None = None
+    """Least and greatest stored value that is a measurement."""
     calibration: Calibration = dataclasses.field(default_factory=Calibration)
     """Stored number to physical value."""
     grid: Grid | None = None

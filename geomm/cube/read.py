@@ -159,6 +159,8 @@ class SourceReader:
             valid &= ~unread
         for k, source in enumerate(sources):
             valid[k] &= _stored(values[k], (*source.nodata, layout.nodata[source.index - 1]))
+            if source.valid_range is not None:
+                valid[k] &= (values[k] >= source.valid_range[0]) & (values[k] <= source.valid_range[1])
         return Pixels(values, valid, failure, unread)
 
     def decode(

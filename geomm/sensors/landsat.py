@@ -13,7 +13,11 @@ from geomm.types import Unit
 
 _TOA = Calibration(2e-5, -0.1)  # Landsat 8/9, all reflective bands; the sun's height comes from the item
 _SR = Calibration(2.75e-5, -0.2)
+_SR_RANGE = (7273.0, 43636.0)  # reflectance 0 to 1: the product's valid range
 _ST = Calibration(0.00341802, 149.0)
+# The valid range begins at 293, to which failed retrievals are clamped (150.0 K). Nothing on Earth is colder
+# than 174.6 K (Scambos et al. 2018): less is no measurement, also where fill was averaged in.
+_ST_RANGE = (7490.0, 65535.0)
 _ETM_LOW = Calibration(0.067087, -0.06709, 666.09, 1282.71)
 _ETM_HIGH = Calibration(0.037205, 3.16280, 666.09, 1282.71)
 
@@ -58,6 +62,7 @@ def _reflective(
             calibration=calibration,
             dtype=dtype,
             nodata=0.0,
+            valid_range=_SR_RANGE if calibration is _SR else None,
             display=(0.0, 0.4),
         )
         for name, um, keys in sorted(rows)
@@ -77,7 +82,17 @@ def _thermal(
     unit: Unit = "kelvin_brightness_temperature" if level == 1 else "kelvin_surface_temperature"
     display = (250.0, 320.0) if level == 1 else (270.0, 320.0)
     return BandSpec(
-        name, "temperature", unit, gsd, keys, um, calibration=calibration, dtype=dtype, nodata=0.0, display=display
+        name,
+        "temperature",
+        unit,
+        gsd,
+        keys,
+        um,
+        calibration=calibration,
+        dtype=dtype,
+        nodata=0.0,
+        valid_range=_ST_RANGE if level == 2 else None,
+        display=display,
     )
 
 

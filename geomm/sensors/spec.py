@@ -62,6 +62,8 @@ class BandSpec:
     """Stored dtype; None where it differs between files."""
     nodata: float | None = None
     """Stored value of a missing pixel, used where the file declares none."""
+    valid_range: tuple[float, float] | None = None
+    """Least and greatest stored number that is a measurement; None where every number is."""
     display: tuple[float, float] = (0.0, 1.0)
     """Stretch for pictures, in physical units."""
 
