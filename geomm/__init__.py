@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from geomm.annotations import Annotations, read_annotations
+    from geomm.annotations import Annotations, annotations_of, derive_annotations, read_annotations, read_questions
     from geomm.catalog import Scene, build_catalog, open_catalog
     from geomm.chips import Chip, ChipGrid, SpatialSplit
     from geomm.config import RunConfig, load_recipe
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 from geomm._version import __version__
 
 _MODULES = {
-    "annotations": ("Annotations", "read_annotations"),
+    "annotations": ("Annotations", "annotations_of", "derive_annotations", "read_annotations", "read_questions"),
     "catalog": ("Scene", "build_catalog", "open_catalog"),
     "chips": ("Chip", "ChipGrid", "SpatialSplit"),
     "config": ("RunConfig", "load_recipe"),
@@ -61,17 +61,20 @@ __all__ = [
     "SpatialSplit",
     "Window",
     "__version__",
+    "annotations_of",
     "build_catalog",
     "calibrated",
     "check_radiometry",
     "common_geobox",
     "composite",
+    "derive_annotations",
     "load_cube",
     "load_package",
     "load_recipe",
     "open_catalog",
     "predict",
     "read_annotations",
+    "read_questions",
     "run",
     "write_products",
 ]

@@ -19,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+CATALOG = "STAC file, folder or API, stac-geoparquet, or a public catalog such as earth_search"
 catalogs = typer.Typer(help="Imagery catalogs.", no_args_is_help=True)
 app.add_typer(catalogs, name="catalog")
 
@@ -72,7 +73,7 @@ def run(
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="model package (folder)")],
-    source: Annotated[Path, typer.Argument(help="STAC catalog, or folder of GeoTIFFs named <item>_<band>.tif")],
+    source: Annotated[str, typer.Argument(help=f"{CATALOG}, or folder of GeoTIFFs named <item>_<band>.tif")],
     out: Annotated[Path, typer.Option("-o", "--out", help="folder for the maps")],
     aoi: AoiOption = None,
     datetime: TimeOption = None,
@@ -129,19 +130,36 @@ def build(
 
 @catalogs.command()
 def search(
-    catalog: Annotated[Path, typer.Argument(help="STAC catalog")],
+    catalog: Annotated[str, typer.Argument(help=CATALOG)],
     sensor: Annotated[list[str] | None, typer.Option(help="sensor; repeatable; default all")] = None,
     aoi: AoiOption = None,
     datetime: TimeOption = None,
 ) -> None:
     """List the scenes of a catalog.
 
-    Example: `geomm catalog search demo/catalog --aoi=-87.5,30.6,-87.3,30.8`
+    Example: `geomm catalog search demo/catalog --aoi=-87.5,30.6,-87.3,30.8`, or
+    `geomm catalog search earth_search --sensor sentinel2-l2a --aoi=9,46,9.2,46.2 --datetime 2024-06-01/2024-06-10`
     """
     from geomm.catalog import open_catalog
 
     for scene in open_catalog(catalog).search(_box(aoi), datetime, sensors=sensor):
         typer.echo(f"{scene.time:%Y-%m-%dT%H:%MZ}  {scene.sensor:18}  {scene.id}  {'/'.join(scene.bands)}")
+
+
+@catalogs.command()
+def index(
+    catalog: Annotated[Path, typer.Argument(help="static STAC catalog")],
+    out: Annotated[Path, typer.Argument(help="file to write, .parquet")],
+) -> None:
+    """Write a static catalog as one stac-geoparquet file, which is searched without reading it whole.
+
+    Example: `geomm catalog index demo/catalog demo.parquet`
+    """
+    from geomm.catalog import open_catalog
+    from geomm.catalog.parquet import write_parquet
+
+    items = open_catalog(catalog).items()
+    typer.echo(f"{write_parquet(items, out)}: {len(items)} items")
 
 
 @app.command()

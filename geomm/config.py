@@ -20,7 +20,10 @@ class _Strict(BaseModel):
 class SourceConfig(_Strict):
     """Where the imagery lies: a catalog, or a folder that is catalogued first."""
 
-    catalog: str | None = Field(None, description="STAC catalog, collection or item; relative to the recipe")
+    catalog: str | None = Field(
+        None,
+        description="STAC file or folder (relative to the recipe), stac-geoparquet, STAC API, or public catalog",
+    )
     folder: str | None = Field(None, description="folder of GeoTIFFs; relative to the recipe, or to `package`")
     package: str | None = Field(None, description="installed Python package that carries the folder")
     sensors: list[str] = Field([], description="sensors of the folder's files, by file name")

@@ -30,7 +30,7 @@ def examine() -> Iterator[Finding]:
     """Yield findings about Python, libraries, GDAL, PROJ, GPU and disk; nothing is changed."""
     version = ".".join(str(v) for v in sys.version_info[:3])
     yield Finding("python", "ok" if sys.version_info >= (3, 12) else "fail", version)
-    for package in ("numpy", "xarray", "dask", "rasterio", "odc-stac", "odc-geo", "pystac", "geopandas"):
+    for package in ("numpy", "xarray", "dask", "rasterio", "numba", "duckdb", "odc-geo", "pystac", "geopandas"):
         yield _package(package, "fail", "install geomm again: make install")
     for package in ("torch", "torchgeo", "timm", "lightning", "safetensors"):
         yield _package(package, "note", "needed to train and predict: uv pip install 'geomm[train]'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -11,12 +12,13 @@ from typing import Any
 import numpy as np
 import rasterio
 from affine import Affine
+from odc.geo.geobox import GeoBox
 from torch import Tensor
 
-from geomm.catalog import BandSource
+from geomm.catalog import BandSource, Grid, Scene
 from geomm.cube.read import CACHE_MB, SourceReader
 from geomm.sensors import BandSpec, get_sensor
-from geomm.types import LayerSpec, Prediction
+from geomm.types import LayerSpec, Modality, Prediction
 
 ORIGIN = (500000.0, 4000000.0)
 """Upper left corner of synthetic scenes in UTM 32N."""
@@ -86,6 +88,41 @@ def stored_field(band: BandSpec, shape: tuple[int, int], *, seed: int = 0) -> np
     if band.nodata is not None:
         out[:4, :4] = band.nodata
     return np.asarray(out)
+
+
+def scene_without_files(sensor: str, bands: Sequence[str], grids: Sequence[Grid], dtype: str, *, day: int = 1) -> Scene:
+    """Return a scene whose files do not exist: enough to plan, not to read."""
+    sources = {
+        band: BandSource(f"/nowhere/{sensor}/{band}.tif", 1, dtype, (0.0,), grid=grid)
+        for band, grid in zip(bands, grids, strict=True)
+    }
+    when = dt.datetime(2023, 6, day, 10, tzinfo=dt.UTC)
+    return Scene(f"{sensor}-{day}", sensor, when, (10.3, 45.9, 11.8, 47.0), {"type": "Polygon"}, sources)
+
+
+def full_tile() -> tuple[GeoBox, dict[str, Modality], list[Scene]]:
+    """Return a grid of 10,980 x 10,980 pixels, ten bands of three sensors, and scenes of them without files.
+
+    Sentinel-2 at 10 and 20 m, Sentinel-1 on an offset grid, Landsat thermal in the neighbouring UTM zone.
+    """
+    streams = {
+        "optical": Modality("sentinel2-l2a", ("B02", "B03", "B04", "B05", "B08", "B11")),
+        "sar": Modality("sentinel1-rtc", ("VV", "VH")),
+        "thermal": Modality("landsat-tirs-l1", ("B10", "B11")),
+    }
+    ten, twenty = (
+        Grid("EPSG:32632", (size, 0.0, 600000.0, 0.0, -size, 5200020.0), (side, side))
+        for size, side in ((10.0, 10980), (20.0, 5490))
+    )
+    sar = Grid("EPSG:32632", (10.0, 0.0, 599993.0, 0.0, -10.0, 5200033.0), (11000, 11000))
+    zone33 = Grid("EPSG:32633", (30.0, 0.0, 100000.0, 0.0, -30.0, 5250000.0), (7000, 7000))
+    scenes = [
+        scene_without_files("sentinel2-l2a", streams["optical"].bands, [ten, ten, ten, twenty, ten, twenty], "uint16"),
+        scene_without_files("sentinel1-rtc", ("VV", "VH"), [sar, sar], "float32"),
+        scene_without_files("landsat-tirs-l1", ("B10", "B11"), [zone33, zone33], "uint16"),
+    ]
+    grid = GeoBox((10980, 10980), Affine(10, 0, 600000, 0, -10, 5200020), "EPSG:32632")
+    return grid, streams, scenes
 
 
 class IdentityDecoder:

@@ -28,8 +28,9 @@ PAGE = 2  # so that every search of the tests needs several pages
 class Client(BaseCoreClient):
     """Searches a list."""
 
-    folder: Path = Path()
-    requests: Counter = Counter()
+    def __init__(self, folder):
+        super().__init__()
+        self.folder, self.requests = folder, Counter()
 
     def items(self, base):
         for item in json.loads((self.folder / "items.json").read_text()):
@@ -86,8 +87,7 @@ class Client(BaseCoreClient):
 
 def main(folder: Path, port: int) -> None:
     os.environ["STAC_FASTAPI_LANDING_ID"] = "loopback"
-    client = Client()
-    client.folder = folder
+    client = Client(folder)
     pages = TokenPaginationExtension()
     api = StacApi(
         settings=ApiSettings(enable_response_models=False),

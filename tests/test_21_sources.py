@@ -87,7 +87,9 @@ def server(tmp_path_factory):
 
 def test_api_search_pages_retries_and_reads_ranges(server):
     url, folder = server
-    scenes = geomm.open_catalog(url).search((9.0, 36.1, 9.05, 36.12), "2023-01-01/2023-06-30", sensors=["sentinel2-l2a"])
+    scenes = geomm.open_catalog(url).search(
+        (9.0, 36.1, 9.05, 36.12), "2023-01-01/2023-06-30", sensors=["sentinel2-l2a"]
+    )
     assert [s.id for s in scenes] == [f"s{k}" for k in range(6)]  # three pages of two, after a first answer of 503
     assert [s.bands["B04"].calibration.offset for s in scenes] == [0.0, -0.1] * 3  # applied already in every other one
     assert scenes[0].properties["eo:cloud_cover"] == 0.0
@@ -125,7 +127,11 @@ def test_a_source_that_vanishes_over_http_is_reported(server):
     gone = {n: dataclasses.replace(b, href=url + "files/nowhere.tif") for n, b in scene.bands.items()}
     broken = dataclasses.replace(scene, bands=gone)
     with pytest.warns(UserWarning, match="unreadable"):
-        node = geomm.load_cube([broken], grid, {"o": geomm.Modality("sentinel2-l2a", ("B04",))})["o"].to_dataset().compute()
+        node = (
+            geomm.load_cube([broken], grid, {"o": geomm.Modality("sentinel2-l2a", ("B04",))})["o"]
+            .to_dataset()
+            .compute()
+        )
     assert (node.status == 3).all()
 
 
@@ -271,7 +277,6 @@ def test_tokens_go_to_the_storage_they_are_for_and_are_kept_while_they_last(monk
 
 
 PUBLIC = {
-    # file: {sensor: (bands, what is checked)}
     "LC08_L2SP_047027_20201204_02_T1": {"landsat-oli-l2": 8, "landsat-tirs-l2": 2},
     "LC09_L2SP_010065_20220129_02_T1": {"landsat-oli-l2": 8, "landsat-tirs-l2": 2},
     "LE07_L2SP_021030_20100109_02_T1": {"landsat-etm-l2": 7, "landsat-etm-thermal-l2": 2},

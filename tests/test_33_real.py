@@ -60,7 +60,11 @@ def test_guard_flags_an_offset_taken_off_twice(lulc):
             findings = geomm.check_radiometry(cube)
         assert all("applied twice" in evidence for evidence in findings.values())
         flagged[name] = bool(findings)
-    assert flagged == {"282D_485L_3_3": True, "433D_629L_3_1": False, "609U_541L_3_0": False}  # the last is bright all over
+    assert flagged == {
+        "282D_485L_3_3": True,
+        "433D_629L_3_1": False,
+        "609U_541L_3_0": False,
+    }  # the last is bright all over
 
 
 def test_origins_off_the_lattice_and_noise_in_the_13th_digit(lulc):

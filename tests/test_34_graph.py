@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import pickle
 import subprocess
 import sys
@@ -15,38 +14,16 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 import geomm
-from geomm.catalog import BandSource, Grid, Scene
-from geomm.testing import CountingReader
+from geomm.catalog import BandSource, Grid
+from geomm.testing import CountingReader, full_tile, scene_without_files
 
-SIDE = 10980
-TILE = GeoBox((SIDE, SIDE), Affine(10, 0, 600000, 0, -10, 5200020), "EPSG:32632")
-STREAMS = {
-    "optical": geomm.Modality("sentinel2-l2a", ("B02", "B03", "B04", "B05", "B08", "B11")),
-    "sar": geomm.Modality("sentinel1-rtc", ("VV", "VH")),
-    "thermal": geomm.Modality("landsat-tirs-l1", ("B10", "B11")),
-}
-
-
-def _scene(sensor, bands, grids, dtype, day=1):
-    when = dt.datetime(2023, 6, day, 10, tzinfo=dt.UTC)
-    sources = {b: BandSource(f"/nowhere/{sensor}/{b}.tif", 1, dtype, (0.0,), grid=g) for b, g in zip(bands, grids, strict=True)}
-    return Scene(f"{sensor}-{day}", sensor, when, (10.3, 45.9, 11.8, 47.0), {"type": "Polygon"}, sources)
-
-
-def _tile():
-    ten, twenty = (Grid("EPSG:32632", (s, 0.0, 600000.0, 0.0, -s, 5200020.0), (n, n)) for s, n in ((10.0, 10980), (20.0, 5490)))
-    sar = Grid("EPSG:32632", (10.0, 0.0, 599993.0, 0.0, -10.0, 5200033.0), (11000, 11000))
-    neighbour = Grid("EPSG:32633", (30.0, 0.0, 100000.0, 0.0, -30.0, 5250000.0), (7000, 7000))
-    return [
-        _scene("sentinel2-l2a", STREAMS["optical"].bands, [ten, ten, ten, twenty, ten, twenty], "uint16"),
-        _scene("sentinel1-rtc", ("VV", "VH"), [sar, sar], "float32"),
-        _scene("landsat-tirs-l1", ("B10", "B11"), [neighbour, neighbour], "uint16"),
-    ]
+TILE, STREAMS, SCENES = full_tile()
+SIDE = TILE.shape[0]
 
 
 @pytest.mark.parametrize("chunk", [2048, 1024, 512])
 def test_tasks_grow_with_blocks_not_with_bands(chunk):
-    cube = geomm.load_cube(_tile(), TILE, STREAMS, chunks=chunk)
+    cube = geomm.load_cube(SCENES, TILE, STREAMS, chunks=chunk)
     graph = {}
     for node in cube.children.values():
         graph.update(dict(node["data"].data.__dask_graph__()))
@@ -57,7 +34,7 @@ def test_tasks_grow_with_blocks_not_with_bands(chunk):
 
 
 def test_plans_touch_no_file_and_names_follow_inputs():
-    scenes = _tile()
+    scenes = SCENES
     names = [geomm.load_cube(scenes, TILE, STREAMS)["optical"]["data"].data.name for _ in range(2)]
     assert names[0] == names[1]
     copied = pickle.loads(pickle.dumps(scenes))
@@ -68,19 +45,19 @@ def test_plans_touch_no_file_and_names_follow_inputs():
         geomm.load_cube(scenes, TILE, STREAMS, chunks=1024),
         geomm.load_cube(scenes, TILE[:500, :500], STREAMS),
         geomm.load_cube(scenes, TILE, STREAMS, quality="ignore", errors="raise"),
-        geomm.load_cube([*scenes, _scene("sentinel2-l2a", STREAMS["optical"].bands,
-                                         [s.grid for s in scenes[0].bands.values()], "uint16", 2)], TILE, STREAMS),
+        geomm.load_cube([*scenes, scene_without_files("sentinel2-l2a", STREAMS["optical"].bands,
+                                         [s.grid for s in scenes[0].bands.values()], "uint16", day=2)], TILE, STREAMS),
     ]  # fmt: skip
     assert len({names[0], *(c["optical"]["data"].data.name for c in others)}) == 5
 
 
 def test_names_are_the_same_in_another_process():
     code = (
-        "import sys; sys.path.insert(0, 'tests'); import test_34_graph as t, geomm;"
-        "print(geomm.load_cube(t._tile(), t.TILE, t.STREAMS)['sar']['data'].data.name)"
+        "import geomm; from geomm.testing import full_tile; tile, streams, scenes = full_tile();"
+        "print(geomm.load_cube(scenes, tile, streams)['sar']['data'].data.name)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
-    assert out == geomm.load_cube(_tile(), TILE, STREAMS)["sar"]["data"].data.name
+    assert out == geomm.load_cube(SCENES, TILE, STREAMS)["sar"]["data"].data.name
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +117,9 @@ def test_aligned_reads_keep_nothing(overlapping):
     optical = [s for s in overlapping if s.sensor == "sentinel2-l2a"]
     reader = CountingReader()
     grid = GeoBox((1024, 1024), Affine(10, 0, 600000, 0, -10, 5200020), "EPSG:32632")
-    geomm.load_cube(optical, grid, {"o": geomm.Modality("sentinel2-l2a", ("B04",))}, chunks=512, reader=reader).compute()
+    geomm.load_cube(
+        optical, grid, {"o": geomm.Modality("sentinel2-l2a", ("B04",))}, chunks=512, reader=reader
+    ).compute()
     assert set(reader.blocks.values()) == {1}
     assert reader._blocks._size == 0
 

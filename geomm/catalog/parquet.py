@@ -15,7 +15,7 @@ from geomm.errors import CatalogError, OutputError
 if TYPE_CHECKING:
     from geomm.catalog.search import Query
 
-ROWS = 1024
+ROWS = 8192
 """Rows of a group in files written here: what a search reads at least."""
 _FIELDS = {
     "href", "type", "roles", "bands", "eo:bands", "raster:bands", "data_type", "nodata",

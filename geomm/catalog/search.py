@@ -52,12 +52,17 @@ class Catalog:
     """What it does in its own way."""
 
     def items(self) -> tuple[Any, ...]:
-        """All STAC items; only for catalogs of files."""
+        """All STAC items; of a STAC API, too many to ask for."""
         return tuple(self.source.find(Query()))
 
     def sensors(self) -> tuple[str, ...]:
-        """Names of the sensors that the items hold; only for catalogs of files."""
-        items = self.items()
+        """Names of the sensors that a static catalog holds; of others, of those that they may hold."""
+        from geomm.catalog.static import StaticSource
+
+        if not isinstance(self.source, StaticSource):
+            named = {s for held in self.customs.collections.values() for s in held}
+            return tuple(s for s in SENSORS if s in named or not named)
+        items = self.source.items
         return tuple(s.name for s in SENSORS.values() if any(holds(item, s, self.customs) for item in items))
 
     def search(

@@ -260,7 +260,8 @@ def _fill(nodata: tuple[float, ...], types: set[Any]) -> float:
 
 def _coefficients(scene: Scene, band: str) -> tuple[float, float, float, float]:
     c = scene.bands[band].calibration
-    return c.scale, c.offset, *(float("nan") if k is None else k for k in (c.k1, c.k2))
+    k1, k2 = (float("nan") if k is None else k for k in (c.k1, c.k2))
+    return c.scale, c.offset, k1, k2
 
 
 def _one_unit(sensor: SensorSpec, bands: Sequence[str], name: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+import numba
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
@@ -45,7 +46,10 @@ def source_coordinates(target: GeoBox, source: Grid, *, corners: bool = False) -
     if source.transform is not None and target.crs == CRS(source.crs):
         step = ~Affine(*source.transform) * target.affine
         y, x = np.arange(height)[:, None] + offset, np.arange(width)[None, :] + offset
-        return _rounded(step.d * x + step.e * y + step.f), _rounded(step.a * x + step.b * y + step.c)
+        rows = _rounded(step.e * y + step.f if step.d == 0 else step.d * x + step.e * y + step.f)
+        columns = _rounded(step.a * x + step.c if step.b == 0 else step.a * x + step.b * y + step.c)
+        shape = (height, width)
+        return np.ascontiguousarray(np.broadcast_to(rows, shape)), np.ascontiguousarray(np.broadcast_to(columns, shape))
     locate = _locator(str(target.crs), source)
     # Nodes at multiples of STEP of the pixel lattice of the CRS itself, so that every window sees the same nodes.
     first_x, first_y = (
@@ -69,25 +73,28 @@ def source_coordinates(target: GeoBox, source: Grid, *, corners: bool = False) -
     if not close:
         rows, columns = at(np.arange(height), np.arange(width))
         return _rounded(rows), _rounded(columns)
-    rows, columns = (_interpolate(a, first_y, first_x, height, width) for a in lattice)
-    return _rounded(rows), _rounded(columns)
+    rows, columns = (_interpolate(np.ascontiguousarray(a), first_y, first_x, height, width) for a in lattice)
+    return rows, columns
 
 
 def _rounded(value: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.ascontiguousarray(np.round(value * _ROUND) / _ROUND)
 
 
-def _interpolate(
-    lattice: NDArray[np.float64], first_y: int, first_x: int, height: int, width: int
-) -> NDArray[np.float64]:
-    """Bilinear interpolation of lattice nodes to every pixel."""
-
-    def expand(nodes: NDArray[np.float64], first: int, count: int) -> NDArray[np.float64]:
-        node, part = np.divmod(np.arange(count) + first, STEP)
-        share = (part / STEP)[:, None]
-        return np.asarray(nodes[node] * (1.0 - share) + nodes[node + 1] * share)
-
-    return expand(expand(lattice, first_y, height).T, first_x, width).T
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _interpolate(lattice: Any, first_y: int, first_x: int, height: int, width: int) -> Any:
+    """Bilinear interpolation of lattice nodes to every pixel, rounded."""
+    out = np.empty((height, width), np.float64)
+    for i in range(height):
+        node_y, part_y = divmod(i + first_y, STEP)
+        v = part_y / STEP
+        for j in range(width):
+            node_x, part_x = divmod(j + first_x, STEP)
+            u = part_x / STEP
+            above = lattice[node_y, node_x] * (1.0 - u) + lattice[node_y, node_x + 1] * u
+            below = lattice[node_y + 1, node_x] * (1.0 - u) + lattice[node_y + 1, node_x + 1] * u
+            out[i, j] = np.rint((above * (1.0 - v) + below * v) * _ROUND) / _ROUND
+    return out
 
 
 @lru_cache(maxsize=256)

@@ -82,7 +82,11 @@ class Plan:
             better = state > status
             status[better] = state[better]
             for out, fill, (value, good) in zip(data, self.fill, bands, strict=True):
-                out[better] = np.where(good[better], _stored(value[better], self.dtype), np.asarray(fill, self.dtype))
+                stored = _stored(value, self.dtype)
+                take = better & good
+                np.copyto(out, stored, where=take)
+                if not good.all():
+                    np.copyto(out, np.asarray(fill, self.dtype), where=better & ~good)
         return data[None], status[None]
 
     def _scene(self, scene: Scene, window: Window, reach: Window) -> tuple[list[_Band], NDArray[np.uint8]]:

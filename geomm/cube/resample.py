@@ -31,6 +31,8 @@ def resample(
     rows: NDArray[np.float64],
     columns: NDArray[np.float64],
     method: Method,
+    *,
+    origin: tuple[int, int] = (0, 0),
 ) -> Pixels:
     """Resample an array.
 
@@ -40,6 +42,7 @@ def resample(
         rows: fractional source rows of the target's pixel centres ``(h, w)``, or for the methods of :data:`AREA` of
             its pixel corners ``(h + 1, w + 1)``. The centre of the first source pixel is 0.5.
         columns: the same for columns.
+        origin: source row and column of ``values[0, 0]``.
         method: ``nearest``; ``bilinear`` over the valid ones of the four neighbours, valid where the pixel that
             contains the point is (as gdalwarp does); ``average``, the mean weighted by overlapping area;
             ``conservative``, the same of a surface that slopes inside source pixels (second-order conservative
@@ -49,20 +52,20 @@ def resample(
     values, valid = np.ascontiguousarray(values), np.ascontiguousarray(valid)
     out: Pixels
     if method in ("average", "conservative"):
-        out = _average(values, valid, rows, columns, method == "conservative")
+        out = _average(values, valid, rows, columns, *origin, method == "conservative")
     else:
         function = {"nearest": _nearest, "bilinear": _bilinear, "mode": _mode, "or": _or}[method]
-        out = function(values, valid, rows, columns)
+        out = function(values, valid, rows, columns, *origin)
     return out
 
 
 @_jit  # type: ignore[untyped-decorator, unused-ignore]
-def _nearest(values: Any, valid: Any, rows: Any, columns: Any) -> Any:
+def _nearest(values: Any, valid: Any, rows: Any, columns: Any, top_row: int, left_column: int) -> Any:
     height, width = rows.shape
     out, good = np.zeros((height, width), values.dtype), np.zeros((height, width), np.bool_)
     for i in range(height):
         for j in range(width):
-            y, x = rows[i, j], columns[i, j]
+            y, x = rows[i, j] - top_row, columns[i, j] - left_column
             if y >= 0 and x >= 0 and y < values.shape[0] and x < values.shape[1]:
                 r, c = int(y), int(x)
                 if valid[r, c]:
@@ -71,13 +74,13 @@ def _nearest(values: Any, valid: Any, rows: Any, columns: Any) -> Any:
 
 
 @_jit  # type: ignore[untyped-decorator, unused-ignore]
-def _bilinear(values: Any, valid: Any, rows: Any, columns: Any) -> Any:
+def _bilinear(values: Any, valid: Any, rows: Any, columns: Any, top_row: int, left_column: int) -> Any:
     height, width = rows.shape
     last_r, last_c = values.shape[0], values.shape[1]
     out, good = np.zeros((height, width), np.float64), np.zeros((height, width), np.bool_)
     for i in range(height):
         for j in range(width):
-            y, x = rows[i, j], columns[i, j]
+            y, x = rows[i, j] - top_row, columns[i, j] - left_column
             if not (y >= 0 and x >= 0 and y < last_r and x < last_c) or not valid[int(y), int(x)]:
                 continue
             r, c = int(np.floor(y - 0.5)), int(np.floor(x - 0.5))
@@ -96,7 +99,7 @@ def _bilinear(values: Any, valid: Any, rows: Any, columns: Any) -> Any:
 
 
 @_jit  # type: ignore[untyped-decorator, unused-ignore]
-def _extent(corners: Any, i: int, j: int, along_rows: bool) -> Any:
+def _extent(corners: Any, i: int, j: int, first: int, along_rows: bool) -> Any:
     """Return the source interval under a target pixel: from the middle of one edge to that of the opposite one."""
     if along_rows:
         a = (corners[i, j] + corners[i, j + 1]) / 2
@@ -104,7 +107,7 @@ def _extent(corners: Any, i: int, j: int, along_rows: bool) -> Any:
     else:
         a = (corners[i, j] + corners[i + 1, j]) / 2
         b = (corners[i, j + 1] + corners[i + 1, j + 1]) / 2
-    return min(a, b), max(a, b)
+    return min(a, b) - first, max(a, b) - first
 
 
 @_jit  # type: ignore[untyped-decorator, unused-ignore]
@@ -121,14 +124,14 @@ def _slope(values: Any, valid: Any, r: int, c: int, dr: int, dc: int) -> Any:
 
 
 @_jit  # type: ignore[untyped-decorator, unused-ignore]
-def _average(values: Any, valid: Any, rows: Any, columns: Any, sloped: bool) -> Any:
+def _average(values: Any, valid: Any, rows: Any, columns: Any, top_row: int, left_column: int, sloped: bool) -> Any:
     height, width = rows.shape[0] - 1, rows.shape[1] - 1
     last_r, last_c = values.shape[0], values.shape[1]
     out, good = np.zeros((height, width), np.float64), np.zeros((height, width), np.bool_)
     for i in range(height):
         for j in range(width):
-            top, bottom = _extent(rows, i, j, True)
-            left, right = _extent(columns, i, j, False)
+            top, bottom = _extent(rows, i, j, top_row, True)
+            left, right = _extent(columns, i, j, left_column, False)
             if not (bottom > 0 and right > 0 and top < last_r and left < last_c):
                 continue
             total, weights = 0.0, 0.0
@@ -151,14 +154,14 @@ def _average(values: Any, valid: Any, rows: Any, columns: Any, sloped: bool) -> 
 
 
 @_jit  # type: ignore[untyped-decorator, unused-ignore]
-def _mode(values: Any, valid: Any, rows: Any, columns: Any) -> Any:
+def _mode(values: Any, valid: Any, rows: Any, columns: Any, top_row: int, left_column: int) -> Any:
     height, width = rows.shape[0] - 1, rows.shape[1] - 1
     last_r, last_c = values.shape[0], values.shape[1]
     out, good = np.zeros((height, width), values.dtype), np.zeros((height, width), np.bool_)
     for i in range(height):
         for j in range(width):
-            top, bottom = _extent(rows, i, j, True)
-            left, right = _extent(columns, i, j, False)
+            top, bottom = _extent(rows, i, j, top_row, True)
+            left, right = _extent(columns, i, j, left_column, False)
             if not (bottom > 0 and right > 0 and top < last_r and left < last_c):
                 continue
             r0, r1 = max(int(top), 0), min(int(np.ceil(bottom)), last_r)
@@ -191,14 +194,14 @@ def _mode(values: Any, valid: Any, rows: Any, columns: Any) -> Any:
 
 
 @_jit  # type: ignore[untyped-decorator, unused-ignore]
-def _or(values: Any, valid: Any, rows: Any, columns: Any) -> Any:
+def _or(values: Any, valid: Any, rows: Any, columns: Any, top_row: int, left_column: int) -> Any:
     height, width = rows.shape[0] - 1, rows.shape[1] - 1
     last_r, last_c = values.shape[0], values.shape[1]
     out, good = np.zeros((height, width), values.dtype), np.zeros((height, width), np.bool_)
     for i in range(height):
         for j in range(width):
-            top, bottom = _extent(rows, i, j, True)
-            left, right = _extent(columns, i, j, False)
+            top, bottom = _extent(rows, i, j, top_row, True)
+            left, right = _extent(columns, i, j, left_column, False)
             if not (bottom > 0 and right > 0 and top < last_r and left < last_c):
                 continue
             for r in range(max(int(top + _SLIVER), 0), min(int(np.ceil(bottom - _SLIVER)), last_r)):

@@ -94,16 +94,12 @@ def _choose(data: xr.DataArray, valid: xr.DataArray, method: str) -> dict[str, x
     for k in range(data.sizes["time"]):
         layer, good = data.isel(time=k, drop=True), valid.isel(time=k, drop=True)
         mine = _clearance(good) if method == "best" else good.astype("float32")
-        when = xr.where(good, data["time"].to_numpy()[k], np.datetime64("NaT", "ns"))
+        when = xr.full_like(good, data["time"].to_numpy()[k], dtype="datetime64[ns]").where(good)
         if chosen is None or score is None or seen is None:
             chosen, score, seen = layer, mine, when
             continue
         better = mine > score
-        chosen, score, seen = (
-            xr.where(better, layer, chosen),
-            xr.where(better, mine, score),
-            xr.where(better, when, seen),
-        )
+        chosen, score, seen = layer.where(better, chosen), mine.where(better, score), when.where(better, seen)
     assert chosen is not None
     assert score is not None
     assert seen is not None
@@ -123,7 +119,7 @@ def _distance(valid: NDArray[np.bool_]) -> NDArray[np.float32]:
 
     if valid.all():
         return np.full(valid.shape, FAR, "float32")
-    return np.minimum(distance_transform_edt(valid), FAR).astype("float32")
+    return np.asarray(np.minimum(distance_transform_edt(valid), FAR), "float32")
 
 
 def _median(values: NDArray[np.float32]) -> Any:

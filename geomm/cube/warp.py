@@ -15,7 +15,7 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from geomm.catalog import BandSource, Grid
-from geomm.cube.locate import source_coordinates
+from geomm.cube.locate import Coordinates, source_coordinates
 from geomm.cube.read import SourceReader
 from geomm.cube.resample import AREA, Method, resample
 from geomm.errors import ReadError
@@ -86,8 +86,7 @@ def warp(
     corners = source_coordinates(part, grid, corners=True) if AREA & set(methods) else centres
     span = [_span(c, n) for c, n in zip(corners, grid.shape, strict=True)]
     (r0, r1), (c0, c1) = span
-    rows, columns = centres
-    covered = (rows >= 0) & (columns >= 0) & (rows < grid.shape[0]) & (columns < grid.shape[1])
+    covered = _inside(centres, grid.shape)
     if r0 >= r1 or c0 >= c1:
         return _nothing(len(sources), window.shape, covered)
     if (r1 - r0) * (c1 - c0) > MOST and max(window.shape) > 1:
@@ -96,13 +95,13 @@ def warp(
     values, valid = [], np.zeros((len(sources), *window.shape), bool)
     for k, (kind, method) in enumerate(zip(kinds, methods, strict=True)):
         at = corners if method in AREA else centres
-        value, good = _by_kind(pixels.values[k], pixels.valid[k], at[0] - r0, at[1] - c0, method, kind)
+        value, good = _by_kind(pixels.values[k], pixels.valid[k], at, (r0, c0), method, kind)
         values.append(value)
         valid[k] = good & covered
     unread = np.zeros(window.shape, bool)
     if pixels.unread is not None:
         everywhere = np.ones_like(pixels.unread)
-        unread = resample(pixels.unread, everywhere, rows - r0, columns - c0, "nearest")[0] & ~valid.all(axis=0)
+        unread = resample(pixels.unread, everywhere, *centres, "nearest", origin=(r0, c0))[0] & ~valid.all(axis=0)
     return Layers(values, valid, covered, unread, pixels.error)
 
 
@@ -137,21 +136,21 @@ def coarser(grid: Grid, geobox: GeoBox) -> bool:
 def _by_kind(
     values: NDArray[Any],
     valid: NDArray[np.bool_],
-    rows: NDArray[np.float64],
-    columns: NDArray[np.float64],
+    at: Coordinates,
+    origin: tuple[int, int],
     method: Method,
     kind: Kind,
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     if kind == "angle":  # 359 and 1 degrees are 2 apart
         turned = np.radians(np.where(valid, values, 0.0).astype(np.float64))
-        (sine, good), (cosine, _) = (resample(f(turned), valid, rows, columns, method) for f in (np.sin, np.cos))
+        (sine, good), (cosine, _) = (resample(f(turned), valid, *at, method, origin=origin) for f in (np.sin, np.cos))
         return np.degrees(np.arctan2(sine, cosine)) % 360.0, good
     if kind in _LINEAR:
         forth, back = _LINEAR[kind]
         linear = forth(np.where(valid, values, 1.0).astype(np.float64))
-        value, good = resample(linear, valid, rows, columns, method)
+        value, good = resample(linear, valid, *at, method, origin=origin)
         return back(np.where(good, value, 1.0)), good
-    return resample(values, valid, rows, columns, method)
+    return resample(values, valid, *at, method, origin=origin)
 
 
 def _copy(reader: SourceReader, sources: Sequence[BandSource], grid: Grid, window: Window, edge: int) -> Layers:
@@ -217,9 +216,23 @@ def _nothing(bands: int, shape: tuple[int, int], covered: NDArray[np.bool_]) -> 
     )
 
 
+def _inside(centres: Coordinates, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Tell which pixel centres lie inside a file; NaN does not."""
+    inside = np.ones(centres[0].shape, bool)
+    for coordinates, size in zip(centres, shape, strict=True):
+        if not (coordinates.min() >= 0 and coordinates.max() < size):
+            inside &= (coordinates >= 0) & (coordinates < size)
+    return inside
+
+
 def _span(coordinates: NDArray[np.float64], size: int) -> tuple[int, int]:
     """Return the source rows (or columns) that coordinates need, with a neighbour on each side, inside the file."""
-    known = coordinates[np.isfinite(coordinates)]
-    if not known.size or known.max() < 0 or known.min() > size:
+    least, greatest = float(coordinates.min()), float(coordinates.max())
+    if np.isnan(least):
+        known = coordinates[np.isfinite(coordinates)]
+        if not known.size:
+            return 0, 0
+        least, greatest = float(known.min()), float(known.max())
+    if greatest < 0 or least > size:
         return 0, 0
-    return max(int(np.floor(known.min())) - 1, 0), min(int(np.ceil(known.max())) + 1, size)
+    return max(int(np.floor(least)) - 1, 0), min(int(np.ceil(greatest)) + 1, size)

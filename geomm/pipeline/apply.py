@@ -32,7 +32,7 @@ def predict_source(
 
     Args:
         package: an opened model package.
-        source: a STAC catalog (file or folder), or a folder of GeoTIFFs named ``<item>_<band>.tif``.
+        source: anything that :func:`geomm.open_catalog` opens, or a folder of GeoTIFFs named ``<item>_<band>.tif``.
         out: folder of the products; one STAC item with its COGs per site and day.
         aoi: west, south, east, north in degrees, to search and to cut to.
         datetime: instant or interval; for a folder of GeoTIFFs without dates, their date.
@@ -43,19 +43,22 @@ def predict_source(
         CatalogError: the search finds nothing.
     """
     with tempfile.TemporaryDirectory(prefix="geomm-") as scratch:
-        catalog = _open(package, Path(source), Path(scratch), datetime)
+        catalog = _open(package, source, Path(scratch), datetime)
         scenes = _search(package, catalog, aoi, datetime)
         jobs = list(_jobs(scenes))
         cubes = [(name, group, _cube(package, group, aoi)) for name, group in jobs]
     return [map_cube(package, cube, group, Path(out), name, progress) for name, group, cube in cubes]
 
 
-def _open(package: ModelPackage, source: Path, scratch: Path, datetime: str | None) -> Catalog:
-    plain = source.is_dir() and not any((source / n).is_file() for n in ("catalog.json", "collection.json"))
-    if not plain:
+def _open(package: ModelPackage, source: str | Path, scratch: Path, datetime: str | None) -> Catalog:
+    folder = Path(source)
+    catalogued = any((folder / n).is_file() for n in ("catalog.json", "collection.json")) or any(
+        folder.glob("*.parquet")
+    )
+    if catalogued or not folder.is_dir():
         return open_catalog(source)
     sensors = tuple(dict.fromkeys(m.sensor for m in package.contract.modalities.values()))
-    return build_catalog(source, scratch / "catalog", sensors=sensors, datetime=datetime)
+    return build_catalog(folder, scratch / "catalog", sensors=sensors, datetime=datetime)
 
 
 def _search(package: ModelPackage, catalog: Catalog, aoi: BBox | None, datetime: str | None) -> list[Scene]:
@@ -77,7 +80,7 @@ def _search(package: ModelPackage, catalog: Catalog, aoi: BBox | None, datetime:
         raise CatalogError(
             "the search found nothing",
             where=catalog.href,
-            why=f"{len(catalog.items())} items, none in {aoi} at {datetime}",
+            why=f"no item of {', '.join(wanted)} in {aoi or 'any place'} at {datetime or 'any time'}",
             fix="widen the area or the time",
         )
     return [s.only(wanted[s.sensor].bands) for s in scenes]

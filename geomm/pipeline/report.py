@@ -114,7 +114,7 @@ def _facts(
     return {
         "geomm": __version__,
         "python": platform.python_version(),
-        "packages": {n: metadata.version(n) for n in ("torch", "xarray", "rasterio", "odc-stac", "numpy")},
+        "packages": {n: metadata.version(n) for n in ("torch", "xarray", "rasterio", "numpy")},
         "recipe": config.model_dump(exclude={"root"}),
         "sites": {
             s.name: {

@@ -27,7 +27,8 @@ def find_scenes(config: RunConfig, sensors: tuple[str, ...], out: Path) -> list[
     """
     source, root = config.source, Path(config.root)
     if source.catalog is not None:
-        catalog = open_catalog(root / source.catalog)
+        beside = root / source.catalog
+        catalog = open_catalog(beside if beside.exists() else source.catalog)
     else:
         assert source.folder is not None
         folder = (package_folder(source.package) if source.package else root) / source.folder
@@ -45,7 +46,7 @@ def find_scenes(config: RunConfig, sensors: tuple[str, ...], out: Path) -> list[
         raise CatalogError(
             "the search found nothing",
             where=catalog.href,
-            why=f"{len(catalog.items())} items, none with {', '.join(sensors)} in {box} at {config.search.datetime}",
+            why=f"no item with {', '.join(sensors)} in {box or 'any place'} at {config.search.datetime or 'any time'}",
             fix="widen the area or the time, or check the sensors",
         )
     return scenes
