@@ -50,6 +50,8 @@ soak: $(VENV)/.demo-data ## the long tier: the same properties, many more cases
 
 bench: $(VENV)/.demo-data ## measured figures, see benchmarks/RESULTS.md
 	$(PY) benchmarks/predict_memory.py
+	$(PY) benchmarks/cube_load.py
+	$(PY) benchmarks/catalog_search.py
 
 constraints: ## refresh the exact pins (needs only the package index)
 	$(UV) pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra dev --upgrade \
