@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -144,6 +145,23 @@ def test_processes_give_the_same_pixels(overlapping):
     np.testing.assert_array_equal(here.data, there.data)
     again = pickle.loads(pickle.dumps(geomm.load_cube(thermal, grid, chunks=150)))
     np.testing.assert_array_equal(again["landsat-tirs-l1"]["data"].to_numpy(), here.data)
+
+
+def test_forked_workers_open_their_own_files(overlapping):
+    thermal = [s for s in overlapping if s.sensor == "landsat-tirs-l1"]
+    grid = GeoBox((300, 300), Affine(10, 0, 600043, 0, -10, 5199971), "EPSG:32632")
+    lazy = geomm.load_cube(thermal, grid, chunks=150)["landsat-tirs-l1"]["data"]
+    with dask.config.set(scheduler="synchronous"):
+        here = lazy.to_numpy()
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            same = bool((lazy.to_numpy() == here).all())
+            os.write(writing, b"1" if same else b"0")
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert os.read(reading, 1) == b"1"
+        np.testing.assert_array_equal(lazy.to_numpy(), here)
 
 
 def test_whole_pixels_come_from_one_scene(tmp_path):

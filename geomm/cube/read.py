@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
@@ -65,7 +66,12 @@ class SourceReader:
 
     def __init__(self, cache_mb: int = CACHE_MB) -> None:
         self.cache_mb = cache_mb
-        self._blocks = BlockCache(cache_mb * 2**20)
+        self._start()
+
+    def _start(self) -> None:
+        """Begin with nothing open: at first, and in a forked process, which must not share its parent's files."""
+        self._process = os.getpid()
+        self._blocks = BlockCache(self.cache_mb * 2**20)
         self._idle: OrderedDict[int, tuple[str, Any]] = OrderedDict()
         self._layouts: dict[tuple[Hashable, ...], Layout] = {}
         self._lock = threading.Lock()
@@ -83,6 +89,8 @@ class SourceReader:
             ReadError: the file cannot be opened, or lies elsewhere than the catalog says.
             GridError: it is not georeferenced.
         """
+        if self._process != os.getpid():
+            self._start()
         key = _identity(source.href)
         if key not in self._layouts:
             with self._open(source) as src:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geomm.catalog import Catalog, Scene, build_catalog, open_catalog
-from geomm.cube import common_geobox, geobox_of, group_sites, load_cube
+from geomm.cube import check_radiometry, common_geobox, geobox_of, group_sites, load_cube
 from geomm.errors import CatalogError, ContractError
 from geomm.export import Product, Provenance, write_products
 from geomm.types import BBox, Progress, silent
@@ -105,7 +105,9 @@ def _cube(package: ModelPackage, scenes: list[Scene], aoi: BBox | None) -> xr.Da
             geobox = common_geobox(scenes, aoi=aoi, resolution=contract.resolution)
     present = {s.sensor for s in scenes}
     streams = {n: m for n, m in contract.modalities.items() if m.sensor in present}
-    return load_cube(scenes, geobox, streams, errors="raise")
+    cube = load_cube(scenes, geobox, streams, errors="raise")
+    check_radiometry(cube)
+    return cube
 
 
 def map_cube(

@@ -14,7 +14,7 @@ from geomm import radiometry
 from geomm.catalog import Scene
 from geomm.chips import SpatialSplit
 from geomm.config import RunConfig
-from geomm.cube import common_geobox, geobox_of, group_sites, load_cube
+from geomm.cube import check_radiometry, common_geobox, geobox_of, group_sites, load_cube
 from geomm.errors import SplitError
 from geomm.pipeline.sources import find_scenes
 from geomm.types import INVALID_CLASS, Modality
@@ -64,6 +64,7 @@ def load_sites(config: RunConfig, out: Path) -> list[Site]:
             resolution=config.grid.resolution,
         )
         cube = load_cube(group, geobox, streams, errors="raise")
+        check_radiometry(cube)
         sites.append(Site(name, tuple(group), cube.compute() if cube.nbytes < IN_MEMORY else cube))
     return sites
 
