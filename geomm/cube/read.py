@@ -17,8 +17,9 @@ from geomm.catalog import GDAL_SETTINGS, BandSource, Grid, grid_of, local_path, 
 from geomm.cube.cache import BlockCache
 from geomm.errors import ReadError
 
-CACHE_MB = 256
-"""Decoded blocks that are kept because a neighbouring window needs them too."""
+CACHE_MB = 512
+"""Decoded blocks that are kept because a neighbouring window needs them too: enough for two rows of blocks of a tile of
+10,980 pixels and 20 bands, so that computing a whole tile decodes each block once."""
 CELL = 512
 """Least height and width of what is decoded at once: the file's own blocks, or several of them."""
 _HANDLES = 64
