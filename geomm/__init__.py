@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from geomm.catalog import Scene, build_catalog, open_catalog
     from geomm.chips import Chip, ChipGrid, SpatialSplit
     from geomm.config import RunConfig, load_recipe
-    from geomm.cube import calibrated, check_radiometry, common_geobox, composite, load_cube
+    from geomm.cube import calibrated, check_radiometry, common_geobox, composite, group_sites, load_cube
     from geomm.errors import GeommError
     from geomm.export import write_products
     from geomm.package import ModelPackage, load_package
@@ -30,7 +30,7 @@ _MODULES = {
     "catalog": ("Scene", "build_catalog", "open_catalog"),
     "chips": ("Chip", "ChipGrid", "SpatialSplit"),
     "config": ("RunConfig", "load_recipe"),
-    "cube": ("calibrated", "check_radiometry", "common_geobox", "composite", "load_cube"),
+    "cube": ("calibrated", "check_radiometry", "common_geobox", "composite", "group_sites", "load_cube"),
     "errors": ("GeommError",),
     "export": ("write_products",),
     "package": ("ModelPackage", "load_package"),
@@ -68,6 +68,7 @@ __all__ = [
     "common_geobox",
     "composite",
     "derive_annotations",
+    "group_sites",
     "load_cube",
     "load_package",
     "load_recipe",

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from geomm.catalog import Scene, probe
+from geomm.catalog import Grid, Scene, degrees_of, probe
 from geomm.errors import CatalogError
 from geomm.types import BBox, ClassSpec
 
@@ -67,19 +67,19 @@ class Annotations:
         Args:
             window: west, south, east, north in degrees (west greater than east across the antimeridian), a GeoBox such
                 as that of a cube or of a chip, or a geometry in degrees.
-            time: such as ``2024-05-31``; notes of an unknown time are always true.
-            within: greatest distance from ``time`` in days; None for any.
+            time: such as ``2024-05-31``; notes of an unknown time are always true. None for any time.
+            within: greatest distance from ``time`` in days; default one day.
         """
         import pandas as pd
         import shapely
 
         area = _area(window)
         rows = self.table.iloc[np.sort(self.table.sindex.query(area, predicate="intersects"))]
-        if time is not None and within is not None:
+        if time is not None:
             moment = pd.Timestamp(time)
             moment = moment.tz_localize("UTC") if moment.tz is None else moment.tz_convert("UTC")
             away = (rows["datetime"] - moment).abs()
-            rows = rows[rows["datetime"].isna() | (away <= pd.Timedelta(days=within))]
+            rows = rows[rows["datetime"].isna() | (away <= pd.Timedelta(days=1.0 if within is None else within))]
         share = shapely.area(shapely.intersection(rows.geometry.to_numpy(), area)) / max(area.area, 1e-300)
         order = np.argsort(-share, kind="stable")
         return tuple(
@@ -128,10 +128,16 @@ def read_annotations(path: str | Path, *, text: str = "text", time: str | None =
         if time:
             table["datetime"] = pd.to_datetime(table["datetime"], utc=True, format="ISO8601")
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CatalogError("the annotations cannot be read", where=str(path), why=str(error)) from error
+        raise CatalogError(
+            "the annotations cannot be read",
+            where=str(path),
+            why=f"{type(error).__name__}: {error}",
+            fix=f"it needs a column {text!r}, and a CSV lon and lat, or wkt",
+        ) from error
     if table.crs is None:
         raise CatalogError("the annotations have no CRS", where=str(path), fix="set one with GeoDataFrame.set_crs")
     table = table[table["text"].notna() & ~table.geometry.is_empty & table.geometry.notna()]
+    table = table.set_geometry(table.geometry.make_valid())
     return _annotations(table.to_crs("EPSG:4326").assign(source=file.name))
 
 
@@ -247,7 +253,10 @@ def _area(window: Any) -> Any:
     from shapely.geometry import shape
 
     if hasattr(window, "geographic_extent"):
-        return window.geographic_extent.geom
+        box = degrees_of(Grid(str(window.crs), tuple(window.affine[:6]), tuple(window.shape)))
+        if box[0] <= box[2]:
+            return window.geographic_extent.geom
+        window = box  # across the antimeridian an outline of degrees would span the globe
     if hasattr(window, "__geo_interface__") or isinstance(window, dict):
         return shape(window)
     west, south, east, north = _box(window)
@@ -257,8 +266,10 @@ def _area(window: Any) -> Any:
 
 
 def _box(window: Any) -> BBox:
-    if len(window) != 4:
-        raise CatalogError("a window has four bounds", where=str(window), fix="give west, south, east, north")
+    if not hasattr(window, "__len__") or len(window) != 4:
+        raise CatalogError(
+            "a window has four bounds", where=str(type(window).__name__), fix="give west, south, east, north"
+        )
     west, south, east, north = (float(v) for v in window)
     return west, south, east, north
 

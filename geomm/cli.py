@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -99,7 +100,7 @@ def predict(
 def build(
     folder: Annotated[Path, typer.Argument(help="folder of GeoTIFFs")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="folder of the catalog; default FOLDER-catalog")
+        Path | None, typer.Option("-o", "--out", help="folder of the catalog; default FOLDER-catalog here")
     ] = None,
     sensor: Annotated[
         list[str] | None, typer.Option(help="sensor of files named <item>_<band>.tif; repeatable")
@@ -117,7 +118,7 @@ def build(
 
     if definition is not None and not definition.is_file():
         raise ConfigError("the catalog definition does not exist", where=str(definition))
-    target = out or folder.with_name(f"{folder.name}-catalog")
+    target = out or Path(f"{folder.resolve().name}-catalog")
     catalog = build_catalog(
         folder,
         target,
@@ -142,8 +143,11 @@ def search(
     """
     from geomm.catalog import open_catalog
 
-    for scene in open_catalog(catalog).search(_box(aoi), datetime, sensors=sensor):
-        typer.echo(f"{scene.time:%Y-%m-%dT%H:%MZ}  {scene.sensor:18}  {scene.id}  {'/'.join(scene.bands)}")
+    scenes = open_catalog(catalog).search(_box(aoi), datetime, sensors=sensor)
+    if not scenes:
+        typer.echo("no scene found", err=True)
+    for scene in scenes:
+        typer.echo(f"{scene.time:%Y-%m-%dT%H:%MZ}  {scene.sensor:18}  {scene.id}  {_listed(scene.bands)}")
 
 
 @catalogs.command()
@@ -230,6 +234,11 @@ def _assignment(text: str) -> tuple[str, object]:
     if not found:
         raise ConfigError("an override has the form field=value", where=text, fix="for example --set train.steps=50")
     return key, yaml.safe_load(value)
+
+
+def _listed(bands: Iterable[str]) -> str:
+    names = list(bands)
+    return "/".join(names[:16]) + (f" and {len(names) - 16} more" if len(names) > 16 else "")
 
 
 def _box(text: str | None) -> tuple[float, float, float, float] | None:

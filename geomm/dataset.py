@@ -18,7 +18,7 @@ from torch import Tensor
 
 from geomm.chips import Chip, SpatialSplit
 from geomm.cube import geobox_of
-from geomm.cube.load import CALIBRATION
+from geomm.cube.calibrate import CALIBRATION
 from geomm.errors import ConfigError
 from geomm.types import INVALID_CLASS, Window
 

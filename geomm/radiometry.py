@@ -170,14 +170,17 @@ OFFSET_BASELINE = 4.0
 """Processing baseline, of 25 January 2022, from which Sentinel-2 DN carry an offset of 1000."""
 
 
-def processing_baseline(*texts: str | None) -> float | None:
+def processing_baseline(*texts: str | float | None) -> float | None:
     """Read the processing baseline from a property (``04.00``) or a product's name (``..._N0400_...``).
 
     >>> processing_baseline(None, "S2B_MSIL2A_20220629T212529_N0400_R043_T06VVN_20220706T080531")
     4.0
     """
     for text in texts:
-        match = re.fullmatch(r"(\d\d)\.?(\d\d)", str(text or "")) or re.search(r"_N(\d\d)(\d\d)_", str(text or ""))
+        match = re.fullmatch(r"(\d?\d)\.?(\d\d)|(\d)\.(\d)", str(text or ""))
+        if match and match[3]:
+            return float(f"{match[3]}.{match[4]}")
+        match = match or re.search(r"_N(\d\d)(\d\d)_", str(text or ""))
         if match:
             return float(f"{match[1]}.{match[2]}")
     return None

@@ -104,10 +104,10 @@ def test_multi_band_files_by_definition(tmp_path):
     assert node["data"].isel(time=0, y=0, x=0).to_numpy().tolist() == [0, 100, 200]
 
 
-def test_unknown_baseline_warns_once_per_band_and_names_the_item(tmp_path):
+def test_unknown_baselines_are_told_once_with_their_items(tmp_path):
     write_scene(tmp_path / "d", "sentinel2-l1c", bands=("B02",), resolution=10)
     catalog = geomm.build_catalog(tmp_path / "d", tmp_path / "c", sensors=["sentinel2-l1c"], datetime="2021-07-01")
-    with pytest.warns(UserWarning, match="Item scene: the Sentinel-2 processing baseline is unknown"):
+    with pytest.warns(UserWarning, match=r"baseline is unknown of 1 items \(scene\)"):
         catalog.search()
 
 
@@ -202,3 +202,116 @@ def test_a_longer_band_name_is_never_taken_for_a_shorter_one(tmp_path):
         tmp_path / "d", tmp_path / "c", sensors=["landsat-tirs-l2"], datetime="2020-01-01"
     ).search()
     assert (scene.id, tuple(scene.bands)) == ("scene", ("ST_B10",))
+
+
+def test_a_catalog_never_replaces_imagery(tmp_path):
+    write_scene(tmp_path / "d" / "sub", "landsat-bqa")
+    (tmp_path / "d" / "catalog.json").write_text("{}")
+    for out in (tmp_path / "d", tmp_path / "d" / "sub", tmp_path):
+        folder = tmp_path / "d" / "sub" if out != tmp_path else tmp_path / "d"
+        with pytest.raises(OutputError, match=r"cannot lie where the imagery lies|something else than a catalog"):
+            geomm.build_catalog(folder, out, sensors=["landsat-bqa"], datetime="2020-06-01")
+    assert (tmp_path / "d" / "sub" / "scene_BQA.tif").is_file()
+    good = tmp_path / "cat"
+    for _ in range(2):  # a catalog replaces a catalog
+        geomm.build_catalog(tmp_path / "d", good, sensors=["landsat-bqa"], datetime="2020-06-01")
+
+
+def test_files_of_one_name_in_several_folders_are_kept_apart(tmp_path):
+    for folder, seed in (("a", 1), ("b", 2)):
+        write_scene(tmp_path / "d" / folder, "landsat-bqa", item="x", seed=seed)
+    generic = geomm.build_catalog(tmp_path / "d", tmp_path / "c", datetime="2020-06-01").search()
+    assert sorted(s.id for s in generic) == ["a-x_BQA", "b-x_BQA"]
+    assert len({b.href for s in generic for b in s.bands.values()}) == 2
+    named = geomm.build_catalog(
+        tmp_path / "d", tmp_path / "c2", sensors=["landsat-bqa"], datetime="2020-06-01"
+    ).search()
+    assert sorted(s.id for s in named) == ["a-x", "b-x"]
+    (tmp_path / "d" / "a" / "x-BQA.tif").write_bytes((tmp_path / "d" / "a" / "x_BQA.tif").read_bytes())
+    with pytest.raises(CatalogError, match="two files are the same band"):
+        geomm.build_catalog(tmp_path / "d", tmp_path / "c3", sensors=["landsat-bqa"], datetime="2020-06-01")
+
+
+def test_dates_that_are_none_and_names_before_tags(tmp_path):
+    (path,) = write_scene(tmp_path / "d", "landsat-bqa", item="s_20240231_20160209")
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(TIFFTAG_DATETIME="2023:01:02 03:04:05")
+    (scene,) = geomm.build_catalog(tmp_path / "d", tmp_path / "c", sensors=["landsat-bqa"]).search()
+    assert f"{scene.time:%Y-%m-%d}" == "2023-01-02"  # the first date of the name is none
+    (path,) = write_scene(tmp_path / "e", "landsat-bqa", item="s_20160209")
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(TIFFTAG_DATETIME="2023:01:02 03:04:05")
+    (scene,) = geomm.build_catalog(tmp_path / "e", tmp_path / "c", sensors=["landsat-bqa"]).search()
+    assert f"{scene.time:%Y-%m-%d}" == "2016-02-09"  # the tag is the day of processing
+
+
+def test_definitions_state_bands_by_number_and_calibration(tmp_path):
+    with rasterio.open(
+        _folder(tmp_path / "d") / "s.tif", "w", driver="GTiff", height=8, width=8, count=4, dtype="float32",
+        crs="EPSG:32632", transform=rasterio.Affine(30, 0, 5e5, 0, -30, 4e6),
+    ) as file:  # fmt: skip
+        file.write(np.stack([np.full((8, 8), v, "float32") for v in (0.1, 0.2, 0.3, 0.4)]))
+    definition = {
+        "items": [
+            {"sensor": "landsat-oli-l2", "pattern": "{id}.tif", "bands": {"B2": 1, "B3": 2}, "scale": 1.0, "id": "{id}-x",
+             "datetime": "2024-06-01"}
+        ]
+    }  # fmt: skip
+    (scene,) = geomm.build_catalog(tmp_path / "d", tmp_path / "c", definition=definition).search()
+    assert (scene.id, list(scene.bands)) == ("s-x", ["B2", "B3"])
+    node = geomm.calibrated(geomm.load_cube([scene], geomm.common_geobox([scene])))["landsat-oli-l2"]
+    np.testing.assert_allclose(node["data"].to_numpy()[0, :, 0, 0], [0.1, 0.2], rtol=1e-6)
+
+
+def _folder(path):
+    path.mkdir()
+    return path
+
+
+def test_item_collections_heights_and_items_without_place(landsat, tmp_path):
+    import pystac
+
+    item = landsat.items()[0].clone()
+    item.make_asset_hrefs_absolute()
+    west, south, east, north = item.bbox
+    item.bbox = [west, south, 0.0, east, north, 900.0]
+    nowhere = item.clone()
+    nowhere.id, nowhere.geometry, nowhere.bbox = "nowhere", None, None
+    records = [i.to_dict(include_self_link=False, transform_hrefs=False) for i in (item, nowhere)]
+    for record in records:
+        record["links"] = []
+    path = tmp_path / "items.json"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": records}))
+    scenes = geomm.open_catalog(path).search()
+    assert {s.id for s in scenes} == {"scene"}
+    assert scenes[0].bbox == pytest.approx((west, south, east, north))
+    assert isinstance(geomm.open_catalog(path).items()[0], pystac.Item)
+
+
+def test_search_refuses_what_cannot_be_meant(landsat):
+    with pytest.raises(CatalogError, match="ends before it begins"):
+        landsat.search(None, "2020-07-01/2020-06-01")
+    with pytest.raises(CatalogError, match="ids is one text"):
+        landsat.search(ids="scene")
+    west, south, east, north = landsat.search()[0].bbox
+    ring = [[west, south], [east, south], [east, north], [west, south]]
+    feature = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}, "properties": {}}
+    assert landsat.search(feature) == landsat.search({"type": "FeatureCollection", "features": [feature]}) != []
+
+
+def test_index_of_mixed_items(tmp_path):
+    from geomm.catalog.parquet import write_parquet
+
+    for k, nodata in enumerate((float("nan"), -9999.0, None)):
+        with rasterio.open(
+            (_folder(tmp_path / f"d{k}")) / f"s{k}.tif", "w", driver="GTiff", height=8, width=8, count=1, dtype="float32",
+            crs="EPSG:32632", transform=rasterio.Affine(30, 0, 5e5, 0, -30, 4e6), nodata=nodata,
+        ) as file:  # fmt: skip
+            file.write(np.ones((1, 8, 8), "float32"))
+    catalogs = [geomm.build_catalog(tmp_path / f"d{k}", tmp_path / f"c{k}", datetime="2020-06-01") for k in range(3)]
+    path = write_parquet([i for c in catalogs for i in c.items()], tmp_path / "all.parquet")
+    scenes = geomm.open_catalog(path).search()
+    assert [next(iter(s.bands.values())).nodata for s in scenes] == [(), (-9999.0,), ()]
+    assert scenes == [s for c in catalogs for s in c.search()] or [s.bands for s in scenes] == [
+        s.bands for c in catalogs for s in c.search()
+    ]

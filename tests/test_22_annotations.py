@@ -61,6 +61,23 @@ def test_windows_across_the_antimeridian():
         both.at((1, 2, 3))
 
 
+def test_grids_across_the_antimeridian():
+    fiji = derive_annotations(
+        [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]],
+        [(179.9, -17.1, 179.99, -17.0), (-179.99, -17.1, -179.9, -17.0), (0.0, -17.1, 0.1, -17.0)],
+        CLASSES,
+    )
+    grid = GeoBox((400, 800), Affine(100, 0, 800000, 0, -100, 8130000), "EPSG:32760")
+    assert sorted(fiji.at(grid)) == ["only trees", "only water"]
+
+
+def test_shapes_that_cross_themselves_do_no_harm(tmp_path):
+    bow = shapely.Polygon([(9, 46), (10, 47), (10, 46), (9, 47)])
+    table = geopandas.GeoDataFrame({"text": ["bow"]}, geometry=[bow], crs="EPSG:4326")
+    table.to_file(tmp_path / "bow.geojson")
+    assert read_annotations(tmp_path / "bow.geojson").at((9.1, 46.4, 9.2, 46.6)) == ("bow",)
+
+
 def test_derived_text_says_so(notes):
     made = derive_annotations(
         [[0.7, 0.3]], [(9.1, 46.1, 9.2, 46.2)], CLASSES, time=dt.datetime(2023, 6, 1, tzinfo=dt.UTC)

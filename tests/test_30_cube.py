@@ -16,7 +16,7 @@ import geomm
 from geomm import radiometry
 from geomm.cube import geobox_of, group_sites
 from geomm.cube.plan import STATUS
-from geomm.errors import CatalogError, GridError, MissingBandError, ReadError, SourceWarning, UnitError
+from geomm.errors import CatalogError, ConfigError, GridError, MissingBandError, ReadError, SourceWarning, UnitError
 from geomm.sensors import get_sensor
 from geomm.testing import ORIGIN, CountingReader, stored_field, write_scene
 
@@ -275,3 +275,118 @@ def test_places_whose_grids_differ_in_the_last_digits_align(shared, tmp_path):
         with rasterio.open(shared / "s1_s2_lulc" / "DEM" / f"{name}.tif") as file:
             np.testing.assert_array_equal(cube["copernicus-dem"]["data"].to_numpy()[0, 0], file.read(1))
         assert all(bool(node["valid"].all()) for node in cube.children.values())
+
+
+def test_calibrating_twice_is_calibrating_once(cube):
+    once = geomm.calibrated(cube)
+    assert "scale" not in once["thermal"].coords
+    assert once["thermal"]["data"].attrs["units"] == "kelvin_brightness_temperature"
+    np.testing.assert_array_equal(geomm.calibrated(once)["thermal"]["data"], once["thermal"]["data"])
+
+
+def test_grids_in_degrees_have_coordinates(tmp_path):
+    write_scene(tmp_path / "d", "landcover", crs="EPSG:4326", resolution=0.001, origin=(10.0, 46.0))
+    scenes = geomm.build_catalog(tmp_path / "d", tmp_path / "c", sensors=["landcover"], datetime="2020-06-01").search()
+    cube = geomm.load_cube(scenes, geomm.common_geobox(scenes))
+    node = cube["landcover"]
+    assert node["data"].sel(x=10.0105, y=45.9895, method="nearest").shape == (1, 1)
+    assert geobox_of(node).affine.almost_equals(geomm.common_geobox(scenes).affine, 1e-9)
+    assert "64 x 64 pixels of 0.001 in EPSG:4326; footprint 10.0000, 45.9360, 10.0640, 46.0000" in str(cube)
+    assert "known once computed" in str(cube)
+    assert "valid 99.6 % (0.4 % nodata)" in str(cube.compute())
+
+
+def test_one_scene_without_quality_band_does_not_switch_it_off(tmp_path):
+    for item, bands in (("a", ("B04", "SCL")), ("b", ("B04",))):
+        write_scene(tmp_path / "d", "sentinel2-l2a", item=item, bands=bands, resolution=10)
+    with rasterio.open(tmp_path / "d" / "a_SCL.tif", "r+") as file:
+        file.write(np.full((64, 64), 9, "uint8"), 1)
+    definition = {
+        "items": [{"sensor": "sentinel2-l2a", "pattern": "{id}_{band}.tif"}],
+        "properties": {"*": {"geomm:s2_offset": 0}},
+    }
+    scenes = geomm.build_catalog(tmp_path / "d", tmp_path / "c", definition=definition, datetime="2022-06-01").search()
+    streams = {"red": geomm.Modality("sentinel2-l2a", ("B04",))}
+    grid = geomm.common_geobox(scenes)
+    alone = geomm.load_cube(scenes[:1], grid, streams)["red"]["status"].to_numpy()
+    assert set(np.unique(alone)) == {STATUS["nodata"], STATUS["quality"]}
+    with pytest.warns(SourceWarning, match=r"1 of 2 scenes of sentinel2-l2a have no SCL \(b\)"):
+        both = geomm.load_cube(scenes, grid, streams)
+    with rasterio.open(tmp_path / "d" / "b_B04.tif") as file:
+        second = file.read(1)
+    np.testing.assert_array_equal(both["red"]["valid"].to_numpy()[0], second != 0)  # all from the second scene
+    np.testing.assert_array_equal(both["red"]["data"].to_numpy()[0, 0], second)
+
+
+@pytest.mark.parametrize("change", ["dtype", "crs", "moved"])
+def test_a_file_that_is_not_what_its_catalog_says(tmp_path, change):
+    scenes = _catalog(tmp_path, "landcover", resolution=10.0)
+    grid = geomm.common_geobox(scenes)
+    path = tmp_path / "d" / "scene_class.tif"
+    crs, corner, dtype = "EPSG:32632", ORIGIN, "uint8"
+    if change == "dtype":
+        dtype = "int16"
+    elif change == "crs":
+        crs = "EPSG:32633"
+    else:
+        corner = (ORIGIN[0] + 500, ORIGIN[1])
+    with rasterio.open(
+        path, "w", driver="GTiff", height=64, width=64, count=1, dtype=dtype, crs=crs,
+        transform=Affine(10, 0, corner[0], 0, -10, corner[1]),
+    ) as file:  # fmt: skip
+        file.write(np.full((64, 64), 300 if dtype == "int16" else 3, dtype), 1)
+    with pytest.warns(SourceWarning, match="not what its catalog says"):
+        status = geomm.load_cube(scenes, grid)["landcover"]["status"].to_numpy()
+    assert (status == STATUS["unreadable"]).all()
+    with pytest.raises(ReadError, match="not what its catalog says"):
+        geomm.load_cube(scenes, grid, errors="raise").compute()
+
+
+def test_misspelt_arguments_are_refused(landsat):
+    scenes = landsat.search()
+    grid = geomm.common_geobox(scenes)
+    for options, message in (
+        ({"errors": "ignore"}, "reported or raised"),
+        ({"quality": "aply"}, "unknown quality"),
+        ({"chunks": 0}, "positive size"),
+        ({"modalities": {"a": "landsat-oli-l1"}}, r"write Modality\(\"landsat-oli-l1\"\)"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            geomm.load_cube(scenes, grid, **options)
+    with pytest.raises(ConfigError, match="no GeoBox"):
+        geomm.load_cube(scenes, "EPSG:32632")
+    with pytest.raises(ConfigError, match="unknown composite"):
+        geomm.composite(geomm.load_cube(scenes, grid), "mean")
+    with pytest.raises(ConfigError, match="date cannot be understood"):
+        geomm.composite(geomm.load_cube(scenes, grid), "nearest", date="10.4.2025")
+    for options, message in (
+        ({"crs": "foo"}, "CRS is unknown"),
+        ({"resolution": -10}, "not positive"),
+        ({"aoi": (1, 2, 3)}, "four bounds"),
+    ):
+        with pytest.raises(GridError, match=message):
+            geomm.common_geobox(scenes, **options)
+
+
+def test_choices_of_grids(landsat):
+    scenes = landsat.search(sensors=["landsat-tirs-l1"])
+    utm = geomm.common_geobox(scenes, crs="utm")
+    assert utm.crs == "EPSG:32632"
+    assert abs(utm.resolution.x) == 30
+    equal = geomm.common_geobox(scenes, crs="equal-area")
+    assert equal.crs.projected
+    assert abs(equal.resolution.x) == 30
+    node = geomm.load_cube(scenes, equal)["landsat-tirs-l1"].to_dataset().compute()
+    native = geomm.load_cube(scenes, geomm.common_geobox(scenes))["landsat-tirs-l1"].to_dataset().compute()
+    area = float(node.valid.sum()) * 900, float(native.valid.sum()) * 900
+    assert area[0] == pytest.approx(area[1], rel=0.01)
+    coarse = geomm.common_geobox(scenes, resolution=90.0)
+    assert (coarse.affine.c - utm.affine.c) % 30 == 0
+
+
+def test_small_windows_have_a_best_observation(landsat):
+    scenes = landsat.search(sensors=["landsat-tirs-l1"])
+    window = geomm.common_geobox(scenes)[:20, :30]
+    best = geomm.composite(geomm.load_cube(scenes, window), "best")["landsat-tirs-l1"]
+    assert best["data"].shape == (1, 2, 20, 30)
+    assert int(best["valid"].sum()) == 600 - 16

@@ -284,6 +284,75 @@ def test_partial_pixels_keep_sums_and_ranges():
     np.testing.assert_allclose(got[1:-1, 1:-1], np.add.outer(middle, 3 * middle)[1:-1, 1:-1])
 
 
+@pytest.mark.parametrize("lon", [-45.0, -20.0, 0.0, 15.0, 30.0, 44.0])
+def test_areas_of_turned_pixels(lon):
+    """10 m UTM pixels at 75 N onto 60 m of a polar grid, turned by up to 90 degrees; the truth is sampled 30 x 30."""
+    zone = int((lon + 180) // 6) + 1
+    utm, polar = f"EPSG:{32600 + zone}", "EPSG:3413"
+    x, y = Transformer.from_crs("EPSG:4326", utm, always_xy=True).transform(lon, 75.0)
+    source = Grid(utm, (10.0, 0.0, x - 3000, 0.0, -10.0, y + 3000), (600, 600))
+    px, py = Transformer.from_crs("EPSG:4326", polar, always_xy=True).transform(lon, 75.0)
+    target = GeoBox((30, 30), Affine(60, 0, px - 900, 0, -60, py + 900), polar)
+    generator = np.random.default_rng(0)
+    values = generator.random((600, 600))
+    labels = generator.integers(1, 5, (600, 600)).astype("uint8")
+    flags = (generator.random((600, 600)) < 0.005).astype("uint16")
+    valid = np.ones((600, 600), bool)
+    corners = source_coordinates(target, source, corners=True)
+    row, column = np.mgrid[:900, :900] / 30 + 1 / 60
+    east, north = target.affine * (column, row)
+    sx, sy = Transformer.from_crs(polar, utm, always_xy=True).transform(east, north)
+    c, r = (np.asarray(v).astype(int) for v in ~Affine(*source.transform) * (np.asarray(sx), np.asarray(sy)))
+    truth_mean = values[r, c].reshape(30, 30, 30, 30).mean(axis=(1, 3))
+    got, good = resample(values, valid, *corners, "average")
+    assert good.all()
+    assert np.corrcoef(got.ravel(), truth_mean.ravel())[0, 1] > 0.97
+    shares = np.stack([(labels[r, c] == k).reshape(30, 30, 30, 30).mean(axis=(1, 3)) for k in range(1, 5)])
+    modes, good = resample(labels, valid, *corners, "mode")
+    assert good.all()
+    chosen = np.take_along_axis(shares, modes[None].astype(int) - 1, 0)[0]
+    assert (shares.max(axis=0) - chosen).max() < 0.08  # the most frequent, or as good as that
+    flagged = flags[r, c].reshape(30, 30, 30, 30).max(axis=(1, 3)) > 0
+    bits, _ = resample(flags, valid, *corners, "or")
+    assert (bits[flagged] > 0).all()  # none is lost
+
+
+def test_angles_and_scaled_decibels_are_averaged_as_what_they_are(tmp_path):
+    stored = np.full((40, 40), 3500, "uint16")
+    stored[:, 20:] = 3700
+    _write(tmp_path / "s_incidence.tif", _grid("EPSG:32632", 10.0, pixels=40), stored)
+    scenes = geomm.build_catalog(
+        tmp_path, tmp_path / "c", sensors=["sentinel1-incidence"], datetime="2020-06-01"
+    ).search()
+    moved = _grid("EPSG:32632", 10.0, (0.5, 0.5), pixels=40)
+    angle = geomm.calibrated(geomm.load_cube(scenes, moved))["sentinel1-incidence"]["data"].to_numpy()[0, 0]
+    assert angle[10, 5] == pytest.approx(35.0, abs=0.011)
+    assert angle[10, 30] == pytest.approx(37.0, abs=0.011)
+    assert np.nanmin(angle) > 34.9
+
+
+def test_longitudes_count_modulo_360(tmp_path):
+    field360 = np.add.outer(np.arange(20.0), np.arange(40.0)).astype("float32")
+    beyond = GeoBox((20, 40), Affine(0.5, 0, 190, 0, -0.5, 10), "EPSG:4326")  # 170 to 150 W
+    _write(tmp_path / "f.tif", beyond, field360)
+    scenes = geomm.build_catalog(tmp_path, tmp_path / "c", datetime="2020-06-01").search()
+    assert scenes[0].bbox == pytest.approx((-170.0, 0.0, -150.0, 10.0))
+    ours = GeoBox((20, 40), Affine(0.5, 0, -170, 0, -0.5, 10), "EPSG:4326")
+    np.testing.assert_array_equal(geomm.load_cube(scenes, ours)["generic"]["data"].to_numpy()[0, 0], field360)
+
+
+def test_windows_agree_where_the_lattice_gives_way():
+    """Near a pole some cells are transformed pixel by pixel: the same ones whatever the window."""
+    source = Grid("EPSG:4326", (0.1, 0.0, -180.0, 0.0, -0.1, 90.0), (300, 3600))
+    target = GeoBox((200, 200), Affine(2000, 0, -200_000, 0, -2000, 200_000), "EPSG:3413")
+    whole = source_coordinates(target, source)
+    for y in range(0, 200, 23):
+        for x in range(0, 200, 31):
+            part = source_coordinates(target[y : min(y + 23, 200), x : min(x + 31, 200)], source)
+            for a, b in zip(part, whole, strict=True):
+                np.testing.assert_array_equal(a, b[y : y + 23, x : x + 31])
+
+
 def test_average_equals_gdal_on_the_same_lattice():
     generator = np.random.default_rng(4)
     values = generator.integers(1, 4000, (96, 96)).astype("float64")

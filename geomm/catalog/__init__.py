@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from geomm.catalog.build import build_catalog
-from geomm.catalog.probe import GDAL_SETTINGS, grid_of, local_path, open_dataset, probe
+from geomm.catalog.probe import GDAL_SETTINGS, degrees_of, grid_of, local_path, open_dataset, probe
 from geomm.catalog.scene import BandSource, Grid, Scene
 from geomm.catalog.search import Catalog, open_catalog
 from geomm.catalog.sign import signed
@@ -18,6 +18,7 @@ __all__ = [
     "Grid",
     "Scene",
     "build_catalog",
+    "degrees_of",
     "grid_of",
     "local_path",
     "open_catalog",

@@ -37,11 +37,12 @@ def build_catalog(
         out: folder of the new catalog; an older catalog there is replaced.
         sensors: names from the table. Files named ``<item>_<band>.tif`` after a band of such a sensor become its
             bands; with ``generic`` every file is an item of its own.
-        definition: instead of ``sensors``, a catalog definition (see ``catalogs/`` for examples): a list ``items``
-            of ``{sensor, pattern, bands, nodata, id, datetime}``; ``datetime`` of all others; and ``properties`` by
-            item id, ``"*"`` for all. ``pattern`` holds ``{id}`` and optionally ``{band}``; ``bands`` names the bands of
-            the file in order, or some of them as name to number; ``nodata`` lists values that mean a missing pixel
-            beside those that the files declare; ``id`` makes the item's id from ``{id}``.
+        definition: instead of ``sensors``, a catalog definition (see ``catalogs/`` for examples): a list ``items`` of
+            ``{sensor, pattern, bands, nodata, id, datetime, scale, offset}``; ``datetime`` of all others; and
+            ``properties`` by item id, ``"*"`` for all. ``pattern`` holds ``{id}`` and optionally ``{band}``; ``bands``
+            names the bands of the file in order, or some of them as name to number; ``nodata`` lists values that mean
+            a missing pixel beside those that the files declare; ``id`` makes the item's id from ``{id}``; ``scale``
+            and ``offset`` go before the sensor's calibration.
         datetime: instant, or interval ``start/end``, of all items; by default each file's own date.
 
     Returns:
@@ -56,8 +57,7 @@ def build_catalog(
     source, target = Path(folder).resolve(), Path(out).resolve()
     if not source.is_dir():
         raise CatalogError("the folder does not exist", where=str(folder))
-    if target.exists() and any(target.iterdir()) and not (target / "catalog.json").is_file():
-        raise OutputError("the output folder holds something else than a catalog", where=str(out), fix="name another")
+    _check_target(source, target)
     rules = parse_rules(definition) if definition else [default_rule(get_sensor(name)) for name in sensors]
     found = list(scan(source, rules))
     if not found:
@@ -65,12 +65,33 @@ def build_catalog(
             "no file fits",
             where=str(folder),
             why=f"looked for {'; '.join(r.hint for r in rules)}",
-            fix="name the sensor (geomm doctor lists them) or give a catalog definition",
+            fix="name the sensor (geomm sensors lists them) or give a catalog definition",
         )
     about = definition or {}
     return _write(
         found, target, source.name, when=datetime or about.get("datetime"), properties=about.get("properties", {})
     )
+
+
+def _check_target(source: Path, target: Path) -> None:
+    """Refuse a folder whose content would be lost: the catalog replaces what is there."""
+    if source == target or target in source.parents:
+        raise OutputError(
+            "the catalog cannot lie where the imagery lies",
+            where=str(target),
+            why="an older catalog in its folder is replaced as a whole",
+            fix="name another folder for the catalog",
+        )
+    if target.exists() and not target.is_dir():
+        raise OutputError("the output is a file", where=str(target), fix="name a folder")
+    others = [p for p in target.rglob("*") if p.is_file() and p.suffix != ".json"] if target.exists() else []
+    if others or (target.exists() and any(target.iterdir()) and not (target / "catalog.json").is_file()):
+        raise OutputError(
+            "the output folder holds something else than a catalog",
+            where=str(target),
+            why=f"for example {others[0].name}" if others else "it has no catalog.json",
+            fix="name another",
+        )
 
 
 def _write(
@@ -81,9 +102,7 @@ def _write(
 
     staging = target.parent / f"geomm-staging-{os.getpid()}"  # same depth as target: relative hrefs stay right
     catalog = pystac.Catalog(id=_identifier(title), description=f"Imagery of {title}, catalogued by geomm")
-    groups: dict[str, list[Found]] = {}
-    for file in found:
-        groups.setdefault(file.item, []).append(file)
+    groups = _groups(found)
     for name, files in groups.items():
         item = _item(name, files, files[0].rule.datetime or when)
         item.properties |= {**properties.get("*", {}), **properties.get(name, {})}
@@ -101,6 +120,38 @@ def _write(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return open_catalog(target)
+
+
+def _groups(found: Sequence[Found]) -> dict[str, list[Found]]:
+    """Put the files of an item together.
+
+    Files of one name in several folders are items of their own, named after their folders too.
+    """
+    groups: dict[str, list[Found]] = {}
+    for file in found:
+        groups.setdefault(_identifier(file.item), []).append(file)
+    for name, files in list(groups.items()):
+        paths: dict[str, set[Path]] = {}
+        for file in files:
+            paths.setdefault(file.key, set()).add(file.path)
+        if all(len(p) == 1 for p in paths.values()):
+            continue
+        folders = {f.path.parent for f in files}
+        if len(folders) < len(files) and any(len(p) > len(folders) for p in paths.values()):
+            twice = next(sorted(p) for p in paths.values() if len(p) > 1)
+            raise CatalogError(
+                "two files are the same band of one item",
+                where=f"item {name}: {twice[0]} and {twice[1]}",
+                fix="give a catalog definition whose pattern tells them apart",
+            )
+        del groups[name]
+        for file in files:
+            groups.setdefault(_identifier(f"{file.path.parent.name}-{file.item}"), []).append(file)
+    for name, files in groups.items():
+        keys = {(f.key, f.path) for f in files}
+        if len({k for k, _ in keys}) < len(keys):
+            raise CatalogError("two files are the same band of one item", where=f"item {name}", fix="rename one")
+    return groups
 
 
 def _item(name: str, files: Sequence[Found], when: str | None) -> Any:
@@ -138,6 +189,8 @@ def _item(name: str, files: Sequence[Found], when: str | None) -> Any:
             if (header.scales[k], header.offsets[k]) != (1.0, 0.0):
                 entry |= {"scale": header.scales[k], "offset": header.offsets[k]}
             calibration = _calibration(file.rule.sensor, band, metadata) if band else None
+            if file.rule.calibration is not None and band:
+                calibration = file.rule.calibration
             if calibration is not None:
                 known = {f: v for f, v in dataclasses.asdict(calibration).items() if v is not None}
                 entry["geomm:calibration"] = known
@@ -203,11 +256,14 @@ def _interval(files: Sequence[Found], when: str | None, metadata: Metadata | Non
         return metadata.time, metadata.time
     for file in files:
         tags = file.header.tags
-        stamp = tags.get("TIFFTAG_DATETIME", "").replace(":", "-", 2) or tags.get("datetime", "")[:19]
+        stamp = tags.get("TIFFTAG_DATETIME", "").replace(":", "-", 2)
         digits = re.search(r"(?<!\d)((?:19|20)\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?!\d)", file.path.stem)
-        text = stamp or ("-".join(digits.groups()) if digits else "")
-        if text:
-            moment = dt.datetime.fromisoformat(text)
+        # The name goes before the TIFF tag, which is often the day of processing.
+        for text in (tags.get("datetime", "")[:19], "-".join(digits.groups()) if digits else "", stamp):
+            try:
+                moment = dt.datetime.fromisoformat(text)
+            except ValueError:
+                continue
             moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
             return moment, moment
     raise CatalogError(
@@ -220,4 +276,4 @@ def _interval(files: Sequence[Found], when: str | None, metadata: Metadata | Non
 
 def _identifier(name: str) -> str:
     """Make a name safe for paths and STAC ids."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "item"
+    return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "item"

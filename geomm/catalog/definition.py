@@ -26,6 +26,21 @@ class Definition:
     """What it does in its own way."""
 
 
+def public_names() -> list[str]:
+    """Names of the definitions that come with geomm."""
+    found = {f.name.removesuffix(".yaml") for folder in _folders() if folder.is_dir() for f in folder.iterdir()}
+    return sorted(name for name in found if "." not in name and find_named(name) is not None)
+
+
+def find_named(name: str) -> Definition | None:
+    """Return a definition that comes with geomm; None if there is none of that name, or it is one for folders."""
+    for folder in _folders():
+        file: Any = folder / f"{name}.yaml"
+        if file.is_file() and "\napi:" in f"\n{file.read_text()}":
+            return _parse(file.read_text(), name)
+    return None
+
+
 def find_definition(name: str | Path) -> Definition | None:
     """Return a definition by file or by the name of one that comes with geomm; None if it is neither.
 
@@ -41,11 +56,12 @@ def find_definition(name: str | Path) -> Definition | None:
     stem = str(name).replace("-", "_")
     if not stem.isidentifier() or path.exists():
         return None
-    for folder in (files("geomm") / "catalogs", Path(__file__).resolve().parents[2] / "catalogs"):
-        file: Any = folder / f"{stem}.yaml"
-        if file.is_file():
-            return _parse(file.read_text(), str(name))
-    return None
+    return find_named(stem)
+
+
+def _folders() -> tuple[Any, ...]:
+    """Return where definitions lie: inside the package once installed, beside it in a checkout."""
+    return files("geomm") / "catalogs", Path(__file__).resolve().parents[2] / "catalogs"
 
 
 def _parse(text: str, where: str) -> Definition:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +15,7 @@ from geomm.catalog.scene import BandSource, Grid, Scene
 from geomm.errors import CatalogError
 from geomm.radiometry import Calibration, processing_baseline, sentinel2_offset, solar_corrected
 from geomm.sensors import BandSpec, SensorSpec
+from geomm.types import BBox
 
 SENSORS_PROPERTY = "geomm:sensors"
 """Item property by which :func:`geomm.build_catalog` says which sensors an item holds."""
@@ -33,6 +33,8 @@ class Customs:
     """Address that hands out access tokens, see :func:`geomm.catalog.sign.signed`."""
     sentinel2_offset: float | None = None
     """The catalog's word, or the user's, on the offset of Sentinel-2 in DN."""
+    unknown: set[str] = field(default_factory=set, compare=False)
+    """Sentinel-2 items whose offset nothing told: the search warns of them."""
 
 
 def holds(item: Any, sensor: SensorSpec, customs: Customs) -> bool:
@@ -63,6 +65,12 @@ def times(item: Any) -> tuple[dt.datetime, dt.datetime]:
     return tuple(t if t.tzinfo else t.replace(tzinfo=dt.UTC) for t in (start, end))
 
 
+def flat(bbox: Sequence[float]) -> BBox:
+    """Return west, south, east, north of a box that may have heights."""
+    half = len(bbox) // 2
+    return float(bbox[0]), float(bbox[1]), float(bbox[half]), float(bbox[half + 1])
+
+
 def to_scene(item: Any, sensor: SensorSpec, customs: Customs) -> Scene:
     """Make the scene of one sensor from an item."""
     known = {key: item.properties[key] for key in _KEPT if item.properties.get(key) is not None}
@@ -70,8 +78,8 @@ def to_scene(item: Any, sensor: SensorSpec, customs: Customs) -> Scene:
         item.id,
         sensor.name,
         times(item)[0],
-        tuple(item.bbox),
-        item.geometry,
+        flat(item.bbox),
+        item.geometry or {},
         dict(_bands(item, sensor, customs)),
         item.get_self_href() or "",
         item.properties.get("description") or item.properties.get("title") or "",
@@ -134,7 +142,7 @@ def _source(item: Any, asset: Any, index: int, band: BandSpec, sensor: SensorSpe
         index,
         None if dtype is None else str(dtype),
         tuple(dict.fromkeys(float(v) for v in declared if v is not None and not np.isnan(float(v)))),
-        band.valid_range,
+        None if "geomm:calibration" in entry else band.valid_range,
         _calibration(item, band, sensor, entry, customs),
         Grid(str(crs), tuple(transform[:6]), tuple(shape)) if crs and transform and shape else None,
         customs.signer,
@@ -171,7 +179,7 @@ def _by_metadata(item: Any, band: BandSpec) -> Calibration:
 
 
 def _offset_dn(item: Any, metadata: float | None, customs: Customs) -> float:
-    """Decide the offset of a Sentinel-2 item in DN, and warn where nothing tells."""
+    """Decide the offset of a Sentinel-2 item in DN; remember the item where nothing tells."""
     about = item.properties
     override = customs.sentinel2_offset
     dn = sentinel2_offset(
@@ -186,12 +194,7 @@ def _offset_dn(item: Any, metadata: float | None, customs: Customs) -> float:
         metadata_offset_dn=metadata,
     )
     if dn is None:
-        warnings.warn(
-            f"Item {item.id}: the Sentinel-2 processing baseline is unknown, no offset is applied. State it in the "
-            "item (s2:processing_baseline), or the offset in DN itself: search(sentinel2_offset=0 or -1000), or "
-            "geomm:s2_offset in the item.",
-            stacklevel=2,
-        )
+        customs.unknown.add(item.id)
     return dn or 0.0
 
 

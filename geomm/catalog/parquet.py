@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
+from geomm.catalog.interpret import flat
 from geomm.errors import CatalogError, OutputError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def write_parquet(items: Sequence[Any], path: str | Path) -> Path:
         CatalogError: there is no item.
         OutputError: the file cannot be written.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
     from stac_geoparquet.arrow import parse_stac_items_to_arrow, to_parquet
 
@@ -65,10 +67,16 @@ def write_parquet(items: Sequence[Any], path: str | Path) -> Path:
     for item in sorted(items, key=_along_a_curve):
         absolute = item.clone()
         absolute.make_asset_hrefs_absolute()
-        records.append(absolute.to_dict(include_self_link=False, transform_hrefs=False) | {"links": []})
+        record = absolute.to_dict(include_self_link=False, transform_hrefs=False) | {"links": []}
+        records.append({**_numbers(record), "bbox": list(flat(item.bbox))})
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        to_parquet(parse_stac_items_to_arrow(records), aside)
+        try:
+            to_parquet(parse_stac_items_to_arrow(records), aside)
+        except pa.ArrowException as error:
+            raise CatalogError(
+                "the items do not fit into one table", where=str(path), why=str(error)[:300], fix="write them apart"
+            ) from error
         pq.write_table(pq.read_table(aside), aside, row_group_size=ROWS)
         aside.replace(target)
     except OSError as error:
@@ -201,10 +209,19 @@ def _q(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def _numbers(value: Any) -> Any:
+    """Write the nodata of STAC's JSON, where NaN is a text, as a number: a column has one type."""
+    if isinstance(value, dict):
+        return {
+            k: float(v) if k == "nodata" and v is not None and not isinstance(v, bool) else _numbers(v)
+            for k, v in value.items()
+        }
+    return [_numbers(v) for v in value] if isinstance(value, list) else value
+
+
 def _along_a_curve(item: Any) -> tuple[int, str]:
     """Order of items: their centres along a curve that keeps neighbours together (bits of both axes in turn)."""
-    box = list(item.bbox)
-    (west, south), (east, north) = box[:2], box[len(box) // 2 :][:2]
+    west, south, east, north = flat(item.bbox)
     x, y = int(((west + east) / 2 + 180.0) % 360.0 / 360.0 * 65535), int(((south + north) / 2 + 90.0) / 180.0 * 65535)
     code = sum((x >> k & 1) << 2 * k | (y >> k & 1) << 2 * k + 1 for k in range(16))
     return code, item.id

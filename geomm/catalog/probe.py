@@ -22,7 +22,7 @@ _SIGNATURES = {
 # Only formats that hold their own pixels: VRT, WMS and the like read further files or hosts named in their content.
 
 GDAL_SETTINGS = {
-    "GDAL_CACHEMAX": 64,  # MB; by default a share of the machine's memory, which a large scene would fill
+    "GDAL_CACHEMAX": 16,  # MB; by default a share of the memory. geomm keeps decoded blocks itself, see cube.read
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no sidecar files
     "GDAL_HTTP_MAX_RETRY": 4,
     "GDAL_HTTP_RETRY_DELAY": 0.5,
@@ -171,6 +171,11 @@ def degrees_of(grid: Grid) -> BBox:
     if not known.any():
         raise GridError("the raster lies outside its CRS", where=f"{grid.crs}, transform {grid.transform}")
     lon, south, north = lon[known], float(lat[known].min()), float(lat[known].max())
+    if crs.is_geographic and float(lon.max()) > 180.0:  # 0 to 360, or a little beyond 180
+        if np.ptp(lon) >= 360.0:
+            return -180.0, max(south, -90.0), 180.0, min(north, 90.0)
+        west, east = ((float(v) + 180.0) % 360.0 - 180.0 for v in (lon.min(), lon.max()))
+        return west, max(south, -90.0), east if east > -180.0 else 180.0, min(north, 90.0)
     if crs.is_geographic or np.ptp(lon) <= 180.0:
         return float(lon.min()), max(south, -90.0), float(lon.max()), min(north, 90.0)
     # Points on both sides of the antimeridian: the largest gap between longitudes is what the grid leaves out.

@@ -10,10 +10,11 @@ from typing import Any
 
 from geomm.catalog.probe import Header, probe
 from geomm.errors import CatalogError, ConfigError
+from geomm.radiometry import Calibration
 from geomm.sensors import SENSORS, SensorSpec, get_sensor
 
 SUFFIXES = (".tif", ".tiff", ".jp2")
-_KEYS = {"sensor", "pattern", "bands", "nodata", "id", "datetime"}
+_KEYS = {"sensor", "pattern", "bands", "nodata", "id", "datetime", "scale", "offset"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,10 @@ class Rule:
     """Over the relative POSIX path; groups ``id`` and, for one band per file, ``band``."""
     bands: Mapping[str, int] | None = None
     """Band name to number in the file, for files with several bands; None for all bands of the sensor in order."""
+    whole: bool = False
+    """Whether ``bands`` are all that a file may hold."""
+    calibration: Calibration | None = None
+    """Stored number to physical value, where it is not that of the sensor."""
     nodata: tuple[float, ...] = ()
     """Stored values that mean a missing pixel, beside those that the files declare."""
     item: str = "{id}"
@@ -99,16 +104,20 @@ def parse_rules(definition: Mapping[str, Any]) -> list[Rule]:
             re.escape(entry["pattern"]).replace(r"\{id\}", "(?P<id>[^/]+?)").replace(r"\{band\}", "(?P<band>[^/]+?)")
         )
         bands = entry.get("bands")
-        if bands is not None and not isinstance(bands, Mapping):
+        whole = bands is not None and not isinstance(bands, Mapping)
+        if whole:
             bands = {name: number for number, name in enumerate(bands, start=1)}
+        stated = {"scale", "offset"} & set(entry)
         rules.append(
             Rule(
                 get_sensor(entry["sensor"]),
                 re.compile(pattern),
                 bands,
+                whole,
+                Calibration(float(entry.get("scale", 1.0)), float(entry.get("offset", 0.0))) if stated else None,
                 tuple(float(v) for v in entry.get("nodata", ())),
                 entry.get("id", "{id}"),
-                entry.get("datetime"),
+                None if entry.get("datetime") is None else str(entry["datetime"]),
                 entry["pattern"],
             )
         )
@@ -146,8 +155,7 @@ def _bands(rule: Rule, header: Header, path: Path) -> dict[int, str]:
     count = len(header.dtypes)
     if rule.bands is not None:
         bands = {number: name for name, number in rule.bands.items()}
-        partial = rule.bands and list(bands) != list(range(1, len(bands) + 1))
-        if (max(bands) > count) if partial else (len(bands) != count):
+        if (len(bands) != count) if rule.whole else (max(bands) > count):
             raise _other_number(path, count, f"{max(bands)} expected ({', '.join(rule.bands)})")
         return bands
     names = header.descriptions if not rule.sensor.bands else rule.sensor.band_names()

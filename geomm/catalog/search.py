@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from geomm.catalog.interpret import Customs, holds, times, to_scene
+from geomm.catalog.interpret import Customs, flat, holds, times, to_scene
 from geomm.catalog.scene import Scene
 from geomm.errors import CatalogError
 from geomm.sensors import SENSORS, get_sensor
@@ -96,9 +96,10 @@ class Catalog:
         wanted = [get_sensor(name) for name in sensors] if sensors is not None else list(SENSORS.values())
         start, end = parse_interval(datetime)
         boxes, area = _area(aoi)
-        customs = self.customs
-        if sentinel2_offset is not None:
-            customs = dataclasses.replace(customs, sentinel2_offset=sentinel2_offset)
+        if isinstance(ids, str):
+            raise CatalogError("ids is one text", where=f"ids {ids!r}", fix=f"give a list: [{ids!r}]")
+        word = self.customs.sentinel2_offset if sentinel2_offset is None else sentinel2_offset
+        customs = dataclasses.replace(self.customs, sentinel2_offset=word, unknown=set())
         names = {s.name for s in wanted}
         collections = {c for s in wanted for c in s.collections} | {
             c for c, held in customs.collections.items() if names & set(held)
@@ -110,12 +111,19 @@ class Catalog:
                 continue
             found = (to_scene(item, s, customs) for s in wanted if holds(item, s, customs))
             # A collection may hold items without a sensor, such as Landsat scenes whose thermal instrument was off.
-            matched.setdefault(item.id, []).extend(scene for scene in found if scene.bands)
+            matched.setdefault(item.id, []).extend(scene for scene in found if _has_imagery(scene))
         scenes = [scene for group in matched.values() for scene in group]
         if matched and not scenes:
             warnings.warn(
-                f"{len(matched)} items match place and time ({', '.join(list(matched)[:3])}), but none holds a band of "
+                f"{len(matched)} items match place and time ({_some(matched)}), but none holds a band of "
                 f"{', '.join(sorted(names)) if sensors is not None else 'a sensor of the table'}.",
+                stacklevel=2,
+            )
+        if customs.unknown:
+            warnings.warn(
+                f"The Sentinel-2 processing baseline is unknown of {len(customs.unknown)} items "
+                f"({_some(sorted(customs.unknown))}): no offset is applied. State it in the items "
+                "(s2:processing_baseline), or say the offset in DN: search(sentinel2_offset=0 or -1000).",
                 stacklevel=2,
             )
         return sorted(scenes, key=lambda s: (s.time, s.id, s.sensor))
@@ -134,7 +142,7 @@ def open_catalog(path: str | Path) -> Catalog:
         CatalogError: nothing is there, or it is no catalog.
     """
     from geomm.catalog.api import ApiSource
-    from geomm.catalog.definition import find_definition
+    from geomm.catalog.definition import find_definition, public_names
     from geomm.catalog.parquet import ParquetSource
     from geomm.catalog.static import read_static
 
@@ -145,7 +153,9 @@ def open_catalog(path: str | Path) -> Catalog:
     if text.startswith(("http://", "https://")) and not text.lower().endswith((".json", ".geojson", ".parquet")):
         return Catalog(text, ApiSource(text))
     location = Path(path)
-    if text.endswith(".parquet") or (location.is_dir() and not _json_of(location) and any(location.glob("*.parquet"))):
+    if (text.endswith(".parquet") and ("://" in text or location.is_file())) or (
+        location.is_dir() and not _json_of(location) and any(location.glob("*.parquet"))
+    ):
         return Catalog(text, ParquetSource(text))
     if location.is_dir():
         found = _json_of(location)
@@ -157,6 +167,13 @@ def open_catalog(path: str | Path) -> Catalog:
                 fix=f"build one: geomm catalog build {path}",
             )
         text = str(found[0])
+    if "://" not in text and not Path(text).exists():
+        raise CatalogError(
+            "the catalog cannot be read",
+            where=text,
+            why="there is no such file or folder, nor a public catalog of that name",
+            fix=f"correct the path; public catalogs: {', '.join(public_names())}",
+        )
     return Catalog(text, read_static(text))
 
 
@@ -168,7 +185,7 @@ def parse_interval(text: str | None) -> tuple[dt.datetime | None, dt.datetime | 
     """
     if text is None:
         return None, None
-    parts = text.split("/")
+    parts = str(text).split("/")
     if len(parts) > 2:
         raise CatalogError("the time interval has more than two ends", where=text, fix="write start/end")
     ends: list[dt.datetime | None] = []
@@ -183,11 +200,15 @@ def parse_interval(text: str | None) -> tuple[dt.datetime | None, dt.datetime | 
         if last and len(part) == len("2024-05-31"):
             moment += dt.timedelta(days=1, microseconds=-1)
         ends.append(moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC))
-    return ends[0], ends[1]
+    start, end = ends
+    if start is not None and end is not None and start > end:
+        raise CatalogError("the time interval ends before it begins", where=str(text), fix="write start/end")
+    return start, end
 
 
 def _area(aoi: Any) -> tuple[tuple[BBox, ...], Any]:
     """Return boxes that do not cross the antimeridian, and the exact geometry where one was given."""
+    from shapely import union_all
     from shapely.errors import ShapelyError
     from shapely.geometry import shape
 
@@ -196,7 +217,11 @@ def _area(aoi: Any) -> tuple[tuple[BBox, ...], Any]:
     area = None
     if isinstance(aoi, Mapping) or hasattr(aoi, "__geo_interface__"):
         try:
-            area = shape(aoi)
+            given = aoi if isinstance(aoi, Mapping) else aoi.__geo_interface__
+            if given.get("type") == "FeatureCollection":
+                area = union_all([shape(f["geometry"]) for f in given["features"]])
+            else:
+                area = shape(given["geometry"] if given.get("type") == "Feature" else given)
             bounds = area.bounds
         except (ShapelyError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CatalogError("the area of interest is no geometry", where=str(aoi)[:80], why=str(error)) from error
@@ -224,9 +249,9 @@ def _matches(item: Any, query: Query, area: Any, cloud_cover: float | None) -> b
         return False
     if cloud_cover is not None and (item.properties.get("eo:cloud_cover") or 0.0) > cloud_cover:
         return False
-    if query.boxes and not any(touches(item.bbox, box) for box in query.boxes):
-        return False
-    if area is None:
+    if not item.bbox or (query.boxes and not any(touches(item.bbox, box) for box in query.boxes)):
+        return False  # an item without a place cannot be loaded
+    if area is None or not item.geometry:
         return True
     from shapely.geometry import shape
 
@@ -235,10 +260,20 @@ def _matches(item: Any, query: Query, area: Any, cloud_cover: float | None) -> b
 
 def touches(bbox: Sequence[float], box: BBox) -> bool:
     """Tell whether an item's box, which may cross the antimeridian, touches one that does not."""
-    west, south, east, north = (*bbox[:2], *bbox[len(bbox) // 2 :][:2])  # of six numbers the third is a height
+    west, south, east, north = flat(bbox)
     if south > box[3] or north < box[1]:
         return False
     return west <= box[2] and east >= box[0] if west <= east else west <= box[2] or east >= box[0]
+
+
+def _has_imagery(scene: Scene) -> bool:
+    quality = SENSORS[scene.sensor].quality
+    return any(quality is None or band != quality.band for band in scene.bands)
+
+
+def _some(ids: Iterable[str]) -> str:
+    names = list(ids)
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _json_of(folder: Path) -> list[Path]:

@@ -11,9 +11,10 @@ among dates.
 
 from __future__ import annotations
 
+from geomm.cube.calibrate import calibrated
 from geomm.cube.check import check_radiometry
 from geomm.cube.grid import common_geobox, geobox_of, group_sites
-from geomm.cube.load import calibrated, load_cube
+from geomm.cube.load import load_cube
 from geomm.cube.show import Cube
 from geomm.cube.times import composite
 

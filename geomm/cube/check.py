@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import xarray as xr
 
-from geomm.cube.load import calibrated
+from geomm.cube.calibrate import calibrated
 from geomm.errors import RadiometryWarning
 from geomm.radiometry import offset_evidence
 
@@ -40,7 +40,7 @@ def check_radiometry(cube: xr.DataTree, *, sample: int = SAMPLE) -> dict[str, st
             evidence = offset_evidence(bands, _dark(bands))
             if evidence:
                 key = f"{name} {str(time)[:10]}"
-                found[key] = evidence
+                found[f"{key} ({k})" if key in found else key] = evidence
                 items = ", ".join(dataset.attrs["items"][k]) if k < len(dataset.attrs.get("items", ())) else "?"
                 warnings.warn(f"{key} (items {items}): {evidence}.", RadiometryWarning, stacklevel=2)
     return found

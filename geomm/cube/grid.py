@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import BoundingBox, bbox_intersection, bbox_union
 from odc.geo.types import resxy_, xy_
+from pyproj.exceptions import CRSError
 
 from geomm.catalog import BandSource, Grid, Scene, probe
 from geomm.errors import CatalogError, GridError
@@ -19,6 +21,8 @@ from geomm.types import BBox
 
 SNAP_TOLERANCE = 0.01
 """Bounds within this part of a pixel of a grid line count as lying on it: files carry 1e-10 m of noise."""
+UTM_WIDTH = 60.0
+"""Degrees of longitude beyond which a UTM zone is of no use at all."""
 UTM_LATITUDES = (-80.0, 84.0)
 """Beyond them there is no UTM zone."""
 
@@ -40,7 +44,8 @@ def common_geobox(
         crs: target CRS; ``utm`` for the zone of the middle of the area, ``equal-area`` for a Lambert azimuthal
             equal-area projection about it (pixels of equal ground area, for statistics); default the most frequent
             CRS of the scenes. A CRS of no scene gets a grid with corners at multiples of the pixel size.
-        resolution: pixel size in units of the CRS; default the finest one of the scenes in that CRS.
+        resolution: pixel size in units of the CRS; default the finest one of the scenes in that CRS, else, for a
+            projected CRS, the finest one on the ground.
         aoi: west, south, east, north in degrees, to cut the grid to; west greater than east across the antimeridian.
 
     Raises:
@@ -57,11 +62,15 @@ def common_geobox(
     if crs is None and any(not g.axis_aligned for g in placed):
         rotated = next(s.id for s in scenes if any((_grid(b).transform or (0, 0))[1] for b in s.bands.values()))
         raise GridError("the grid is rotated", where=f"item {rotated}", fix="give crs and resolution explicitly")
+    if aoi is not None and len(aoi) != 4:
+        raise GridError("the area of interest has four bounds", where=str(aoi), fix="west, south, east, north")
     area = aoi or _degrees(scenes)
     target = _choose_crs(crs, placed, area)
     same = [g for g in placed if g.crs == target and g.axis_aligned]
     reference = min(same, key=lambda g: abs(g.resolution.x), default=None)
-    if resolution is None and reference is None and crs not in (None, "utm"):
+    if resolution is not None and not resolution > 0:
+        raise GridError("the pixel size is not positive", where=f"resolution {resolution}")
+    if resolution is None and reference is None and not target.projected:
         raise GridError(
             "the pixel size is unknown",
             where=f"CRS {crs}",
@@ -70,7 +79,7 @@ def common_geobox(
         )
     size = resxy_(resolution, -resolution) if resolution else reference.resolution if reference else None
     if size is None:
-        metres = _metres(grids[0])
+        metres = min(_metres(g) for g in grids)
         size = resxy_(metres, -metres)
     origin = reference.affine if reference else Affine.identity()
     anchor = xy_((origin.c / abs(size.x)) % 1.0, (origin.f / abs(size.y)) % 1.0)
@@ -78,6 +87,7 @@ def common_geobox(
     if aoi is not None:
         bounds = _cut(bounds, aoi, target, scenes)
     grid = GeoBox.from_bbox(bounds, target, resolution=size, anchor=anchor, tol=SNAP_TOLERANCE)
+    _warn_if_empty(grid, scenes)
     return _exact(grid, origin) if reference else grid
 
 
@@ -109,6 +119,18 @@ def group_sites(scenes: Sequence[Scene]) -> dict[str, list[Scene]]:
     return dict(sorted(named.items()))
 
 
+def _warn_if_empty(grid: GeoBox, scenes: Sequence[Scene]) -> None:
+    """Warn of a grid that is nearly all outside of its scenes: they are different places."""
+    covered = sum(max((_grid(b).shape[0] * _grid(b).shape[1] for b in s.bands.values()), default=0) for s in scenes)
+    pixels = grid.shape[0] * grid.shape[1]
+    if pixels > 1e9 and pixels > 20 * covered:
+        warnings.warn(
+            f"The grid has {pixels:.2g} pixels, the scenes together {covered:.2g}: they lie far apart. "
+            "geomm.group_sites(scenes) puts those of each place together.",
+            stacklevel=3,
+        )
+
+
 def _choose_crs(crs: str | None, placed: Sequence[GeoBox], area: BBox) -> CRS:
     west, south, east, north = area
     crossing = west > east
@@ -123,13 +145,28 @@ def _choose_crs(crs: str | None, placed: Sequence[GeoBox], area: BBox) -> CRS:
                 why=f"UTM covers {UTM_LATITUDES[0]:g} to {UTM_LATITUDES[1]:g} degrees",
                 fix=f"give crs='{'EPSG:3413' if middle[1] > 0 else 'EPSG:3031'}' and a resolution in metres",
             )
+        if (east - west) % 360.0 > UTM_WIDTH or east - west >= 360.0:
+            raise GridError(
+                "the area is too wide for one UTM zone",
+                where=f"west {west:.2f}, east {east:.2f}",
+                why=f"beyond {UTM_WIDTH:g} degrees pixels are no longer of one size",
+                fix="cut it with aoi, or give a crs and a resolution",
+            )
         zone = int((middle[0] + 180.0) // 6) + 1
         target = CRS(f"EPSG:{(32600 if middle[1] >= 0 else 32700) + min(zone, 60)}")
     elif crs == "equal-area":
         lon, lat = (round(v) for v in middle)
         target = CRS(f"+proj=laea +lat_0={lat} +lon_0={lon} +datum=WGS84 +units=m +no_defs +type=crs")
     else:
-        target = CRS(crs)
+        try:
+            target = CRS(crs)
+        except CRSError as error:
+            raise GridError(
+                "the CRS is unknown",
+                where=str(crs),
+                why=str(error)[:200],
+                fix="such as EPSG:32632, 'utm', 'equal-area'",
+            ) from error
     if crossing and target.geographic:
         raise GridError(
             "a grid in degrees cannot cross the antimeridian",

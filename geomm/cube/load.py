@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from operator import getitem
 from typing import Any, Literal
@@ -12,17 +13,14 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
-from geomm import radiometry
 from geomm.catalog import Scene
+from geomm.cube.calibrate import CALIBRATION
 from geomm.cube.plan import STATUS, Plan, reach
 from geomm.cube.read import SourceReader
 from geomm.cube.show import Cube
-from geomm.cube.warp import pixel_shift
-from geomm.errors import CatalogError, ConfigError, GridError, ReadError, UnitError
-from geomm.sensors import SensorSpec, get_sensor
+from geomm.errors import CatalogError, ConfigError, GridError, MissingBandError, ReadError, SourceWarning, UnitError
+from geomm.sensors import QualityRule, SensorSpec, get_sensor
 from geomm.types import Modality
-
-CALIBRATION = ("scale", "offset", "k1", "k2")
 
 
 def load_cube(
@@ -49,10 +47,11 @@ def load_cube(
         reader: reads the sources; tests pass one that counts.
 
     Returns:
-        One node per modality with ``data (time, band, y, x)`` in the stored dtype, ``status (time, y, x)`` (how each
-        pixel came about, see its attributes), ``valid`` (True where usable) and the calibration; the root shares
+        One node per modality with ``data (time, band, y, x)`` in the stored dtype, ``status (time, y, x)`` (0 outside
+        every source, 1 nodata, 2 excluded by the quality band, such as cloud, 3 source unreadable, 4 valid), ``valid``
+        (True where usable) and the calibration; the root shares
         ``y`` and ``x``. Attributes ``sensor``, ``units``, ``kind``, ``items`` (ids by time step) and ``sources``
-        (item id to address).
+        (item id and file of every band).
 
     Raises:
         CatalogError: no scene for a modality.
@@ -63,6 +62,7 @@ def load_cube(
     reserved = {"x", "y", "time", "band", "spatial_ref"} & set(modalities or ())
     if reserved:
         raise ConfigError(f"a modality cannot be named {min(reserved)}", why="it is the name of a coordinate")
+    _check_options(geobox, modalities=modalities, chunks=chunks, quality=quality, errors=errors)
     if not geobox.axis_aligned or geobox.crs is None:
         raise GridError(
             "the target grid is rotated or has no CRS", where=str(geobox), fix="choose one: common_geobox(scenes)"
@@ -70,24 +70,24 @@ def load_cube(
     wanted = modalities or {name: Modality(name) for name in dict.fromkeys(s.sensor for s in scenes)}
     settings: dict[str, Any] = {"chunk": chunks, "errors": errors, "reader": reader or SourceReader()}
     nodes = {name: _node(_plan(name, m, scenes, geobox, quality, settings)) for name, m in wanted.items()}
-    root = xr.Dataset(coords=xr_coords(geobox))
+    root = xr.Dataset(coords=xr_coords(geobox, always_yx=True))
     cube: Cube = Cube.from_dict({"/": root, **nodes})
     return cube
 
 
-def calibrated(cube: xr.DataTree | xr.Dataset) -> Any:
-    """Return the cube in physical units, lazily: float32, NaN where invalid, without the calibration coordinates."""
-    if isinstance(cube, xr.DataTree):
-        return type(cube).from_dict(
-            {"/": cube.to_dataset(), **{n: calibrated(c.to_dataset()) for n, c in cube.children.items()}}
-        )
-    if "scale" not in cube.coords:
-        return cube
-    parts = [cube[name] for name in CALIBRATION]
-    planck = bool(np.isfinite(cube.k1).any())
-    value = radiometry.to_physical(cube.data.astype("float32"), *(parts if planck else parts[:2]))
-    physical = value.where(cube.valid).astype("float32").transpose(*cube.data.dims)
-    return cube.drop_vars(CALIBRATION).assign(data=physical.assign_attrs(cube.data.attrs))
+def _check_options(geobox: Any, *, modalities: Any, chunks: int, quality: Any, errors: str) -> None:
+    """Refuse arguments that would be taken for something else."""
+    if not isinstance(geobox, GeoBox):
+        raise ConfigError("the grid is no GeoBox", where=repr(geobox)[:80], fix="choose one: common_geobox(scenes)")
+    for name, modality in (modalities or {}).items():
+        if not isinstance(modality, Modality):
+            raise ConfigError(f"modality {name} is no Modality", fix=f'write Modality("{modality}") or with its bands')
+    if chunks < 1:
+        raise ConfigError("chunks need a positive size", where=f"chunks {chunks}")
+    if errors not in ("report", "raise"):
+        raise ConfigError("errors are reported or raised", where=f"errors {errors!r}", fix="write 'report' or 'raise'")
+    if isinstance(quality, str) and quality not in ("apply", "ignore"):
+        raise ConfigError("unknown quality", where=f"quality {quality!r}", fix="'apply', 'ignore', or classes or bits")
 
 
 def _plan(
@@ -110,9 +110,9 @@ def _plan(
         )
     bands = tuple(sensor.band(b).name for b in modality.bands) or _offered(mine, sensor)
     _one_unit(sensor, bands, name)
-    rule = sensor.quality if quality != "ignore" and all(_has_quality(s, sensor) for s in mine) else None
-    to_read = (*bands, rule.band) if rule and rule.band not in bands else bands
-    located = [_located(s.only(to_read), settings["reader"]) for s in mine]
+    rule = _rule(sensor, mine, quality)
+    extra = (rule.band,) if rule and rule.band not in bands else ()
+    located = [_located(s.only((*bands, *(b for b in extra if b in s.bands))), settings["reader"]) for s in mine]
     inside = [(s, w) for s in located if (w := _reach(s, geobox)) is not None]
     if not inside:
         raise GridError(
@@ -122,8 +122,6 @@ def _plan(
             f"the first scene {_rounded(mine[0].bbox)}",
             fix="choose the grid from these scenes: common_geobox(scenes)",
         )
-    for scene, _ in inside:
-        _check(scene, sensor, geobox, name)
     windows = {id(s): w for s, w in inside}
     steps = _time_steps([s for s, _ in inside], bands)
     types = {s.bands[b].dtype for s, _ in inside for b in bands} - {None}
@@ -190,7 +188,7 @@ def _node(plan: Plan) -> xr.Dataset:
             "units": _one_unit(sensor, plan.bands, plan.sensor),
             "kind": sensor.band(plan.bands[0]).kind,
             "items": [[s.id for s in step] for step in plan.steps],
-            "sources": {s.id: s.href for step in plan.steps for s in step},
+            "sources": [f"{s.id} {s.bands[b].href}" for step in plan.steps for s in step for b in plan.bands],
         },
     )
 
@@ -198,7 +196,15 @@ def _node(plan: Plan) -> xr.Dataset:
 def _offered(scenes: Sequence[Scene], sensor: SensorSpec) -> tuple[str, ...]:
     """Bands that every scene has, without the quality band."""
     skip = sensor.quality.band if sensor.quality else None
-    return tuple(b for b in scenes[0].bands if b != skip and all(b in s.bands for s in scenes))
+    shared = tuple(b for b in scenes[0].bands if b != skip and all(b in s.bands for s in scenes))
+    if not shared:
+        raise MissingBandError(
+            "the scenes share no band",
+            where=f"sensor {sensor.name}, items {', '.join(s.id for s in scenes[:3])}",
+            why="; ".join(f"{s.id}: {', '.join(s.bands)}" for s in scenes[:3]),
+            fix="name the bands of the modality, or search for other scenes",
+        )
+    return shared
 
 
 def _located(scene: Scene, reader: SourceReader) -> Scene:
@@ -221,21 +227,20 @@ def _reach(scene: Scene, geobox: GeoBox) -> Any:
     return max(windows, key=lambda w: w.height * w.width, default=None)
 
 
-def _check(scene: Scene, sensor: SensorSpec, geobox: GeoBox, name: str) -> None:
-    """Refuse what can only be loaded wrongly."""
-    for band, source in scene.bands.items():
-        plain = source.calibration == radiometry.Calibration()
-        if sensor.band(band).kind == "db" and not plain and source.grid and not pixel_shift(source.grid, geobox):
-            raise GridError(
-                "scaled decibels cannot be resampled",
-                where=f"modality {name}, item {scene.id}, band {band}",
-                why="they are averaged as power, which needs plain decibels",
-                fix="use the scene's own grid, or provide linear power",
-            )
-
-
-def _has_quality(scene: Scene, sensor: SensorSpec) -> bool:
-    return sensor.quality is not None and sensor.quality.band in scene.bands
+def _rule(sensor: SensorSpec, scenes: Sequence[Scene], quality: Any) -> QualityRule | None:
+    """Return the quality rule if any scene can follow it; warn of those that cannot."""
+    rule = sensor.quality
+    if rule is None or quality == "ignore":
+        return None
+    lacking = [s.id for s in scenes if rule.band not in s.bands]
+    if lacking and len(lacking) < len(scenes):
+        warnings.warn(
+            f"{len(lacking)} of {len(scenes)} scenes of {sensor.name} have no {rule.band} ({', '.join(lacking[:3])}): "
+            "their clouds stay valid.",
+            SourceWarning,
+            stacklevel=4,
+        )
+    return rule if len(lacking) < len(scenes) else None
 
 
 def _time_steps(scenes: Sequence[Scene], bands: Sequence[str]) -> list[list[Scene]]:

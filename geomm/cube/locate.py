@@ -23,7 +23,7 @@ from geomm.catalog import Grid
 STEP = 16
 """Target pixels between nodes of the lattice. UTM to UTM at 10 m: interpolation errs by less than 1e-4 pixel."""
 TOLERANCE = 0.005
-"""Largest error of the lattice in source pixels; where it is more, every pixel is transformed on its own."""
+"""Largest error of the lattice in source pixels; where it is more, pixels are transformed one by one."""
 _ROUND = 4096.0
 
 Coordinates = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -65,15 +65,17 @@ def source_coordinates(target: GeoBox, source: Grid, *, corners: bool = False) -
 
     lattice = at(nodes_y, nodes_x)
     middle = at(nodes_y[:-1] + STEP / 2, nodes_x[:-1] + STEP / 2)
-    close = all(
-        np.nanmax(np.abs((a[:-1, :-1] + a[1:, :-1] + a[:-1, 1:] + a[1:, 1:]) / 4 - m), initial=0.0) <= TOLERANCE
-        and np.isfinite(a).all()
-        for a, m in zip(lattice, middle, strict=True)
-    )
-    if not close:
-        rows, columns = at(np.arange(height), np.arange(width))
-        return _rounded(rows), _rounded(columns)
     rows, columns = (_interpolate(np.ascontiguousarray(a), first_y, first_x, height, width) for a in lattice)
+    rough = np.zeros(middle[0].shape, bool)
+    for nodes, centre in zip(lattice, middle, strict=True):
+        between = (nodes[:-1, :-1] + nodes[1:, :-1] + nodes[:-1, 1:] + nodes[1:, 1:]) / 4
+        rough |= ~(np.abs(between - centre) <= TOLERANCE)
+    if rough.any():  # decided for every cell of the lattice, so that windows agree
+        cells = np.ix_((np.arange(height) + first_y) // STEP, (np.arange(width) + first_x) // STEP)
+        i, j = np.nonzero(rough[cells])
+        east, north = target.affine * (j + offset, i + offset)
+        exact = locate(np.asarray(east), np.asarray(north))
+        rows[i, j], columns[i, j] = (_rounded(v) for v in exact)
     return rows, columns
 
 

@@ -21,7 +21,7 @@ from geomm import radiometry
 from geomm.catalog import BandSource, Grid, Scene
 from geomm.cube.locate import source_coordinates
 from geomm.cube.read import SourceReader
-from geomm.cube.warp import Layers, warp
+from geomm.cube.warp import Layers, turned, warp
 from geomm.errors import ReadError, SourceWarning
 from geomm.sensors import Kind, QualityRule, get_sensor
 from geomm.types import BBox, Window
@@ -53,7 +53,7 @@ class Plan:
     fill: tuple[float, ...]
     """Per band, what stands where there is no pixel."""
     rule: QualityRule | None
-    """What makes pixels invalid besides nodata."""
+    """What makes pixels invalid besides nodata, in the scenes that have it."""
     invalid: tuple[int, ...] | None
     """Classes or bits that do, where not those of the rule."""
     errors: Literal["report", "raise"]
@@ -146,7 +146,7 @@ def reach(grid: Grid | None, bbox: BBox, geobox: GeoBox) -> Window | None:
         west, south, east, north = bbox
         lon, lat = np.meshgrid(np.linspace(west, east + 360.0 * (east < west), 21), np.linspace(south, north, 21))
         x, y, crs = lon, lat, CRS("EPSG:4326")
-    elif grid.transform is None:
+    elif (grid := turned(grid, geobox)).transform is None:
         x, y, crs = np.array([p[2] for p in grid.gcps]), np.array([p[3] for p in grid.gcps]), CRS(grid.crs)
     else:
         row, column = np.mgrid[0:1:21j, 0:1:21j].reshape(2, -1) * np.array(grid.shape)[:, None]

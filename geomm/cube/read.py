@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geomm.catalog import GDAL_SETTINGS, BandSource, Grid, grid_of, local_path, open_dataset, signed
+from geomm.catalog import GDAL_SETTINGS, BandSource, grid_of, local_path, open_dataset, signed
 from geomm.cube.cache import BlockCache
-from geomm.errors import ReadError
+from geomm.cube.layout import Layout, agree
+from geomm.errors import GridError, ReadError
 
 CACHE_MB = 512
 """Decoded blocks that are kept because a neighbouring window needs them too: enough for two rows of blocks of a tile of
@@ -39,20 +40,6 @@ class Pixels:
     """Why a part of it could not be decoded, if so; those pixels are invalid."""
     unread: NDArray[np.bool_] | None = None
     """``(y, x)``: the pixels that could not be decoded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """What the loader has to know of a file before it reads."""
-
-    grid: Grid
-    block: tuple[int, int]
-    """Height and width of the file's own blocks."""
-    cell: tuple[int, int]
-    """Whole blocks that are decoded at once."""
-    nodata: tuple[float | None, ...]
-    masked: bool
-    dtypes: tuple[str, ...]
 
 
 class SourceReader:
@@ -87,15 +74,17 @@ class SourceReader:
         """Return the grid and block layout of a file.
 
         Raises:
-            ReadError: the file cannot be opened, or lies elsewhere than the catalog says.
-            GridError: it is not georeferenced.
+            ReadError: the file cannot be opened, is not georeferenced, or is not what the catalog says.
         """
         if self._process != os.getpid():
             self._start()
         key = _identity(source.href)
         if key not in self._layouts:
             with self._open(source) as src:
-                grid = grid_of(src, source.href)
+                try:
+                    grid = grid_of(src, source.href)
+                except GridError as error:
+                    raise ReadError(error.what, where=error.where, why=error.why, fix=error.fix) from error
                 height, width = src.block_shapes[0]
                 flags = [f.name for flags in src.mask_flag_enums for f in flags]
                 self._layouts[key] = Layout(
@@ -107,7 +96,7 @@ class SourceReader:
                     src.dtypes,
                 )
         layout = self._layouts[key]
-        _agree(source, layout.grid)
+        agree(source, layout)
         return layout
 
     def read(
@@ -133,14 +122,8 @@ class SourceReader:
         """
         first = sources[0]
         layout = self.layout(first)
-        missing = max(s.index for s in sources)
-        if missing > len(layout.dtypes):
-            raise ReadError(
-                "the file has fewer bands than the catalog says",
-                where=first.href,
-                why=f"band {missing} of {len(layout.dtypes)}",
-                fix="correct the catalog",
-            )
+        for source in sources[1:]:
+            agree(source, layout)
         indexes = tuple(s.index for s in sources)
         shape = (len(sources), rows[1] - rows[0], columns[1] - columns[0])
         values = np.zeros(shape, np.result_type(*(layout.dtypes[i - 1] for i in indexes)))
@@ -277,22 +260,3 @@ def _stored(values: NDArray[Any], nodata: Sequence[float | None]) -> NDArray[np.
         # Floats are compared to 1e-6 of their size: files declare -3.4e38 with more or fewer digits than they store.
         good &= (values != value) if integer else ~np.isclose(values, value, rtol=1e-6, atol=0.0)
     return good
-
-
-def _agree(source: BandSource, found: Grid) -> None:
-    """Refuse a file that lies elsewhere than its catalog says: the plan would be wrong."""
-    stated = source.grid
-    if stated is None or stated.transform is None or found.transform is None:
-        return
-    off = [abs(a - b) for a, b in zip(stated.transform, found.transform, strict=True)]
-    pixel = abs(found.transform[0]) or abs(found.transform[1])
-    extent = max(found.shape)
-    if stated.shape != found.shape or max(off[2], off[5], *(v * extent for v in (off[0], off[1], off[3], off[4]))) > (
-        0.05 * pixel
-    ):
-        raise ReadError(
-            "the file lies elsewhere than its catalog says",
-            where=source.href,
-            why=f"catalog: {stated.shape} at {stated.transform}; file: {found.shape} at {found.transform}",
-            fix="build the catalog again, or correct proj:transform and proj:shape of the item",
-        )

@@ -19,6 +19,7 @@ AREA: frozenset[Method] = frozenset({"average", "conservative", "mode", "or"})
 ENOUGH = 0.5
 """Least part of a target pixel's area that must be valid for an average or a mode."""
 _SLIVER = 1e-3  # overlaps narrower than this part of a pixel are rounding, not area
+_TURNED = 0.15  # tangent of the angle between grids from which a pixel's area is sampled, not measured along its edges
 
 Pixels = tuple[NDArray[Any], NDArray[np.bool_]]
 
@@ -111,6 +112,56 @@ def _extent(corners: Any, i: int, j: int, first: int, along_rows: bool) -> Any:
 
 
 @_jit  # type: ignore[untyped-decorator, unused-ignore]
+def _reach(corners: Any, i: int, j: int, first: int) -> Any:
+    """Return the source interval that all four corners of a target pixel span."""
+    a, b, c, d = corners[i, j], corners[i, j + 1], corners[i + 1, j], corners[i + 1, j + 1]
+    return min(a, b, c, d) - first, max(a, b, c, d) - first
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
+def _samples(rows: Any, columns: Any, i: int, j: int) -> int:
+    """Return how many points along a side sample a pixel that is turned against the source; 0 for one that is not."""
+    down_r, down_c = rows[i + 1, j] - rows[i, j], columns[i + 1, j] - columns[i, j]
+    right_r, right_c = rows[i, j + 1] - rows[i, j], columns[i, j + 1] - columns[i, j]
+    if abs(right_r) <= _TURNED * abs(down_r) and abs(down_c) <= _TURNED * abs(right_c):
+        return 0
+    size = max(np.hypot(down_r, down_c), np.hypot(right_r, right_c))
+    return int(min(max(np.ceil(3.0 * size), 4.0), 128.0)) if np.isfinite(size) else 0
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
+def _within(corners: Any, i: int, j: int, v: float, u: float) -> float:
+    """Return the coordinate at parts ``v`` and ``u`` of a pixel's height and width."""
+    above = corners[i, j] * (1.0 - u) + corners[i, j + 1] * u
+    below = corners[i + 1, j] * (1.0 - u) + corners[i + 1, j + 1] * u
+    return above * (1.0 - v) + below * v  # type: ignore[no-any-return]
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
+def _count(seen: Any, share: Any, count: int, value: Any, weight: float) -> int:
+    """Add to the share of a value; return how many values were seen."""
+    k = 0
+    while k < count and seen[k] != value:
+        k += 1
+    if k == count:
+        seen[k], share[k] = value, 0.0
+        count += 1
+    share[k] += weight
+    return count
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
+def _most(seen: Any, share: Any, count: int) -> int:
+    """Return the index of the value with the greatest share; of equals the smaller value's."""
+    best = 0
+    for k in range(1, count):
+        lead = share[k] - share[best]
+        if lead > 1e-9 or (lead > -1e-9 and seen[k] < seen[best]):
+            best = k
+    return best
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
 def _slope(values: Any, valid: Any, r: int, c: int, dr: int, dc: int) -> Any:
     """Return the change per pixel along a direction, limited so that no value beyond the neighbours' arises."""
     a, b, e, f = r - dr, c - dc, r + dr, c + dc
@@ -132,9 +183,20 @@ def _average(values: Any, valid: Any, rows: Any, columns: Any, top_row: int, lef
         for j in range(width):
             top, bottom = _extent(rows, i, j, top_row, True)
             left, right = _extent(columns, i, j, left_column, False)
+            total, weights = 0.0, 0.0
+            points = _samples(rows, columns, i, j)
+            if points > 0:
+                for a in range(points * points):
+                    v, u = (a // points + 0.5) / points, (a % points + 0.5) / points
+                    y, x = _within(rows, i, j, v, u) - top_row, _within(columns, i, j, v, u) - left_column
+                    if y >= 0 and x >= 0 and y < last_r and x < last_c and valid[int(y), int(x)]:
+                        total += values[int(y), int(x)]
+                        weights += 1.0
+                if weights >= ENOUGH * points * points:
+                    out[i, j], good[i, j] = total / weights, True
+                continue
             if not (bottom > 0 and right > 0 and top < last_r and left < last_c):
                 continue
-            total, weights = 0.0, 0.0
             for r in range(max(int(top), 0), min(int(np.ceil(bottom)), last_r)):
                 y0, y1 = max(top, float(r)), min(bottom, r + 1.0)
                 for c in range(max(int(left), 0), min(int(np.ceil(right)), last_c)):
@@ -162,6 +224,19 @@ def _mode(values: Any, valid: Any, rows: Any, columns: Any, top_row: int, left_c
         for j in range(width):
             top, bottom = _extent(rows, i, j, top_row, True)
             left, right = _extent(columns, i, j, left_column, False)
+            points = _samples(rows, columns, i, j)
+            if points > 0:
+                some, part = np.empty(points * points, values.dtype), np.empty(points * points, np.float64)
+                kinds, found = 0, 0
+                for a in range(points * points):
+                    v, u = (a // points + 0.5) / points, (a % points + 0.5) / points
+                    y, x = _within(rows, i, j, v, u) - top_row, _within(columns, i, j, v, u) - left_column
+                    if y >= 0 and x >= 0 and y < last_r and x < last_c and valid[int(y), int(x)]:
+                        kinds = _count(some, part, kinds, values[int(y), int(x)], 1.0)
+                        found += 1
+                if found > 0 and found >= ENOUGH * points * points:
+                    out[i, j], good[i, j] = some[_most(some, part, kinds)], True
+                continue
             if not (bottom > 0 and right > 0 and top < last_r and left < last_c):
                 continue
             r0, r1 = max(int(top), 0), min(int(np.ceil(bottom)), last_r)
@@ -176,20 +251,9 @@ def _mode(values: Any, valid: Any, rows: Any, columns: Any, top_row: int, left_c
                     if not valid[r, c] or weight <= 0:
                         continue
                     weights += weight
-                    k = 0
-                    while k < count and seen[k] != values[r, c]:
-                        k += 1
-                    if k == count:
-                        seen[k], share[k] = values[r, c], 0.0
-                        count += 1
-                    share[k] += weight
+                    count = _count(seen, share, count, values[r, c], weight)
             if weights > 0 and weights >= ENOUGH * (bottom - top) * (right - left):
-                best = 0
-                for k in range(1, count):
-                    lead = share[k] - share[best]
-                    if lead > 1e-9 or (lead > -1e-9 and seen[k] < seen[best]):
-                        best = k
-                out[i, j], good[i, j] = seen[best], True
+                out[i, j], good[i, j] = seen[_most(seen, share, count)], True
     return out, good
 
 
@@ -200,8 +264,8 @@ def _or(values: Any, valid: Any, rows: Any, columns: Any, top_row: int, left_col
     out, good = np.zeros((height, width), values.dtype), np.zeros((height, width), np.bool_)
     for i in range(height):
         for j in range(width):
-            top, bottom = _extent(rows, i, j, top_row, True)
-            left, right = _extent(columns, i, j, left_column, False)
+            top, bottom = _reach(rows, i, j, top_row)
+            left, right = _reach(columns, i, j, left_column)
             if not (bottom > 0 and right > 0 and top < last_r and left < last_c):
                 continue
             for r in range(max(int(top + _SLIVER), 0), min(int(np.ceil(bottom - _SLIVER)), last_r)):

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from geomm.catalog import Grid, degrees_of
+from geomm.cube.plan import STATUS
 from geomm.types import BBox
 
 
@@ -18,6 +20,9 @@ class Cube(xr.DataTree):  # type: ignore[no-untyped-call]
 
     def __repr__(self) -> str:  # type: ignore[override]
         return "\n".join([*summary(self), super().__repr__()])
+
+    def __str__(self) -> str:
+        return repr(self)
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(chr(10).join(summary(self)))}</pre>{super()._repr_html_()}"  # type: ignore[no-untyped-call]
@@ -45,9 +50,14 @@ def summary(cube: xr.DataTree) -> list[str]:
 
 
 def footprint(dataset: xr.Dataset) -> BBox | None:
-    """Return west, south, east, north of a cube's pixels in degrees, None without a CRS."""
+    """Return west, south, east, north of a cube's pixels in degrees, None without a CRS.
+
+    West is greater than east across the antimeridian.
+    """
     geobox = dataset.odc.geobox
-    return None if geobox is None or geobox.crs is None else geobox.geographic_extent.boundingbox.bbox
+    if geobox is None or geobox.crs is None:
+        return None
+    return degrees_of(Grid(str(geobox.crs), tuple(geobox.affine[:6]), tuple(geobox.shape)))
 
 
 def _ground(root: xr.Dataset) -> str:
@@ -56,12 +66,23 @@ def _ground(root: xr.Dataset) -> str:
         return ""
     geobox = root.odc.geobox
     where = ", ".join(f"{v:.4f}" for v in box)
-    return f" of {abs(geobox.resolution.x):g} in {geobox.crs}; footprint {where} (west, south, east, north)"
+    size = " x ".join(dict.fromkeys(f"{abs(v):g}" for v in (geobox.resolution.x, geobox.resolution.y)))
+    code = f"EPSG:{geobox.crs.epsg}" if geobox.crs.epsg else geobox.crs.proj.name
+    return f" of {size} in {code}; footprint {where} (west, south, east, north)"
 
 
 def _share(dataset: xr.Dataset) -> str:
     valid: Any = dataset["valid"].data
-    return f"{100 * float(np.mean(valid)):.1f} %" if isinstance(valid, np.ndarray) else "known once computed"
+    if not isinstance(valid, np.ndarray):
+        return "known once computed"
+    text = f"{100 * float(np.mean(valid)):.1f} %"
+    if "status" in dataset and isinstance(dataset["status"].data, np.ndarray):
+        counts = np.bincount(dataset["status"].to_numpy().ravel(), minlength=len(STATUS)) / dataset["status"].size
+        others = [
+            f"{100 * counts[code]:.1f} % {name}" for name, code in STATUS.items() if name != "valid" and counts[code]
+        ]
+        text += f" ({', '.join(others)})" if others else ""
+    return text
 
 
 def _bytes(count: int) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from geomm.cube.load import CALIBRATION, calibrated
+from geomm.cube.calibrate import CALIBRATION, calibrated
 from geomm.errors import CatalogError, ConfigError
 
 FAR = 50
@@ -39,11 +39,16 @@ def composite(
 
     Raises:
         CatalogError: a modality has no observation within the tolerance.
-        ConfigError: ``nearest`` or ``within`` without ``date``.
+        ConfigError: an unknown method, a date that cannot be understood, ``nearest`` or ``within`` without ``date``.
     """
+    if method not in ("nearest", "median", "best"):
+        raise ConfigError("unknown composite", where=f"method {method!r}", fix="write 'nearest', 'median' or 'best'")
     if date is None and (method == "nearest" or within is not None):
         raise ConfigError("the date is missing", why=f"composite {method!r} looks for what is near it", fix="give date")
-    target = None if date is None else np.datetime64(date, "ns")
+    try:
+        target = None if date is None else np.datetime64(date, "ns")
+    except ValueError as error:
+        raise ConfigError("the date cannot be understood", where=str(date), fix="write 2024-05-31") from error
     nodes = {
         name: _node(name, node.to_dataset(), method, target, within)
         for name, node in cube.children.items()
@@ -83,7 +88,8 @@ def _node(name: str, node: xr.Dataset, method: str, target: np.datetime64 | None
     stamped["data"] = stamped["data"].transpose("time", "band", "y", "x").assign_attrs(node["data"].attrs)
     plain = dict(zip(CALIBRATION, (1.0, 0.0, np.nan, np.nan), strict=True))
     table = {key: (("time", "band"), np.full((1, node.sizes["band"]), value)) for key, value in plain.items()}
-    result = xr.Dataset(stamped, attrs={**node.attrs, "composite": method}).assign_coords(table)
+    about = {**node.attrs, "composite": method, "items": [node.attrs["items"][k] for k in sorted(order)]}
+    result = xr.Dataset(stamped, attrs=about).assign_coords(table)
     result["status"].attrs = node["status"].attrs
     return result
 
@@ -111,7 +117,8 @@ def _clearance(valid: xr.DataArray) -> xr.DataArray:
     blocks = valid.data
     if isinstance(blocks, np.ndarray):
         return valid.copy(data=_distance(blocks))
-    return valid.copy(data=blocks.map_overlap(_distance, depth=FAR, boundary=True, dtype="float32"))
+    depth = tuple(min(FAR, n - 1) for n in blocks.shape)
+    return valid.copy(data=blocks.map_overlap(_distance, depth=depth, boundary=True, dtype="float32"))
 
 
 def _distance(valid: NDArray[np.bool_]) -> NDArray[np.float32]:

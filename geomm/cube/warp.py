@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from geomm.cube.locate import Coordinates, source_coordinates
 from geomm.cube.read import SourceReader
 from geomm.cube.resample import AREA, Method, resample
 from geomm.errors import ReadError
-from geomm.radiometry import from_db, to_db
+from geomm.radiometry import Calibration, from_db, to_db
 from geomm.sensors import RESAMPLING, Kind
 from geomm.types import Window
 
@@ -31,9 +30,6 @@ MOST = 2**24
 """Most source pixels of a band that are held at once; larger windows are read in parts."""
 
 _Change = tuple[Callable[[Any], Any], Callable[[Any], Any]]
-_LINEAR: Mapping[str, _Change] = MappingProxyType(
-    {"db": (from_db, to_db), "amplitude": (np.square, np.sqrt)}  # the mean of decibels or amplitudes is biased low
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +70,7 @@ def warp(
     Raises:
         ReadError: the file cannot be opened.
     """
-    grid = reader.layout(sources[0]).grid
+    grid = turned(reader.layout(sources[0]).grid, geobox)
     part = geobox[window.slices]
     shift = pixel_shift(grid, geobox)
     edge = 2**30 if keep else 0
@@ -95,14 +91,30 @@ def warp(
     values, valid = [], np.zeros((len(sources), *window.shape), bool)
     for k, (kind, method) in enumerate(zip(kinds, methods, strict=True)):
         at = corners if method in AREA else centres
-        value, good = _by_kind(pixels.values[k], pixels.valid[k], at, (r0, c0), method, kind)
+        change = _change(kind, sources[k].calibration)
+        value, good = _resampled(pixels.values[k], pixels.valid[k], at, (r0, c0), method, change)
         values.append(value)
         valid[k] = good & covered
     unread = np.zeros(window.shape, bool)
     if pixels.unread is not None:
-        everywhere = np.ones_like(pixels.unread)
-        unread = resample(pixels.unread, everywhere, *centres, "nearest", origin=(r0, c0))[0] & ~valid.all(axis=0)
+        lost, everywhere = pixels.unread.astype(np.uint8), np.ones_like(pixels.unread)
+        unread = resample(lost, everywhere, *centres, "nearest", origin=(r0, c0))[0] > 0
+        if "or" in methods:  # what a lost part would have flagged is unknown
+            unread |= resample(lost, everywhere, *corners, "or", origin=(r0, c0))[0] > 0
+            valid &= ~unread
+        unread &= ~valid.all(axis=0)
     return Layers(values, valid, covered, unread, pixels.error)
+
+
+def turned(grid: Grid, geobox: GeoBox) -> Grid:
+    """Return a grid in degrees moved by whole turns to where the target is: 200 degrees east is 160 west."""
+    if grid.transform is None or not geobox.crs.geographic or not CRS(grid.crs).geographic:
+        return grid
+    a, b, c, *rest = grid.transform
+    ours = c + a * grid.shape[1] / 2
+    theirs = geobox.affine.c + geobox.affine.a * geobox.shape.x / 2
+    turns = round((theirs - ours) / 360.0)
+    return replace(grid, transform=(a, b, c + 360.0 * turns, *rest)) if turns else grid
 
 
 def pixel_shift(grid: Grid, geobox: GeoBox, tolerance: float = ALIGNED) -> tuple[int, int] | None:
@@ -133,24 +145,45 @@ def coarser(grid: Grid, geobox: GeoBox) -> bool:
     return bool(known.size) and float(np.median(known)) >= COARSER - 1e-6
 
 
-def _by_kind(
+def _change(kind: Kind, calibration: Calibration) -> tuple[_Change, ...]:
+    """Return from and to what may be averaged: power for backscatter, sine and cosine for angles, else nothing."""
+    scale, offset = calibration.scale, calibration.offset
+
+    def physical(stored: Any) -> Any:
+        return stored * scale + offset
+
+    def stored(value: Any) -> Any:
+        return (value - offset) / scale
+
+    if kind == "db":
+        return ((lambda v: from_db(physical(v)), lambda v: stored(to_db(v))),)
+    if kind == "amplitude":
+        return ((np.square, np.sqrt),)
+    if kind == "angle":  # 359 and 1 degrees are 2 apart
+        return (
+            (lambda v: np.sin(np.radians(physical(v))), stored),
+            (lambda v: np.cos(np.radians(physical(v))), stored),
+        )
+    return ()
+
+
+def _resampled(
     values: NDArray[Any],
     valid: NDArray[np.bool_],
     at: Coordinates,
     origin: tuple[int, int],
     method: Method,
-    kind: Kind,
+    change: tuple[_Change, ...],
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    if kind == "angle":  # 359 and 1 degrees are 2 apart
-        turned = np.radians(np.where(valid, values, 0.0).astype(np.float64))
-        (sine, good), (cosine, _) = (resample(f(turned), valid, *at, method, origin=origin) for f in (np.sin, np.cos))
-        return np.degrees(np.arctan2(sine, cosine)) % 360.0, good
-    if kind in _LINEAR:
-        forth, back = _LINEAR[kind]
-        linear = forth(np.where(valid, values, 1.0).astype(np.float64))
-        value, good = resample(linear, valid, *at, method, origin=origin)
-        return back(np.where(good, value, 1.0)), good
-    return resample(values, valid, *at, method, origin=origin)
+    if not change:
+        return resample(values, valid, *at, method, origin=origin)
+    safe = np.where(valid, values, 1.0).astype(np.float64)
+    parts = [resample(forth(safe), valid, *at, method, origin=origin) for forth, _ in change]
+    back, good = change[0][1], parts[0][1]
+    if len(parts) == 2:
+        angle = np.degrees(np.arctan2(parts[0][0], parts[1][0])) % 360.0
+        return back(angle), good
+    return back(np.where(good, parts[0][0], 1.0)), good
 
 
 def _copy(reader: SourceReader, sources: Sequence[BandSource], grid: Grid, window: Window, edge: int) -> Layers:

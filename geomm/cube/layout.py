@@ -1,0 +1,60 @@
+"""What a file is, and whether that is what its catalog says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from odc.geo.crs import CRS
+
+from geomm.catalog import BandSource, Grid
+from geomm.errors import ReadError
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the loader has to know of a file before it reads."""
+
+    grid: Grid
+    """Where its pixels lie."""
+    block: tuple[int, int]
+    """Height and width of the file's own blocks."""
+    cell: tuple[int, int]
+    """Whole blocks that are decoded at once."""
+    nodata: tuple[float | None, ...]
+    """Declared, by band."""
+    masked: bool
+    """Whether the file has a mask or an alpha band."""
+    dtypes: tuple[str, ...]
+    """By band."""
+
+
+def agree(source: BandSource, layout: Layout) -> None:
+    """Refuse a file that is not what its catalog says: the plan would be wrong."""
+    found, stated, count = layout.grid, source.grid, len(layout.dtypes)
+    if source.index > count:
+        raise _other(source, f"band {source.index}", f"{count} bands")
+    dtype = layout.dtypes[source.index - 1]
+    if source.dtype is not None and not np.can_cast(dtype, source.dtype, "safe"):
+        raise _other(source, source.dtype, dtype)
+    if stated is None:
+        return
+    if stated.crs != found.crs and CRS(stated.crs) != CRS(found.crs):
+        raise _other(source, stated.crs, found.crs)
+    if stated.transform is None or found.transform is None:
+        return
+    off = [abs(a - b) for a, b in zip(stated.transform, found.transform, strict=True)]
+    pixel = abs(found.transform[0]) or abs(found.transform[1])
+    extent = max(found.shape)
+    shift = max(off[2], off[5], *(v * extent for v in (off[0], off[1], off[3], off[4])))
+    if stated.shape != found.shape or shift > 0.05 * pixel:
+        raise _other(source, f"{stated.shape} at {stated.transform}", f"{found.shape} at {found.transform}")
+
+
+def _other(source: BandSource, stated: str, found: str) -> ReadError:
+    return ReadError(
+        "the file is not what its catalog says",
+        where=source.href,
+        why=f"catalog: {stated}; file: {found}",
+        fix="build the catalog again, or correct its entry",
+    )
