@@ -299,6 +299,12 @@ def test_search_refuses_what_cannot_be_meant(landsat):
     assert landsat.search(feature) == landsat.search({"type": "FeatureCollection", "features": [feature]}) != []
 
 
+def test_exchanged_longitude_and_latitude_are_noticed(landsat):
+    west, south, east, north = landsat.search()[0].bbox
+    with pytest.warns(UserWarning, match="longitude and latitude exchanged"):
+        assert landsat.search((south, west, north, east)) == []
+
+
 def test_index_of_mixed_items(tmp_path):
     from geomm.catalog.parquet import write_parquet
 

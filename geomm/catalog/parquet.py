@@ -92,7 +92,8 @@ def _find(file: str, query: Query) -> Iterator[Any]:
 
     try:
         state = Path(file).stat()
-        with duckdb.connect(config={"threads": 2}) as engine:
+        # An engine for every search: a lasting one saves 0.05 s and keeps 40 MB.
+        with duckdb.connect(config={"threads": 2, "enable_external_file_cache": False}) as engine:
             columns, names = _columns(engine, file, (state.st_mtime_ns, state.st_size))
             where, values = _conditions(query, names)
             # Prepared values, never text: an address or an id cannot become a command.

@@ -113,6 +113,8 @@ class Catalog:
             # A collection may hold items without a sensor, such as Landsat scenes whose thermal instrument was off.
             matched.setdefault(item.id, []).extend(scene for scene in found if _has_imagery(scene))
         scenes = [scene for group in matched.values() for scene in group]
+        if not matched:
+            _warn_if_swapped(self.source, query)
         if matched and not scenes:
             warnings.warn(
                 f"{len(matched)} items match place and time ({_some(matched)}), but none holds a band of "
@@ -264,6 +266,19 @@ def touches(bbox: Sequence[float], box: BBox) -> bool:
     if south > box[3] or north < box[1]:
         return False
     return west <= box[2] and east >= box[0] if west <= east else west <= box[2] or east >= box[0]
+
+
+def _warn_if_swapped(source: Source, query: Query) -> None:
+    """Tell whether a file's items would match with longitude and latitude exchanged."""
+    from geomm.catalog.static import StaticSource
+
+    if not isinstance(source, StaticSource):
+        return
+    turned = [
+        (south, west, north, east) for west, south, east, north in query.boxes if max(abs(west), abs(east)) <= 90.0
+    ]
+    if any(item.bbox and touches(item.bbox, box) for item in source.items for box in turned):
+        warnings.warn("Nothing lies in the area, but it would with longitude and latitude exchanged.", stacklevel=3)
 
 
 def _has_imagery(scene: Scene) -> bool:
