@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import pickle
 
@@ -390,3 +391,17 @@ def test_small_windows_have_a_best_observation(landsat):
     best = geomm.composite(geomm.load_cube(scenes, window), "best")["landsat-tirs-l1"]
     assert best["data"].shape == (1, 2, 20, 30)
     assert int(best["valid"].sum()) == 600 - 16
+
+
+def test_reflectance_without_the_sun_says_so(landsat):
+    scenes = landsat.search(sensors=["landsat-oli-l1"])
+    grid = geomm.common_geobox(scenes)
+    assert "the sun's elevation is unknown" in str(geomm.load_cube(scenes, grid))
+    item = landsat.items()[0].clone()
+    item.properties["view:sun_elevation"] = 30.0
+    lit = dataclasses.replace(landsat, source=type(landsat.source)((item,))).search(sensors=["landsat-oli-l1"])
+    cube = geomm.load_cube(lit, grid)
+    assert "remark" not in cube["landsat-oli-l1"].attrs
+    twice = geomm.calibrated(cube)["landsat-oli-l1"]["data"].to_numpy()
+    once = geomm.calibrated(geomm.load_cube(scenes, grid))["landsat-oli-l1"]["data"].to_numpy()
+    np.testing.assert_allclose(twice, once / 0.5, rtol=1e-5)

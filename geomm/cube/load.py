@@ -187,10 +187,20 @@ def _node(plan: Plan) -> xr.Dataset:
             "sensor": plan.sensor,
             "units": _one_unit(sensor, plan.bands, plan.sensor),
             "kind": sensor.band(plan.bands[0]).kind,
+            **_remark(sensor, plan),
             "items": [[s.id for s in step] for step in plan.steps],
             "sources": [f"{s.id} {s.bands[b].href}" for step in plan.steps for s in step for b in plan.bands],
         },
     )
+
+
+def _remark(sensor: SensorSpec, plan: Plan) -> dict[str, str]:
+    """Say so where top-of-atmosphere reflectance could not be brought to the sun in the zenith."""
+    scenes = [s for step in plan.steps for s in step]
+    nominal = any(s.bands[b].calibration == sensor.band(b).calibration for s in scenes for b in plan.bands)
+    if not (sensor.top_of_atmosphere and nominal):
+        return {}
+    return {"remark": "the sun's elevation is unknown: reflectance is too low by its sine"}
 
 
 def _offered(scenes: Sequence[Scene], sensor: SensorSpec) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ def summary(cube: xr.DataTree) -> list[str]:
             f"{max(times.size, 1)} time step{'s' * (times.size > 1)} ({' to '.join(span)})",
             f"valid {_share(dataset)}",
             _bytes(dataset.nbytes),
+            *([dataset.attrs["remark"]] if "remark" in dataset.attrs else []),
         )
         lines.append(f"  {name}: {'; '.join(parts)}")
     return lines
