@@ -127,7 +127,7 @@ def convert(value: Any, source: Unit, target: Unit) -> Any:
     )
 
 
-Sentinel2Source = Literal["earthsearch", "gee_harmonized", "stac", "unknown"]
+Sentinel2Source = Literal["gee_harmonized", "unknown"]
 
 
 def sentinel2_offset(
@@ -221,16 +221,6 @@ def offset_evidence(reflectance: Mapping[str, Any], dark: Any = None) -> str:
                 f"water and shadow have a median reflectance of {middle:.3f} in {name}: an offset seems applied twice"
             )
     return ""
-
-
-def looks_unharmonised(low_percentiles: Any, threshold: float = KEPT_OFFSET_DN) -> bool:
-    """Tell whether Sentinel-2 DN still carry the +1000 of baseline 04.00.
-
-    Args:
-        low_percentiles: first percentile of the valid DN of every band.
-        threshold: no band of an uncontaminated scene stays above this DN everywhere.
-    """
-    return bool(np.min(np.asarray(low_percentiles)) >= threshold)
 
 
 def bits(quality: Any, first: int, count: int = 1) -> Any:

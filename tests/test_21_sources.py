@@ -120,6 +120,16 @@ def test_api_that_is_not_there_or_fails():
         geomm.open_catalog("http://127.0.0.1:9/stac").search()
 
 
+def test_an_api_without_search_is_refused(server, monkeypatch):
+    from geomm.catalog import api
+
+    client = api._client.__wrapped__(server[0])
+    client.remove_conforms_to("ITEM_SEARCH")
+    monkeypatch.setattr(api, "_client", lambda url: client)
+    with pytest.raises(CatalogError, match=r"did not answer the search.*DoesNotConformTo"):
+        geomm.open_catalog(server[0]).search()
+
+
 def test_a_source_that_vanishes_over_http_is_reported(server):
     url, _ = server
     scene = geomm.open_catalog(url).search(ids=["s5"])[0]

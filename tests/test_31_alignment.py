@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from geomm.cube.locate import source_coordinates
 from geomm.cube.resample import resample
 from geomm.radiometry import from_db, to_db
 
+LOG = logging.getLogger(__name__)  # figures: pytest --log-cli-level=INFO
 LON, LAT = 11.98, 46.02  # beside the border of zones 32 and 33, where grids are turned most
 TO_DEGREES = {code: Transformer.from_crs(code, "EPSG:4326", always_xy=True) for code in ("EPSG:32632", "EPSG:32633")}
 LOCAL = Transformer.from_crs("EPSG:4326", "+proj=aeqd +lat_0=46.02 +lon_0=11.98 +datum=WGS84", always_xy=True)
@@ -143,7 +145,9 @@ def test_field_comes_back_in_place(rendered, source, target):
     dy, dx = _shift(got[inner], expected[inner])
     assert np.hypot(dy, dx) <= 0.05
     rmse = float(np.sqrt(np.mean((got[inner] - expected[inner]) ** 2)))
-    assert rmse <= 1.2 * max(_bound(GRIDS[source], grid, expected), 1e-3)
+    bound = max(_bound(GRIDS[source], grid, expected), 1e-3)
+    LOG.info("%s -> %s: shift %.4f px, rmse %.3f x bilinear", source, target, np.hypot(dy, dx), rmse / bound)
+    assert rmse <= 1.2 * bound
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))

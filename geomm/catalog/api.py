@@ -32,6 +32,7 @@ class ApiSource:
             CatalogError: it cannot be reached, or refuses.
         """
         from pystac_client.exceptions import APIError
+        from pystac_client.warnings import DoesNotConformTo  # a warning by type, but search raises it
 
         client = _client(self.url)
         try:
@@ -50,7 +51,7 @@ class ApiSource:
                     if (item.collection_id, item.id) not in seen:
                         seen.add((item.collection_id, item.id))
                         yield item
-        except (APIError, OSError, ValueError, KeyError, NotImplementedError) as error:
+        except (APIError, DoesNotConformTo, OSError, ValueError, KeyError) as error:
             raise CatalogError(
                 "the STAC API did not answer the search", where=self.url, why=_short(error), fix="try again later"
             ) from error

@@ -190,6 +190,7 @@ def _offset_dn(item: Any, metadata: float | None, customs: Customs) -> float:
             item.id,
         ),
         override=about.get("geomm:s2_offset") if override is None else override,
+        source="gee_harmonized" if str(item.collection_id).endswith("_HARMONIZED") else "unknown",
         boa_offset_applied=about.get("earthsearch:boa_offset_applied", about.get("sentinel:boa_offset_applied")),
         metadata_offset_dn=metadata,
     )

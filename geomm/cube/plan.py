@@ -21,7 +21,7 @@ from geomm import radiometry
 from geomm.catalog import BandSource, Grid, Scene
 from geomm.cube.locate import source_coordinates
 from geomm.cube.read import SourceReader
-from geomm.cube.warp import Layers, turned, warp
+from geomm.cube.warp import Layers, inside_file, turned, warp
 from geomm.errors import ReadError, SourceWarning
 from geomm.sensors import Kind, QualityRule, get_sensor
 from geomm.types import BBox, Window
@@ -129,9 +129,8 @@ class Plan:
             where = reach.relative_to(window).clip(window.shape)
             inside[where.slices] = True
             if sources[0].grid is not None:
-                rows, columns = source_coordinates(self.geobox[window.slices], sources[0].grid)
-                size = sources[0].grid.shape
-                inside &= (rows >= 0) & (columns >= 0) & (rows < size[0]) & (columns < size[1])
+                grid = turned(sources[0].grid, self.geobox)
+                inside &= inside_file(source_coordinates(self.geobox[window.slices], grid), grid.shape)
             layers = Layers([np.zeros(window.shape, np.uint8)] * len(sources), none, inside, inside, error)
         if layers.error:
             if self.errors == "raise":

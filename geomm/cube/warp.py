@@ -82,7 +82,7 @@ def warp(
     corners = source_coordinates(part, grid, corners=True) if AREA & set(methods) else centres
     span = [_span(c, n) for c, n in zip(corners, grid.shape, strict=True)]
     (r0, r1), (c0, c1) = span
-    covered = _inside(centres, grid.shape)
+    covered = inside_file(centres, grid.shape)
     if r0 >= r1 or c0 >= c1:
         return _nothing(len(sources), window.shape, covered)
     if (r1 - r0) * (c1 - c0) > MOST and max(window.shape) > 1:
@@ -249,7 +249,7 @@ def _nothing(bands: int, shape: tuple[int, int], covered: NDArray[np.bool_]) -> 
     )
 
 
-def _inside(centres: Coordinates, shape: tuple[int, int]) -> NDArray[np.bool_]:
+def inside_file(centres: Coordinates, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Tell which pixel centres lie inside a file; NaN does not."""
     inside = np.ones(centres[0].shape, bool)
     for coordinates, size in zip(centres, shape, strict=True):

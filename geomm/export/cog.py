@@ -16,7 +16,7 @@ from rasterio.windows import Window as RioWindow
 from geomm.errors import OutputError
 from geomm.types import LayerSpec, Prediction, Window
 
-GDAL_CACHE_MB = 64
+GDAL_CACHE = 16 * 2**20
 """Fixed, so that memory depends neither on the scene nor on the machine."""
 
 
@@ -110,7 +110,7 @@ def write_layers(
     """
     writers: dict[str, LayerWriter] = {}
     finished = []
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_MB, GDAL_NUM_THREADS="1"):
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE, GDAL_NUM_THREADS="1"):
         try:
             for window, prediction in blocks:
                 for layer in prediction.layers:

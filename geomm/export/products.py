@@ -19,7 +19,7 @@ from odc.geo.geobox import GeoBox
 
 from geomm._version import __version__
 from geomm.errors import GeommError, OutputError
-from geomm.export.cog import write_layers
+from geomm.export.cog import GDAL_CACHE, write_layers
 from geomm.export.style import aux_xml, qml
 from geomm.types import LayerSpec, Prediction, Window
 
@@ -169,7 +169,7 @@ def _asset(layer: LayerSpec, path: Path) -> dict[str, Any]:
 
 def _verify(path: Path, layer: LayerSpec, geobox: GeoBox) -> None:
     """Open what was written and decode every block once."""
-    with rasterio.Env(GDAL_CACHEMAX=64), rasterio.open(path, driver="GTiff") as file:
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE), rasterio.open(path, driver="GTiff") as file:
         same = (
             file.shape == tuple(int(v) for v in geobox.shape)
             and file.transform == geobox.affine
