@@ -158,9 +158,15 @@ class CountingReader(SourceReader):
         return total
 
     def decode(
-        self, source: BandSource, indexes: tuple[int, ...], cell: tuple[int, int, int, int], *, masked: bool
+        self,
+        source: BandSource,
+        indexes: tuple[int, ...],
+        cell: tuple[int, int, int, int],
+        *,
+        masked: bool,
+        out: Any = None,
     ) -> Any:
         """Count a block, and decode it."""
         with self._counting:
             self.blocks[source.href, indexes, cell] += 1
-        return super().decode(source, indexes, cell, masked=masked)
+        return super().decode(source, indexes, cell, masked=masked, out=out)

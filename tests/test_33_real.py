@@ -14,8 +14,8 @@ from pyproj import Transformer
 
 import geomm
 from geomm.cube import group_sites
+from geomm.cube.place import pixel_shift
 from geomm.cube.plan import STATUS
-from geomm.cube.warp import pixel_shift
 from geomm.errors import CatalogError, GridError, RadiometryWarning, ReadError, SourceWarning
 
 pytestmark = pytest.mark.shared

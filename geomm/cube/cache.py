@@ -18,6 +18,11 @@ class BlockCache:
         self._making: dict[Hashable, Future[Any]] = {}
         self._lock = threading.Lock()
 
+    def holds(self, key: Hashable) -> bool:
+        """Tell whether a value is there, or being made."""
+        with self._lock:
+            return key in self._kept or key in self._making
+
     def get(self, key: Hashable, make: Callable[[], Any], *, keep: bool) -> Any:
         """Return a value (a tuple of arrays), making it if need be; ``keep`` it for others only if asked to."""
         with self._lock:

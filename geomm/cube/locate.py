@@ -2,12 +2,13 @@
 
 Coordinates count from the upper left *corner* of the source's upper left pixel, as GDAL's transforms do: the centre of
 that pixel is (0.5, 0.5). They do not depend on how a grid is cut into windows: between different CRSs they are
-interpolated on a lattice that is anchored to the CRS, and all are rounded to 1/4096 pixel.
+interpolated on a lattice that is anchored to the CRS, and all are rounded to 1/65536 pixel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -24,10 +25,46 @@ STEP = 16
 """Target pixels between nodes of the lattice. UTM to UTM at 10 m: interpolation errs by less than 1e-4 pixel."""
 TOLERANCE = 0.005
 """Largest error of the lattice in source pixels; where it is more, pixels are transformed one by one."""
-_ROUND = 4096.0
+ROUND = 65536.0
+"""Coordinates are whole multiples of one part in this many, so that no noise decides which pixel a point lies in."""
 
 Coordinates = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Rows and columns."""
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Source coordinates of every sixteenth target pixel, exact enough to interpolate between."""
+
+    rows: NDArray[np.float64]
+    """Source rows of the nodes."""
+    columns: NDArray[np.float64]
+    """Source columns of the nodes."""
+    first: tuple[int, int]
+    """Row and column of the window's first pixel, counted from the first node."""
+    rough: NDArray[np.bool_]
+    """Cells between four nodes in which interpolation errs by more than :data:`TOLERANCE`."""
+
+
+def axis_coordinates(target: GeoBox, source: Grid, *, corners: bool = False) -> Coordinates | None:
+    """Return source rows ``(height,)`` and columns ``(width,)`` where they do not depend on each other, else None.
+
+    Args:
+        target: the window.
+        source: grid of the source.
+        corners: of pixel corners, one more each, instead of centres.
+    """
+    if source.transform is None or target.crs != CRS(source.crs):
+        return None
+    step = ~Affine(*source.transform) * target.affine
+    if step.b != 0 or step.d != 0:
+        return None
+    offset = 0.0 if corners else 0.5
+    height, width = (n + 1 for n in target.shape) if corners else target.shape
+    return (
+        _rounded(step.e * (np.arange(height) + offset) + step.f),
+        _rounded(step.a * (np.arange(width) + offset) + step.c),
+    )
 
 
 def source_coordinates(target: GeoBox, source: Grid, *, corners: bool = False) -> Coordinates:
@@ -42,16 +79,38 @@ def source_coordinates(target: GeoBox, source: Grid, *, corners: bool = False) -
         Two float64 arrays; NaN where the target has no counterpart in the source's CRS.
     """
     height, width = (n + 1 for n in target.shape) if corners else target.shape
+    separate = axis_coordinates(target, source, corners=corners)
+    if separate is not None:
+        rows, columns = np.broadcast_arrays(separate[0][:, None], separate[1][None, :])
+        return np.ascontiguousarray(rows), np.ascontiguousarray(columns)
     offset = 0.0 if corners else 0.5
     if source.transform is not None and target.crs == CRS(source.crs):
         step = ~Affine(*source.transform) * target.affine
         y, x = np.arange(height)[:, None] + offset, np.arange(width)[None, :] + offset
-        rows = _rounded(step.e * y + step.f if step.d == 0 else step.d * x + step.e * y + step.f)
-        columns = _rounded(step.a * x + step.c if step.b == 0 else step.a * x + step.b * y + step.c)
-        shape = (height, width)
-        return np.ascontiguousarray(np.broadcast_to(rows, shape)), np.ascontiguousarray(np.broadcast_to(columns, shape))
+        return _rounded(step.d * x + step.e * y + step.f), _rounded(step.a * x + step.b * y + step.c)
+    nodes = lattice(target, source, corners=corners)
+    rows, columns = (_interpolate(a, *nodes.first, height, width) for a in (nodes.rows, nodes.columns))
+    if nodes.rough.any():  # decided for every cell of the lattice, so that windows agree
+        cells = np.ix_((np.arange(height) + nodes.first[0]) // STEP, (np.arange(width) + nodes.first[1]) // STEP)
+        i, j = np.nonzero(nodes.rough[cells])
+        east, north = target.affine * (j + offset, i + offset)
+        exact = _locator(str(target.crs), source)(np.asarray(east), np.asarray(north))
+        rows[i, j], columns[i, j] = (_rounded(v) for v in exact)
+    return rows, columns
+
+
+@lru_cache(maxsize=64)  # the bands of a scene share their grid
+def lattice(target: GeoBox, source: Grid, *, corners: bool = False) -> Lattice:
+    """Return source coordinates on nodes at multiples of :data:`STEP` pixels of the CRS itself, so that windows agree.
+
+    Args:
+        target: the window.
+        source: grid of the source, in another CRS or by ground control points.
+        corners: of pixel corners instead of centres.
+    """
+    height, width = (n + 1 for n in target.shape) if corners else target.shape
+    offset = 0.0 if corners else 0.5
     locate = _locator(str(target.crs), source)
-    # Nodes at multiples of STEP of the pixel lattice of the CRS itself, so that every window sees the same nodes.
     first_x, first_y = (
         int(np.floor(v + 1e-6)) % STEP
         for v in (target.affine.c / target.affine.a, target.affine.f / target.affine.e)  # index in the whole CRS
@@ -63,28 +122,22 @@ def source_coordinates(target: GeoBox, source: Grid, *, corners: bool = False) -
         east, north = target.affine * (x[None, :] + offset, y[:, None] + offset)
         return locate(*np.broadcast_arrays(east, north))
 
-    lattice = at(nodes_y, nodes_x)
+    nodes = at(nodes_y, nodes_x)
     middle = at(nodes_y[:-1] + STEP / 2, nodes_x[:-1] + STEP / 2)
-    rows, columns = (_interpolate(np.ascontiguousarray(a), first_y, first_x, height, width) for a in lattice)
     rough = np.zeros(middle[0].shape, bool)
-    for nodes, centre in zip(lattice, middle, strict=True):
-        between = (nodes[:-1, :-1] + nodes[1:, :-1] + nodes[:-1, 1:] + nodes[1:, 1:]) / 4
+    for corner, centre in zip(nodes, middle, strict=True):
+        between = (corner[:-1, :-1] + corner[1:, :-1] + corner[:-1, 1:] + corner[1:, 1:]) / 4
         rough |= ~(np.abs(between - centre) <= TOLERANCE)
-    if rough.any():  # decided for every cell of the lattice, so that windows agree
-        cells = np.ix_((np.arange(height) + first_y) // STEP, (np.arange(width) + first_x) // STEP)
-        i, j = np.nonzero(rough[cells])
-        east, north = target.affine * (j + offset, i + offset)
-        exact = locate(np.asarray(east), np.asarray(north))
-        rows[i, j], columns[i, j] = (_rounded(v) for v in exact)
-    return rows, columns
+    rows, columns = (np.ascontiguousarray(a) for a in nodes)
+    return Lattice(rows, columns, (first_y, first_x), rough)
 
 
 def _rounded(value: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.ascontiguousarray(np.round(value * _ROUND) / _ROUND)
+    return np.ascontiguousarray(np.round(value * ROUND) / ROUND)
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _interpolate(lattice: Any, first_y: int, first_x: int, height: int, width: int) -> Any:
+def _interpolate(nodes: Any, first_y: int, first_x: int, height: int, width: int) -> Any:
     """Bilinear interpolation of lattice nodes to every pixel, rounded."""
     out = np.empty((height, width), np.float64)
     for i in range(height):
@@ -93,9 +146,9 @@ def _interpolate(lattice: Any, first_y: int, first_x: int, height: int, width: i
         for j in range(width):
             node_x, part_x = divmod(j + first_x, STEP)
             u = part_x / STEP
-            above = lattice[node_y, node_x] * (1.0 - u) + lattice[node_y, node_x + 1] * u
-            below = lattice[node_y + 1, node_x] * (1.0 - u) + lattice[node_y + 1, node_x + 1] * u
-            out[i, j] = np.rint((above * (1.0 - v) + below * v) * _ROUND) / _ROUND
+            left = nodes[node_y, node_x] * (1.0 - v) + nodes[node_y + 1, node_x] * v
+            right = nodes[node_y, node_x + 1] * (1.0 - v) + nodes[node_y + 1, node_x + 1] * v
+            out[i, j] = np.rint((left * (1.0 - u) + right * u) * ROUND) / ROUND
     return out
 
 

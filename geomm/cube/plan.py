@@ -18,18 +18,17 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from geomm import radiometry
-from geomm.catalog import BandSource, Grid, Scene
+from geomm.catalog import Grid, Scene
 from geomm.cube.locate import source_coordinates
+from geomm.cube.place import inside_file, turned
 from geomm.cube.read import SourceReader
-from geomm.cube.warp import Layers, inside_file, turned, warp
+from geomm.cube.warp import Canvas, Unread, warp
 from geomm.errors import ReadError, SourceWarning
 from geomm.sensors import Kind, QualityRule, get_sensor
 from geomm.types import BBox, Window
 
 STATUS: Mapping[str, int] = MappingProxyType({"outside": 0, "nodata": 1, "quality": 2, "unreadable": 3, "valid": 4})
 """How a pixel came about; of several scenes the greatest code counts. ``unreadable``: it might have been valid."""
-
-_Band = tuple[NDArray[Any], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -71,72 +70,95 @@ class Plan:
         y, x = row * self.chunk, column * self.chunk
         window = Window(y, x, min(self.chunk, height - y), min(self.chunk, width - x))
         data = np.empty((len(self.bands), *window.shape), self.dtype)
-        data[:] = np.asarray(self.fill, self.dtype)[:, None, None]
-        status = np.zeros(window.shape, np.uint8)
+        status = np.empty(window.shape, np.uint8)
+        self.read(step, window, data, status)
+        return data[None], status[None]
+
+    def read(self, step: int, window: Window, data: NDArray[Any], status: NDArray[np.uint8]) -> None:
+        """Read any window of the grid into ``data (band, y, x)`` and ``status (y, x)``.
+
+        Raises:
+            ReadError: a source cannot be read, and ``errors`` is ``raise``.
+        """
+        canvas = Canvas(data, status, np.asarray(self.fill, self.dtype))
+        empty = True
         for scene, reach in zip(self.steps[step], self.windows[step], strict=True):
             if reach is None or not _touch(window, reach):
                 continue
+            if empty:
+                self._scene(scene, window, reach, canvas)
+                empty = False
+                continue
             if (status == STATUS["valid"]).all():
                 break
-            bands, state = self._scene(scene, window, reach)
-            better = state > status
-            status[better] = state[better]
-            for out, fill, (value, good) in zip(data, self.fill, bands, strict=True):
-                stored = _stored(value, self.dtype)
-                take = better & good
-                np.copyto(out, stored, where=take)
-                if not good.all():
-                    np.copyto(out, np.asarray(fill, self.dtype), where=better & ~good)
-        return data[None], status[None]
+            other = Canvas(np.empty_like(data), np.empty_like(status), canvas.fill)
+            self._scene(scene, window, reach, other)
+            better = other.state > status
+            np.copyto(data, other.values, where=better)
+            np.copyto(status, other.state, where=better)
+        if empty:
+            canvas.nothing()
 
-    def _scene(self, scene: Scene, window: Window, reach: Window) -> tuple[list[_Band], NDArray[np.uint8]]:
-        """Read one scene: values and validity of every band, and the state of every pixel."""
-        kinds = {name: get_sensor(self.sensor).band(name).kind for name in scene.bands}
-        files: dict[tuple[str, Grid | None], list[str]] = {}
-        for name in self.bands:
-            files.setdefault((scene.bands[name].href, scene.bands[name].grid), []).append(name)
-        bands: dict[str, _Band] = {}
-        parts: list[Layers] = []
-        for names in files.values():
-            layers = self._file([scene.bands[n] for n in names], [kinds[n] for n in names], window, reach)
-            parts.append(layers)
-            bands |= dict(zip(names, zip(layers.values, layers.valid, strict=True), strict=True))
-        covered = np.logical_and.reduce([p.covered for p in parts])
-        valid = np.logical_and.reduce([good for _, good in bands.values()])
-        unread = np.logical_or.reduce([p.unread for p in parts])
-        good = valid
-        if self.rule is not None and self.rule.band in scene.bands and valid.any():
-            name = self.rule.band
-            quality = self._file([scene.bands[name]], [kinds[name]], window, reach, keep=True)
-            unread = unread | (quality.unread & valid)
-            valid = valid & quality.valid[0]
-            good = valid & _usable(self.rule, quality.values[0], self.invalid)
-        state = np.where(covered, np.uint8(STATUS["nodata"]), np.uint8(STATUS["outside"]))
-        state[valid] = STATUS["quality"]
-        state[unread] = STATUS["unreadable"]
-        state[good] = STATUS["valid"]
-        return [bands[n] for n in self.bands], state
+    def _scene(self, scene: Scene, window: Window, reach: Window, canvas: Canvas) -> None:
+        """Read one scene: values of every band, and the status of every pixel."""
+        canvas.state[:] = STATUS["valid"]
+        files: dict[tuple[str, Grid | None], list[int]] = {}
+        for k, name in enumerate(self.bands):
+            files.setdefault((scene.bands[name].href, scene.bands[name].grid), []).append(k)
+        unread = None
+        for which in files.values():
+            together = which == list(range(which[0], which[-1] + 1))
+            values = canvas.values[which[0] : which[-1] + 1] if together else canvas.values[which]
+            part = Canvas(values, canvas.state, canvas.fill[which])
+            lost = self._file(scene, [self.bands[k] for k in which], window, reach, part)
+            if not together:
+                canvas.values[which] = values
+            unread = lost if unread is None else unread | lost if lost is not None else unread
+        self._quality(scene, window, reach, canvas.state)
+        if unread is not None:
+            canvas.state[unread & (canvas.state != STATUS["valid"])] = STATUS["unreadable"]
+        if not canvas.state.all():  # bands that reach farther than the others
+            canvas.values[:, canvas.state == STATUS["outside"]] = canvas.fill[:, None]
+
+    def _quality(self, scene: Scene, window: Window, reach: Window, state: NDArray[np.uint8]) -> None:
+        """Lower what the scene's quality band excludes, or does not know."""
+        if self.rule is None or self.rule.band not in scene.bands or not (state == STATUS["valid"]).any():
+            return
+        source = scene.bands[self.rule.band]
+        flags = np.empty((1, *window.shape), source.dtype or "uint16")
+        known = np.full(window.shape, STATUS["valid"], np.uint8)
+        canvas = Canvas(flags, known, np.zeros(1, flags.dtype))
+        unread = self._file(scene, [self.rule.band], window, reach, canvas, keep=True)
+        valid = state == STATUS["valid"]
+        state[valid & ~_usable(self.rule, flags[0], self.invalid)] = STATUS["quality"]
+        state[valid & (known != STATUS["valid"])] = STATUS["nodata"]
+        if unread is not None:
+            state[valid & unread & (known != STATUS["valid"])] = STATUS["unreadable"]
 
     def _file(
-        self, sources: list[BandSource], kinds: list[Kind], window: Window, reach: Window, *, keep: bool = False
-    ) -> Layers:
+        self, scene: Scene, names: list[str], window: Window, reach: Window, canvas: Canvas, *, keep: bool = False
+    ) -> NDArray[np.bool_] | None:
+        """Read bands of one file; return which of its pixels could not be."""
+        sources = [scene.bands[n] for n in names]
+        kinds: list[Kind] = [get_sensor(self.sensor).band(n).kind for n in names]
         try:
-            layers = warp(self.reader, sources, kinds, self.geobox, window, keep=keep)
+            lost = warp(self.reader, sources, kinds, self.geobox, window, canvas, keep=keep)
         except ReadError as error:
-            if self.errors == "raise":
-                raise
-            none, inside = np.zeros((len(sources), *window.shape), bool), np.zeros(window.shape, bool)
+            inside = np.zeros(window.shape, bool)
             where = reach.relative_to(window).clip(window.shape)
             inside[where.slices] = True
             if sources[0].grid is not None:
                 grid = turned(sources[0].grid, self.geobox)
                 inside &= inside_file(source_coordinates(self.geobox[window.slices], grid), grid.shape)
-            layers = Layers([np.zeros(window.shape, np.uint8)] * len(sources), none, inside, inside, error)
-        if layers.error:
-            if self.errors == "raise":
-                raise layers.error
-            warnings.warn(f"Pixels have the status 'unreadable'. {layers.error}", SourceWarning, stacklevel=2)
-        return layers
+            canvas.values[:] = canvas.fill[:, None, None]
+            np.minimum(canvas.state, inside.astype(np.uint8) * STATUS["nodata"], out=canvas.state, casting="unsafe")
+            lost = Unread(inside, error)
+        if lost is None:
+            return None
+        if self.errors == "raise":
+            raise lost.error
+        warnings.warn(f"Pixels have the status 'unreadable'. {lost.error}", SourceWarning, stacklevel=2)
+        return lost.where
 
 
 def reach(grid: Grid | None, bbox: BBox, geobox: GeoBox) -> Window | None:
@@ -176,14 +198,3 @@ def _usable(rule: QualityRule, quality: NDArray[Any], invalid: tuple[int, ...] |
 
 def _touch(a: Window, b: Window) -> bool:
     return a.y < b.y + b.height and b.y < a.y + a.height and a.x < b.x + b.width and b.x < a.x + a.width
-
-
-def _stored(values: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """Round to the stored dtype."""
-    kind = np.dtype(dtype)
-    if values.dtype == kind:
-        return values
-    if kind.kind in "iu" and values.dtype.kind == "f":
-        limits = np.iinfo(kind)
-        return np.clip(np.rint(values), limits.min, limits.max).astype(kind)
-    return values.astype(kind)

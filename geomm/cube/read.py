@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from geomm.catalog import GDAL_SETTINGS, BandSource, grid_of, local_path, open_dataset, signed
 from geomm.cube.cache import BlockCache
+from geomm.cube.kernels import nodata_of, usable
 from geomm.cube.layout import Layout, agree
 from geomm.errors import GridError, ReadError
 
@@ -106,6 +107,7 @@ class SourceReader:
         columns: tuple[int, int],
         *,
         shared: int = 0,
+        into: NDArray[Any] | None = None,
     ) -> Pixels:
         """Read a window of some bands of one file.
 
@@ -115,10 +117,11 @@ class SourceReader:
             columns: the same for columns.
             shared: width in pixels of the window's edge that neighbouring windows read too; blocks beyond the
                 window or in that edge are kept for them.
+            into: ``(band, y, x)`` to decode into, where its dtype is the file's.
 
         Raises:
             ReadError: the file cannot be opened, or lacks the band. A block that cannot be decoded does not raise: see
-                :attr:`Pixels.broken`.
+                :attr:`Pixels.unread`.
         """
         first = sources[0]
         layout = self.layout(first)
@@ -126,8 +129,9 @@ class SourceReader:
             agree(source, layout)
         indexes = tuple(s.index for s in sources)
         shape = (len(sources), rows[1] - rows[0], columns[1] - columns[0])
-        values = np.zeros(shape, np.result_type(*(layout.dtypes[i - 1] for i in indexes)))
-        masked = np.zeros(shape, bool)
+        dtype = np.result_type(*(layout.dtypes[i - 1] for i in indexes))
+        values = np.empty(shape, dtype) if into is None or into.dtype != dtype else into
+        masked = np.zeros(shape, bool) if layout.masked else None
         unread: NDArray[np.bool_] | None = None
         failure: ReadError | None = None
         for cell in _cells(rows, columns, layout):
@@ -138,25 +142,44 @@ class SourceReader:
             c0, c1 = max(cell[2], columns[0]), min(cell[3], columns[1])
             here = np.s_[..., r0 - rows[0] : r1 - rows[0], c0 - columns[0] : c1 - columns[0]]
             there = np.s_[..., r0 - cell[0] : r1 - cell[0], c0 - cell[2] : c1 - cell[2]]
+            if inner and masked is None and self._straight(first, indexes, cell, values[here]):
+                continue
             block, mask, lost, error = self._block(first, indexes, cell, layout, keep=not inner)
             values[here] = block[there]
-            if mask is not None:
+            if mask is not None and masked is not None:
                 masked[here] = mask[there] == 0
             if lost is not None:
                 failure = error
                 unread = np.zeros(shape[1:], bool) if unread is None else unread
                 unread[here] = lost[there]
-        valid = ~masked
+        valid = np.empty(shape, bool)
+        for k, source in enumerate(sources):
+            nodata = nodata_of(dtype, (*source.nodata, layout.nodata[source.index - 1]))
+            usable(values[k], nodata, source.valid_range, valid[k])
+        if masked is not None:
+            valid &= ~masked
         if unread is not None:
             valid &= ~unread
-        for k, source in enumerate(sources):
-            valid[k] &= _stored(values[k], (*source.nodata, layout.nodata[source.index - 1]))
-            if source.valid_range is not None:
-                valid[k] &= (values[k] >= source.valid_range[0]) & (values[k] <= source.valid_range[1])
         return Pixels(values, valid, failure, unread)
 
+    def _straight(self, source: BandSource, indexes: tuple[int, ...], cell: _Cell, out: NDArray[Any]) -> bool:
+        """Decode a cell that no other window needs straight to where it belongs, unless it is kept already."""
+        if self._blocks.holds((_identity(source.href), indexes, cell)):
+            return False
+        try:
+            self.decode(source, indexes, cell, masked=False, out=out)
+        except ReadError:
+            return False  # decoded again, block by block, for what can be saved
+        return True
+
     def decode(
-        self, source: BandSource, indexes: tuple[int, ...], cell: _Cell, *, masked: bool
+        self,
+        source: BandSource,
+        indexes: tuple[int, ...],
+        cell: _Cell,
+        *,
+        masked: bool,
+        out: NDArray[Any] | None = None,
     ) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """Decode rows and columns ``cell`` (first, end, first, end) of some bands: the only place that reads pixels."""
         from rasterio.errors import RasterioError
@@ -165,7 +188,7 @@ class SourceReader:
         window = Window(cell[2], cell[0], cell[3] - cell[2], cell[1] - cell[0])
         try:
             with self._open(source) as src:
-                values = src.read(indexes, window=window)
+                values = src.read(indexes, window=window, out=out)
                 return values, src.read_masks(indexes, window=window) if masked else None
         except RasterioError as error:
             raise ReadError(
@@ -248,15 +271,3 @@ def _identity(href: str) -> tuple[Hashable, ...]:
     except OSError:
         return (href,)
     return (href, state.st_mtime_ns, state.st_size) if state else (href,)
-
-
-def _stored(values: NDArray[Any], nodata: Sequence[float | None]) -> NDArray[np.bool_]:
-    """Tell the pixels that hold a value: finite, and none of the nodata values."""
-    integer = values.dtype.kind in "iub"
-    good: NDArray[np.bool_] = np.ones(values.shape, bool) if integer else np.isfinite(values)
-    for value in nodata:
-        if value is None or np.isnan(value):
-            continue
-        # Floats are compared to 1e-6 of their size: files declare -3.4e38 with more or fewer digits than they store.
-        good &= (values != value) if integer else ~np.isclose(values, value, rtol=1e-6, atol=0.0)
-    return good

@@ -1,0 +1,272 @@
+"""Compiled inner loops of the common cases: pixels that coincide, grids that are shifted or scaled, bilinear warps.
+
+Each writes a band of a window in one pass: the value, rounded where the output is integer, or ``fill``; and lowers
+``state`` to what the band has to say of a pixel, so that after all bands the least of them stands there. They give what
+:func:`geomm.cube.resample.resample` gives, and release the GIL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from geomm.cube.locate import ROUND, STEP
+from geomm.cube.resample import ENOUGH
+
+OUTSIDE, NODATA, VALID = 0, 1, 4
+"""States of a pixel: its centre lies outside the file; the pixel there holds nothing; it is usable."""
+_SEGMENT = 64  # output pixels that are treated alike: all of their neighbours are valid, or each is looked at
+
+_jit: Any = numba.njit(nogil=True, cache=True)
+
+
+def nodata_of(dtype: np.dtype[Any], values: Sequence[float | None]) -> NDArray[Any]:
+    """Return the nodata values that a dtype can hold, each once."""
+    if dtype.kind == "f":
+        known = [v for v in values if v is not None and np.isfinite(v)]
+    else:
+        limits = np.iinfo(dtype)
+        known = [v for v in values if v is not None and float(v).is_integer() and limits.min <= v <= limits.max]
+    return np.array(sorted(set(known)), dtype)
+
+
+def usable(
+    values: NDArray[Any], nodata: NDArray[Any], bounds: tuple[float, float] | None, flags: NDArray[np.bool_]
+) -> None:
+    """Write into ``flags`` which pixels hold a value: finite, within the bounds, and none of the nodata values.
+
+    Floats are compared to 1e-6 of their size: files declare -3.4e38 with more or fewer digits than they store.
+    """
+    low, high = bounds or (-np.inf, np.inf)
+    if values.dtype.kind == "f":
+        _usable_floats(values, nodata, np.abs(nodata) * values.dtype.type(1e-6), low, high, flags)
+    else:
+        _usable_integers(values, nodata, bounds is not None, low, high, flags)
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
+def _usable_integers(values: Any, nodata: Any, bounded: bool, low: float, high: float, flags: Any) -> None:
+    for i in range(values.shape[0]):
+        row, good = values[i], flags[i]
+        good[:] = True
+        for k in range(nodata.size):
+            for j in range(row.size):
+                good[j] &= row[j] != nodata[k]
+        if bounded:
+            for j in range(row.size):
+                good[j] &= (row[j] >= low) & (row[j] <= high)
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
+def _usable_floats(values: Any, nodata: Any, near: Any, low: float, high: float, flags: Any) -> None:
+    for i in range(values.shape[0]):
+        row, good = values[i], flags[i]
+        for j in range(row.size):
+            good[j] = (abs(row[j]) < np.inf) & (row[j] >= low) & (row[j] <= high)
+        for k in range(nodata.size):
+            for j in range(row.size):
+                good[j] &= not (abs(row[j] - nodata[k]) <= near[k])
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
+def _whole(valid: Any) -> bool:
+    """Tell whether all are True: the least of all, for a loop that may stop early is not vectorised."""
+    least = np.uint8(1)
+    for j in range(valid.size):
+        least = min(least, np.uint8(valid[j]))
+    return bool(least)
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
+def copy(values: Any, valid: Any, out: Any, state: Any, fill: Any) -> None:
+    """Copy pixels; all arrays are ``(y, x)`` of one shape, ``out`` may be ``values``."""
+    for i in range(values.shape[0]):
+        out[i] = values[i]
+        if not _whole(valid[i]):
+            for j in range(values.shape[1]):
+                if not valid[i, j]:
+                    out[i, j], state[i, j] = fill, min(state[i, j], np.uint8(NODATA))
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
+def nearest(values: Any, valid: Any, rows: Any, columns: Any, out: Any, state: Any, fill: Any) -> None:
+    """Take the pixel that contains each point; see :func:`bilinear` for the coordinates."""
+    height, width = values.shape
+    for i in range(rows.size):
+        for j in range(columns.size):
+            y, x = rows[i], columns[j]
+            if y >= 0 and x >= 0 and y < height and x < width:
+                good = valid[int(y), int(x)]
+                out[i, j] = values[int(y), int(x)] if good else fill
+                state[i, j] = state[i, j] if good else min(state[i, j], np.uint8(NODATA))
+            else:
+                out[i, j], state[i, j] = fill, OUTSIDE
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
+def mean(
+    values: Any, valid: Any, top: int, down: int, left: int, right: int, out: Any, state: Any, fill: Any, rounded: bool
+) -> None:
+    """Mean of ``down`` x ``right`` whole source pixels, the first at ``(top, left)``; valid where half of them are."""
+    height, width = values.shape
+    total, count = np.empty(width), np.empty(width)
+    for i in range(out.shape[0]):
+        total[:] = 0.0
+        count[:] = 0.0
+        for r in range(max(top + i * down, 0), min(top + (i + 1) * down, height)):
+            row, good = values[r], valid[r]
+            for c in range(width):
+                total[c] += row[c] if good[c] else 0.0
+                count[c] += good[c]
+        y = top + (i + 0.5) * down
+        for j in range(out.shape[1]):
+            value, known = 0.0, 0.0
+            for c in range(max(left + j * right, 0), min(left + (j + 1) * right, width)):
+                value += total[c]
+                known += count[c]
+            x = left + (j + 0.5) * right
+            if not (y >= 0 and x >= 0 and y < height and x < width):
+                out[i, j], state[i, j] = fill, OUTSIDE
+            elif known > 0 and known >= ENOUGH * down * right:
+                out[i, j] = np.rint(value / known) if rounded else value / known
+            else:
+                out[i, j], state[i, j] = fill, min(state[i, j], np.uint8(NODATA))
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
+def _four(values: Any, valid: Any, y: float, x: float) -> Any:
+    """Return the bilinear value at a point inside a valid pixel, from the valid ones of the four neighbours."""
+    height, width = values.shape
+    r, c = int(np.floor(y - 0.5)), int(np.floor(x - 0.5))
+    v, u = y - 0.5 - r, x - 0.5 - c
+    total, weights = 0.0, 0.0
+    for a in range(max(r, 0), min(r + 2, height)):
+        for b in range(max(c, 0), min(c + 2, width)):
+            weight = (v if a > r else 1.0 - v) * (u if b > c else 1.0 - u)
+            if weight > 0 and valid[a, b]:  # times an infinite neighbour of no weight would be NaN
+                total += weight * values[a, b]
+                weights += weight
+    return total / weights
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
+def bilinear(values: Any, valid: Any, rows: Any, columns: Any, out: Any, state: Any, fill: Any, rounded: bool) -> None:
+    """Interpolate at points whose rows ``(h,)`` and columns ``(w,)`` do not depend on each other.
+
+    Two rows are blended into one, which is then interpolated along the columns. Coordinates count from the corner of
+    ``values[0, 0]``; columns do not decrease.
+    """
+    height, width = values.shape
+    inside = (columns >= 0) & (columns < width)
+    first = np.argmax(inside)
+    last = first + inside.sum()
+    # Unsigned indices: signed ones may count from the end, which keeps the loops from being vectorised.
+    start, part = np.zeros(columns.size, np.uint32), np.zeros(columns.size)
+    shifted = True
+    for j in range(first, last):
+        x = max(columns[j] - 0.5, 0.0)
+        start[j] = np.uint32(x)
+        part[j] = x - start[j]
+        shifted &= j == first or (start[j] == start[j - 1] + 1 and part[j] == part[j - 1])
+    clean = np.array([_whole(valid[r]) for r in range(height)])
+    blended = np.empty(width + 1)
+    for i in range(rows.size):
+        into, states = out[i], state[i]
+        if first >= last or not (rows[i] >= 0 and rows[i] < height):
+            into[:], states[:] = fill, OUTSIDE
+            continue
+        into[:first], states[:first], into[last:], states[last:] = fill, OUTSIDE, fill, OUTSIDE
+        y = max(rows[i] - 0.5, 0.0)
+        r = int(y)
+        below = min(r + 1, height - 1)
+        v = y - r
+        above, under = values[r], values[below]
+        for c in range(width):
+            blended[c] = above[c] * (1.0 - v) + under[c] * v
+        blended[width] = blended[width - 1]
+        if shifted:
+            u, here = part[first], blended[start[first] :]
+            there = here[1:]
+            for j in range(last - first):
+                value = here[j] * (1.0 - u) + there[j] * u
+                into[first + j] = np.rint(value) if rounded else value
+        else:
+            for j in range(first, last):
+                value = blended[start[j]] * (1.0 - part[j]) + blended[start[j] + np.uint32(1)] * part[j]
+                into[j] = np.rint(value) if rounded else value
+        if not (clean[r] and clean[below]):
+            for a in range(first, last, _SEGMENT):
+                b = min(a + _SEGMENT, last)
+                c, d = start[a], min(start[b - 1] + 2, width)
+                if not (_whole(valid[r, c:d]) and _whole(valid[below, c:d])):
+                    _bilinear_one_by_one(values, valid, rows[i], columns, a, b, into, states, fill, rounded)
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
+def _bilinear_one_by_one(
+    values: Any, valid: Any, y: float, columns: Any, a: int, b: int, into: Any, states: Any, fill: Any, rounded: bool
+) -> None:
+    for j in range(a, b):
+        if valid[int(y), int(columns[j])]:
+            value = _four(values, valid, y, columns[j])
+            into[j] = np.rint(value) if rounded else value
+        else:
+            into[j], states[j] = fill, min(states[j], np.uint8(NODATA))
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
+def bilinear_warp(
+    values: Any, valid: Any, node_rows: Any, node_columns: Any, first: Any, origin: Any,
+    out: Any, state: Any, fill: Any, rounded: bool,
+) -> None:  # fmt: skip
+    """Interpolate at points given on a lattice of nodes, see :class:`geomm.cube.locate.Lattice`.
+
+    ``origin`` is the source row and column of ``values[0, 0]``.
+    """
+    height, width = values.shape
+    count = out.shape[1]
+    ys, xs = np.empty(count), np.empty(count)
+    for i in range(out.shape[0]):
+        node, step = divmod(i + first[0], STEP)
+        v = step / STEP
+        _between(node_rows[node], node_rows[node + 1], v, first[1], origin[0], ys)
+        _between(node_columns[node], node_columns[node + 1], v, first[1], origin[1], xs)
+        for j in range(count):
+            y, x = ys[j], xs[j]
+            if not (y >= 0 and x >= 0 and y < height and x < width):
+                out[i, j], state[i, j] = fill, OUTSIDE
+                continue
+            if not valid[np.uint32(y), np.uint32(x)]:
+                out[i, j], state[i, j] = fill, min(state[i, j], np.uint8(NODATA))
+                continue
+            y, x = y - 0.5, x - 0.5
+            if y >= 0 and x >= 0 and y < height - 1 and x < width - 1:
+                r, c = np.uint32(y), np.uint32(x)
+                s, d = r + np.uint32(1), c + np.uint32(1)
+                if valid[r, c] & valid[r, d] & valid[s, c] & valid[s, d]:
+                    b, a = y - r, x - c
+                    upper = values[r, c] * (1.0 - a) + values[r, d] * a
+                    value = upper * (1.0 - b) + (values[s, c] * (1.0 - a) + values[s, d] * a) * b
+                    out[i, j] = np.rint(value) if rounded else value
+                    continue
+            value = _four(values, valid, ys[j], xs[j])
+            out[i, j] = np.rint(value) if rounded else value
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
+def _between(above: Any, below: Any, v: float, first: int, origin: int, out: Any) -> None:
+    """Interpolate a row of coordinates between two rows of nodes."""
+    j = 0
+    for k in range(above.size - 1):
+        left = above[k] * (1.0 - v) + below[k] * v
+        right = above[k + 1] * (1.0 - v) + below[k + 1] * v
+        for step in range(first if k == 0 else 0, STEP):
+            if j == out.size:
+                return
+            u = step / STEP
+            out[j] = np.rint((left * (1.0 - u) + right * u) * ROUND) / ROUND - origin
+            j += 1
