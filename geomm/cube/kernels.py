@@ -21,6 +21,8 @@ OUTSIDE, NODATA, VALID = 0, 1, 4
 """States of a pixel: its centre lies outside the file; the pixel there holds nothing; it is usable."""
 _SEGMENT = 64  # output pixels that are treated alike: all of their neighbours are valid, or each is looked at
 
+_BESIDE = 0.5 + 1e-4  # how far the centre of a neighbour lies from a point at most, with a little for rounding
+
 _jit: Any = numba.njit(nogil=True, cache=True)
 
 
@@ -154,7 +156,9 @@ def _four(values: Any, valid: Any, y: float, x: float) -> Any:
 
 
 @_jit  # type: ignore[untyped-decorator, unused-ignore]
-def bilinear(values: Any, valid: Any, rows: Any, columns: Any, out: Any, state: Any, fill: Any, rounded: bool) -> None:
+def bilinear(
+    values: Any, valid: Any, rows: Any, columns: Any, out: Any, state: Any, fill: Any, rounded: bool
+) -> None:
     """Interpolate at points whose rows ``(h,)`` and columns ``(w,)`` do not depend on each other.
 
     Two rows are blended into one, which is then interpolated along the columns. Coordinates count from the corner of
@@ -166,12 +170,12 @@ def bilinear(values: Any, valid: Any, rows: Any, columns: Any, out: Any, state: 
     last = first + inside.sum()
     # Unsigned indices: signed ones may count from the end, which keeps the loops from being vectorised.
     start, part = np.zeros(columns.size, np.uint32), np.zeros(columns.size)
-    shifted = True
     for j in range(first, last):
         x = max(columns[j] - 0.5, 0.0)
         start[j] = np.uint32(x)
         part[j] = x - start[j]
-        shifted &= j == first or (start[j] == start[j - 1] + 1 and part[j] == part[j - 1])
+    ahead = first + (1 if first < last and columns[first] < 0.5 else 0)  # the first pixel's left half has no neighbour
+    period = _period(start, part, ahead, last)
     clean = np.array([_whole(valid[r]) for r in range(height)])
     blended = np.empty(width + 1)
     for i in range(rows.size):
@@ -188,22 +192,61 @@ def bilinear(values: Any, valid: Any, rows: Any, columns: Any, out: Any, state: 
         for c in range(width):
             blended[c] = above[c] * (1.0 - v) + under[c] * v
         blended[width] = blended[width - 1]
-        if shifted:
-            u, here = part[first], blended[start[first] :]
-            there = here[1:]
-            for j in range(last - first):
-                value = here[j] * (1.0 - u) + there[j] * u
-                into[first + j] = np.rint(value) if rounded else value
-        else:
-            for j in range(first, last):
-                value = blended[start[j]] * (1.0 - part[j]) + blended[start[j] + np.uint32(1)] * part[j]
-                into[j] = np.rint(value) if rounded else value
+        done = first
+        if period == 1:
+            done = last
+            _shifted(blended[start[first] :], part[first], into[first:last], rounded)
+        elif period == 2:
+            done = ahead + (last - ahead) // 2 * 2
+            pairs = into[ahead:done]
+            _doubled(blended[start[ahead] :], part[ahead], blended[start[ahead + 1] :], part[ahead + 1], pairs, rounded)
+        for j in range(first, ahead if period == 2 else done):
+            into[j] = np.rint(blended[0]) if rounded else blended[0]
+        for j in range(done, last):
+            value = blended[start[j]] * (1.0 - part[j]) + blended[start[j] + np.uint32(1)] * part[j]
+            into[j] = np.rint(value) if rounded else value
         if not (clean[r] and clean[below]):
             for a in range(first, last, _SEGMENT):
                 b = min(a + _SEGMENT, last)
                 c, d = start[a], min(start[b - 1] + 2, width)
                 if not (_whole(valid[r, c:d]) and _whole(valid[below, c:d])):
                     _bilinear_one_by_one(values, valid, rows[i], columns, a, b, into, states, fill, rounded)
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
+def _period(start: Any, part: Any, first: int, last: int) -> int:
+    """Return after how many points the same weights come again, one source pixel on: 1, 2, or 0 for neither."""
+    for period in (1, 2):
+        steady = last - first >= period + 1
+        for j in range(first, last - period):
+            steady &= start[j + period] == start[j] + 1 and part[j + period] == part[j]
+        if steady:
+            return period
+    return 0
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
+def _shifted(row: Any, u: float, into: Any, rounded: bool) -> None:
+    after = row[1:]
+    if rounded:
+        for j in range(into.size):
+            into[j] = np.rint(row[j] * (1.0 - u) + after[j] * u)
+    else:
+        for j in range(into.size):
+            into[j] = row[j] * (1.0 - u) + after[j] * u
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
+def _doubled(one: Any, u: float, two: Any, v: float, into: Any, rounded: bool) -> None:
+    after_one, after_two = one[1:], two[1:]
+    if rounded:
+        for k in range(into.size // 2):
+            into[2 * k] = np.rint(one[k] * (1.0 - u) + after_one[k] * u)
+            into[2 * k + 1] = np.rint(two[k] * (1.0 - v) + after_two[k] * v)
+    else:
+        for k in range(into.size // 2):
+            into[2 * k] = one[k] * (1.0 - u) + after_one[k] * u
+            into[2 * k + 1] = two[k] * (1.0 - v) + after_two[k] * v
 
 
 @_jit  # type: ignore[untyped-decorator, unused-ignore]
@@ -228,45 +271,68 @@ def bilinear_warp(
     ``origin`` is the source row and column of ``values[0, 0]``.
     """
     height, width = values.shape
-    count = out.shape[1]
-    ys, xs = np.empty(count), np.empty(count)
+    count, nodes = out.shape[1], node_rows.shape[1]
+    ys, xs, node_y, node_x = np.empty(count), np.empty(count), np.empty(nodes), np.empty(nodes)
     for i in range(out.shape[0]):
         node, step = divmod(i + first[0], STEP)
         v = step / STEP
-        _between(node_rows[node], node_rows[node + 1], v, first[1], origin[0], ys)
-        _between(node_columns[node], node_columns[node + 1], v, first[1], origin[1], xs)
-        for j in range(count):
-            y, x = ys[j], xs[j]
-            if not (y >= 0 and x >= 0 and y < height and x < width):
-                out[i, j], state[i, j] = fill, OUTSIDE
-                continue
-            if not valid[np.uint32(y), np.uint32(x)]:
-                out[i, j], state[i, j] = fill, min(state[i, j], np.uint8(NODATA))
-                continue
-            y, x = y - 0.5, x - 0.5
-            if y >= 0 and x >= 0 and y < height - 1 and x < width - 1:
-                r, c = np.uint32(y), np.uint32(x)
-                s, d = r + np.uint32(1), c + np.uint32(1)
-                if valid[r, c] & valid[r, d] & valid[s, c] & valid[s, d]:
-                    b, a = y - r, x - c
-                    upper = values[r, c] * (1.0 - a) + values[r, d] * a
-                    value = upper * (1.0 - b) + (values[s, c] * (1.0 - a) + values[s, d] * a) * b
-                    out[i, j] = np.rint(value) if rounded else value
-                    continue
-            value = _four(values, valid, ys[j], xs[j])
-            out[i, j] = np.rint(value) if rounded else value
+        for k in range(nodes):
+            node_y[k] = node_rows[node, k] * (1.0 - v) + node_rows[node + 1, k] * v - origin[0]
+            node_x[k] = node_columns[node, k] * (1.0 - v) + node_columns[node + 1, k] * v - origin[1]
+        _between(node_y, first[1], ys)
+        _between(node_x, first[1], xs)
+        for a in range(0, count, _SEGMENT):
+            b = min(a + _SEGMENT, count)
+            low, high = (a + first[1]) // STEP, (b - 1 + first[1]) // STEP + 2
+            top, bottom = node_y[low:high].min() - _BESIDE, node_y[low:high].max() + 1.0 + _BESIDE
+            left, right = node_x[low:high].min() - _BESIDE, node_x[low:high].max() + 1.0 + _BESIDE
+            whole = top >= 0 and left >= 0 and int(bottom) <= height and int(right) <= width
+            if whole:
+                for r in range(int(top), int(bottom)):
+                    whole &= _whole(valid[r, int(left) : int(right)])
+            if whole:
+                _gathered(values, ys[a:b], xs[a:b], out[i, a:b], rounded)
+            else:
+                _warp_one_by_one(values, valid, ys[a:b], xs[a:b], out[i, a:b], state[i, a:b], fill, rounded)
 
 
 @_jit  # type: ignore[untyped-decorator, unused-ignore]
-def _between(above: Any, below: Any, v: float, first: int, origin: int, out: Any) -> None:
-    """Interpolate a row of coordinates between two rows of nodes."""
+def _gathered(values: Any, ys: Any, xs: Any, into: Any, rounded: bool) -> None:
+    """Interpolate where all neighbours exist and are valid."""
+    for j in range(into.size):
+        y, x = ys[j] - 0.5, xs[j] - 0.5
+        r, c = np.uint32(y), np.uint32(x)
+        s, d = r + np.uint32(1), c + np.uint32(1)
+        b, a = y - r, x - c
+        upper = values[r, c] * (1.0 - a) + values[r, d] * a
+        value = upper * (1.0 - b) + (values[s, c] * (1.0 - a) + values[s, d] * a) * b
+        into[j] = np.rint(value) if rounded else value
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
+def _warp_one_by_one(
+    values: Any, valid: Any, ys: Any, xs: Any, into: Any, states: Any, fill: Any, rounded: bool
+) -> None:
+    height, width = values.shape
+    for j in range(into.size):
+        y, x = ys[j], xs[j]
+        if not (y >= 0 and x >= 0 and y < height and x < width):
+            into[j], states[j] = fill, OUTSIDE
+        elif valid[int(y), int(x)]:
+            value = _four(values, valid, y, x)
+            into[j] = np.rint(value) if rounded else value
+        else:
+            into[j], states[j] = fill, min(states[j], np.uint8(NODATA))
+
+
+@_jit  # type: ignore[untyped-decorator, unused-ignore]
+def _between(nodes: Any, first: int, out: Any) -> None:
+    """Interpolate a row of coordinates between nodes; ``first`` is the first point, counted from the first node."""
     j = 0
-    for k in range(above.size - 1):
-        left = above[k] * (1.0 - v) + below[k] * v
-        right = above[k + 1] * (1.0 - v) + below[k + 1] * v
-        for step in range(first if k == 0 else 0, STEP):
-            if j == out.size:
-                return
-            u = step / STEP
-            out[j] = np.rint((left * (1.0 - u) + right * u) * ROUND) / ROUND - origin
-            j += 1
+    for k in range(nodes.size - 1):
+        skip = first if k == 0 else 0
+        cell = out[j : j + STEP - skip]
+        for step in range(cell.size):
+            u = (step + skip) / STEP
+            cell[step] = np.rint((nodes[k] * (1.0 - u) + nodes[k + 1] * u) * ROUND) / ROUND
+        j += cell.size
