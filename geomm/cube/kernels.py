@@ -192,16 +192,16 @@ def bilinear(
         for c in range(width):
             blended[c] = above[c] * (1.0 - v) + under[c] * v
         blended[width] = blended[width - 1]
-        done = first
+        for j in range(first, ahead):
+            into[j] = np.rint(blended[0]) if rounded else blended[0]
+        done = ahead
         if period == 1:
             done = last
-            _shifted(blended[start[first] :], part[first], into[first:last], rounded)
+            _shifted(blended[start[ahead] :], part[ahead], into[ahead:last], rounded)
         elif period == 2:
             done = ahead + (last - ahead) // 2 * 2
             pairs = into[ahead:done]
             _doubled(blended[start[ahead] :], part[ahead], blended[start[ahead + 1] :], part[ahead + 1], pairs, rounded)
-        for j in range(first, ahead if period == 2 else done):
-            into[j] = np.rint(blended[0]) if rounded else blended[0]
         for j in range(done, last):
             value = blended[start[j]] * (1.0 - part[j]) + blended[start[j] + np.uint32(1)] * part[j]
             into[j] = np.rint(value) if rounded else value
