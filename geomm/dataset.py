@@ -1,4 +1,4 @@
-"""From cube to torch: the only place where xarray meets tensors.
+"""From chips to torch: the only place where arrays become tensors.
 
 Integers stay integers and calibration travels beside them until the device; a pixel that may not be used is False in
 ``valid``, whatever the reason (nodata, outside the grid, other split).
@@ -6,21 +6,23 @@ Integers stay integers and calibration travels beside them until the device; a p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-import dask
-import numpy as np
 import torch
-import xarray as xr
 from torch import Tensor
 
-from geomm.chips import Chip, SpatialSplit
-from geomm.cube import geobox_of
-from geomm.cube.calibrate import CALIBRATION
+from geomm.chipping import ChipArrays, ChipReader, Target
 from geomm.errors import ConfigError
-from geomm.types import INVALID_CLASS, Window
+from geomm.types import Window
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from geomm.chips import Chip, SpatialSplit
+
+__all__ = ["ChipDataset", "ChipLoader", "ChipSource", "Sample", "Target", "collate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Sample:
     """One chip as tensors; a batch is the same with a leading axis B."""
 
     images: dict[str, Tensor]
-    """Modality to stored numbers ``(T, C, H, W)``, float32 for float sources, else int32."""
+    """Modality to stored numbers ``(T, C, H, W)``, in the stored dtype; 0 where a band holds nothing."""
     valid: dict[str, Tensor]
     """Modality to bool ``(T, H, W)``."""
     calibration: dict[str, Tensor]
@@ -44,40 +46,43 @@ class Sample:
 
     def to(self, device: str | torch.device) -> Sample:
         """Return the sample on another device."""
-        return replace(self, **{f.name: _move(getattr(self, f.name), device) for f in fields(self)})
+        return self.each(lambda x: x.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Sample:
+        """Return the sample in page-locked memory, from which a GPU copies while the host goes on."""
+        return self.each(Tensor.pin_memory)
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Sample:
+        """Return the sample with every tensor changed."""
+        return replace(self, **{f.name: _changed(getattr(self, f.name), change) for f in fields(self)})
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """How the labels of a cube become class indices."""
+class ChipSource(Protocol):
+    """What samples are made of: chips of a cube (:class:`ChipDataset`) or of a store (:class:`geomm.StoredChips`)."""
 
-    modality: str
-    """Node that holds the labels; its first band is used."""
-    values: tuple[int, ...]
-    """Label value of each class index; other values are ignored."""
-    decode: Callable[[np.ndarray], np.ndarray] | None = None
-    """Turns stored numbers into label values first, such as :func:`geomm.radiometry.cloud_classes_from_bqa`."""
+    def __len__(self) -> int: ...
 
-    def index(self, stored: np.ndarray) -> np.ndarray:
-        """Return class indices, uint8 of the same shape."""
-        labels = stored if self.decode is None else self.decode(stored)
-        out = np.full(labels.shape, INVALID_CLASS, np.uint8)
-        for k, value in enumerate(self.values):
-            out[labels == value] = k
-        return out
+    def __getitem__(self, index: int) -> Sample: ...
+
+    def stream(
+        self, batch: int, *, shuffle: int, seed: int, epoch: int, rank: int, world: int, skip: int
+    ) -> Iterator[ChipArrays]:
+        """Yield batches; see :meth:`geomm.chipping.ChipReader.stream`."""
+        ...
 
 
 class ChipDataset(torch.utils.data.Dataset[Sample]):
     """Chips of a cube as samples.
 
     Args:
-        cube: lazy or loaded; each item computes its window only.
+        cube: lazy or loaded; each item computes its window only. :class:`ChipLoader` reads many at once.
         chips: what to read.
         modalities: names of the nodes that are imagery, in the model's order; a name that the cube lacks gives a
             sample without it (``present`` False).
         target: how to make the target; None for prediction.
         split: a split and a name in it: pixels of other splits become invalid, in imagery and target alike.
         text: returns the text of a window; see :mod:`geomm.annotations`.
+        within: greatest distance in days of a chip's time from the time step that is read.
 
     Raises:
         ConfigError: no modality is in the cube.
@@ -92,66 +97,105 @@ class ChipDataset(torch.utils.data.Dataset[Sample]):
         target: Target | None = None,
         split: tuple[SpatialSplit, str] | None = None,
         text: Callable[[Window], str] | None = None,
+        within: float | None = None,
     ) -> None:
-        nodes = {n: cube.children[n].to_dataset() for n in modalities if n in cube.children}
-        if not nodes:
-            raise ConfigError(
-                "the cube has none of the modalities",
-                why=f"wanted {', '.join(modalities)}; it has {', '.join(cube.children)}",
-            )
-        # Plain arrays, lazy or not: cutting them costs far less than cutting labelled ones, for every chip again.
-        self.arrays: dict[str, tuple[Any, Any]] = {n: (node.data.data, node.valid.data) for n, node in nodes.items()}
-        self.calibration = {
-            n: torch.from_numpy(np.stack([node[k].to_numpy() for k in CALIBRATION], -1)).float()
-            for n, node in nodes.items()
-        }
-        self.labels: tuple[Any, Any] | None = None
-        if target is not None:
-            labels = cube.children[target.modality].to_dataset().isel(time=0)
-            self.labels = (labels.data.isel(band=0).data, labels.valid.data)
-        self.chips, self.target, self.split, self.text = chips, target, split, text
-        self.geobox = geobox_of(cube)
+        self.chips = chips
+        self.reader = ChipReader(cube, chips, modalities, target=target, split=split, text=text, within=within)
 
     def __len__(self) -> int:
         return len(self.chips)
 
     def __getitem__(self, index: int) -> Sample:
-        chip = self.chips[index]
-        window = chip.read
-        inside = _clip(window, self.geobox.shape)
-        wanted = self.arrays if self.labels is None else self.arrays | {"": self.labels}
-        cut = {n: tuple(a[(..., *inside.slices)] for a in pair) for n, pair in wanted.items()}
-        (pixels,) = dask.compute(cut) if any(dask.is_dask_collection(a) for p in cut.values() for a in p) else (cut,)
-        allowed = self.split[0].mask(self.split[1], window) if self.split else None
-        images, valid = {}, {}
-        for name in self.arrays:
-            stored, good = (_pad(a, inside, window) for a in pixels[name])
-            images[name] = torch.from_numpy(np.ascontiguousarray(_signed(stored)))
-            valid[name] = torch.from_numpy(np.ascontiguousarray(good if allowed is None else good & allowed))
-        target = self._target(pixels[""], inside, window, allowed) if self.target else None
-        left, bottom, right, top = self.geobox[inside.slices].boundingbox.bbox
-        return Sample(
-            images,
-            valid,
-            dict(self.calibration),
-            {name: v.any() for name, v in valid.items()},
-            target,
-            (self.text(window),) if self.text else (),
-            torch.tensor([left, bottom, right, top], dtype=torch.float64),
-        )
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return _one(to_sample(self.reader.read([index % len(self)])))
 
-    def _target(
-        self, pixels: tuple[np.ndarray, np.ndarray], inside: Window, window: Window, allowed: np.ndarray | None
-    ) -> Tensor:
-        assert self.target is not None
-        stored, good = pixels
-        index = self.target.index(stored)
-        index[~good] = INVALID_CLASS
-        full = np.full(window.shape, INVALID_CLASS, np.uint8)
-        full[inside.relative_to(window).slices] = index
-        if allowed is not None:
-            full[~allowed] = INVALID_CLASS
-        return torch.from_numpy(full).long()
+    def stream(self, batch: int, **options: int) -> Iterator[ChipArrays]:
+        """Yield batches of arrays; see :meth:`geomm.chipping.ChipReader.stream`."""
+        return self.reader.stream(batch, **options)
+
+
+class ChipLoader(torch.utils.data.IterableDataset[Sample]):
+    """Batches of all chips, read area by area in threads of this process: each source block is decoded about once.
+
+    Give it to a model as it is, or to ``torch.utils.data.DataLoader(loader, batch_size=None)``. Worker processes of the
+    latter and the ranks of a distributed run share the chips among them.
+
+    Args:
+        source: chips of a cube or of a store.
+        batch: chips at a time.
+        shuffle: areas in different places from which batches are drawn in turn; 0 for the order of the grid.
+        seed: of the shuffling; every pass over the loader is another epoch with another order.
+        rank: number of this process among ``world``; by default those of ``torch.distributed``, where it runs.
+        world: processes that share the chips.
+
+    Raises:
+        ConfigError: a batch of no chips.
+    """
+
+    def __init__(
+        self,
+        source: ChipSource,
+        batch: int,
+        *,
+        shuffle: int = 0,
+        seed: int = 0,
+        rank: int | None = None,
+        world: int | None = None,
+    ) -> None:
+        if batch < 1:
+            raise ConfigError("a batch holds at least one chip", why=f"batch {batch}")
+        running = torch.distributed.is_available() and torch.distributed.is_initialized()
+        self.source, self.batch, self.shuffle, self.seed = source, batch, shuffle, seed
+        self.rank = rank if rank is not None else torch.distributed.get_rank() if running else 0
+        self.world = world if world is not None else torch.distributed.get_world_size() if running else 1
+        self.epoch, self.done = 0, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Return where the loader is: the epoch, and how many of its batches were handed out."""
+        return {"epoch": self.epoch, "done": self.done, "seed": self.seed}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on where another loader over the same chips was; what it handed out is not read again."""
+        self.epoch, self.done, self.seed = state["epoch"], state["done"], state["seed"]
+
+    def __iter__(self) -> Iterator[Sample]:
+        worker = torch.utils.data.get_worker_info()
+        number, count = (worker.id, worker.num_workers) if worker else (0, 1)
+        stream = self.source.stream(
+            self.batch,
+            shuffle=self.shuffle,
+            seed=self.seed,
+            epoch=self.epoch,
+            rank=self.rank * count + number,
+            world=self.world * count,
+            skip=-(-(self.done - number) // count),
+        )
+        for arrays in stream:
+            self.done += 1
+            yield to_sample(arrays)
+        self.epoch, self.done = self.epoch + 1, 0
+
+
+def to_sample(arrays: ChipArrays) -> Sample:
+    """Return a batch of arrays as tensors, without copying."""
+    images, valid, calibration = (
+        {n: torch.from_numpy(a) for n, a in part.items()} for part in (arrays.images, arrays.valid, arrays.calibration)
+    )
+    return Sample(
+        images,
+        valid,
+        calibration,
+        {n: v.flatten(1).any(1) for n, v in valid.items()},
+        None if arrays.target is None else torch.from_numpy(arrays.target).long(),
+        arrays.text,
+        torch.from_numpy(arrays.bounds),
+    )
+
+
+def _one(batch: Sample) -> Sample:
+    """Take the only sample out of a batch."""
+    return batch.each(lambda x: x[0])
 
 
 def collate(samples: Sequence[Sample]) -> Sample:
@@ -187,28 +231,9 @@ def collate(samples: Sequence[Sample]) -> Sample:
     )
 
 
-def _move(value: Any, device: str | torch.device) -> Any:
+def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
+        return change(value)
     if isinstance(value, Mapping):
-        return {k: v.to(device, non_blocking=True) for k, v in value.items()}
+        return {k: change(v) for k, v in value.items()}
     return value
-
-
-def _clip(window: Window, shape: Any) -> Window:
-    return window.clip((int(shape[0]), int(shape[1])))
-
-
-def _pad(array: np.ndarray, inside: Window, window: Window) -> np.ndarray:
-    if inside == window:
-        return array
-    out = np.zeros((*array.shape[:-2], *window.shape), array.dtype)
-    out[(..., *inside.relative_to(window).slices)] = array
-    return out
-
-
-def _signed(array: np.ndarray) -> np.ndarray:
-    """Torch computes with few unsigned types: integers become int32, floats float32 (NaN becomes 0, it is invalid)."""
-    if array.dtype.kind == "f":
-        return np.nan_to_num(array.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    return array.astype(np.int32, copy=False)

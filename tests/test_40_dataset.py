@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dask
 import numpy as np
 import pytest
 import torch
@@ -13,6 +12,7 @@ from geomm.chips import Chip, ChipGrid, SpatialSplit
 from geomm.dataset import ChipDataset, Target, collate
 from geomm.errors import ConfigError, ContractError, SplitError
 from geomm.store import StoredChips, write_store
+from geomm.testing import CountingReader
 from geomm.transforms import Normaliser, augment, drop_modalities, physical
 from geomm.types import Window
 
@@ -140,9 +140,16 @@ def test_modality_dropout_never_takes_everything(cube):
         assert (batch.images[name] == before[name]).all()
 
 
-def test_only_the_window_is_computed(cube):
-    dataset = ChipDataset(cube, [ChipGrid((96, 128), 32)[0]], ["optical"])
-    assert all(dask.is_dask_collection(a) for a in dataset.arrays["optical"])
+def test_only_the_window_is_read(landsat):
+    reader = CountingReader()
+    lazy = geomm.load_cube(landsat.search(), geomm.common_geobox(landsat.search()), reader=reader)
+    name = next(iter(lazy.children))
+    dataset = ChipDataset(lazy, [ChipGrid((96, 128), 32)[0]], [name])
+    assert not reader.blocks
+    assert dataset[0].images[name].shape[-2:] == (32, 32)
+    assert {href.rsplit("_", 1)[0] for href, *_ in reader.blocks} == {
+        s.rsplit("_", 1)[0].split()[1] for s in lazy[name].attrs["sources"]
+    }
 
 
 def test_store_gives_back_the_same_samples(cube, tmp_path):

@@ -156,9 +156,7 @@ def _four(values: Any, valid: Any, y: float, x: float) -> Any:
 
 
 @_jit  # type: ignore[untyped-decorator, unused-ignore]
-def bilinear(
-    values: Any, valid: Any, rows: Any, columns: Any, out: Any, state: Any, fill: Any, rounded: bool
-) -> None:
+def bilinear(values: Any, valid: Any, rows: Any, columns: Any, out: Any, state: Any, fill: Any, rounded: bool) -> None:
     """Interpolate at points whose rows ``(h,)`` and columns ``(w,)`` do not depend on each other.
 
     Two rows are blended into one, which is then interpolated along the columns. Coordinates count from the corner of
@@ -273,6 +271,7 @@ def bilinear_warp(
     height, width = values.shape
     count, nodes = out.shape[1], node_rows.shape[1]
     ys, xs, node_y, node_x = np.empty(count), np.empty(count), np.empty(nodes), np.empty(nodes)
+    index, flat = np.empty(_SEGMENT, np.uint32), values.ravel()
     for i in range(out.shape[0]):
         node, step = divmod(i + first[0], STEP)
         v = step / STEP
@@ -291,21 +290,25 @@ def bilinear_warp(
                 for r in range(int(top), int(bottom)):
                     whole &= _whole(valid[r, int(left) : int(right)])
             if whole:
-                _gathered(values, ys[a:b], xs[a:b], out[i, a:b], rounded)
+                _gathered(flat, width, ys[a:b], xs[a:b], index, out[i, a:b], rounded)
             else:
                 _warp_one_by_one(values, valid, ys[a:b], xs[a:b], out[i, a:b], state[i, a:b], fill, rounded)
 
 
 @_jit  # type: ignore[untyped-decorator, unused-ignore]
-def _gathered(values: Any, ys: Any, xs: Any, into: Any, rounded: bool) -> None:
-    """Interpolate where all neighbours exist and are valid."""
-    for j in range(into.size):
+def _gathered(flat: Any, width: int, ys: Any, xs: Any, index: Any, into: Any, rounded: bool) -> None:
+    """Interpolate where all neighbours exist and are valid; overwrites ``ys`` and ``xs``."""
+    for j in range(into.size):  # the arithmetic by itself is vectorised, the gathering is not
         y, x = ys[j] - 0.5, xs[j] - 0.5
-        r, c = np.uint32(y), np.uint32(x)
-        s, d = r + np.uint32(1), c + np.uint32(1)
-        b, a = y - r, x - c
-        upper = values[r, c] * (1.0 - a) + values[r, d] * a
-        value = upper * (1.0 - b) + (values[s, c] * (1.0 - a) + values[s, d] * a) * b
+        r, c = np.int32(y), np.int32(x)
+        index[j] = r * np.int32(width) + c
+        ys[j], xs[j] = y - r, x - c
+    below = flat[width:]
+    for j in range(into.size):
+        k, a, b = index[j], xs[j], ys[j]
+        upper = flat[k] * (1.0 - a) + flat[k + np.uint32(1)] * a
+        lower = below[k] * (1.0 - a) + below[k + np.uint32(1)] * a
+        value = upper * (1.0 - b) + lower * b
         into[j] = np.rint(value) if rounded else value
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from odc.geo.crs import CRS
 
 from geomm.catalog import BandSource, Grid
+from geomm.cube.expect import Cell
 from geomm.errors import ReadError
 
 
@@ -49,6 +51,25 @@ def agree(source: BandSource, layout: Layout) -> None:
     shift = max(off[2], off[5], *(v * extent for v in (off[0], off[1], off[3], off[4])))
     if stated.shape != found.shape or shift > 0.05 * pixel:
         raise _other(source, f"{stated.shape} at {stated.transform}", f"{found.shape} at {found.transform}")
+
+
+def cells_of(rows: tuple[int, int], columns: tuple[int, int], layout: Layout) -> Iterator[Cell]:
+    """Yield the cells of a file that a window touches."""
+    (height, width), (last_row, last_column) = layout.cell, layout.grid.shape
+    for r in range(rows[0] // height * height, rows[1], height):
+        for c in range(columns[0] // width * width, columns[1], width):
+            yield r, min(r + height, last_row), c, min(c + width, last_column)
+
+
+def part_of(cell: Cell, rows: tuple[int, int], columns: tuple[int, int]) -> Cell:
+    """Return what a window takes of a cell."""
+    return max(cell[0], rows[0]), min(cell[1], rows[1]), max(cell[2], columns[0]), min(cell[3], columns[1])
+
+
+def reaches_out(cell: Cell, rows: tuple[int, int], columns: tuple[int, int], shared: int) -> bool:
+    """Tell whether a cell reaches beyond a window or into its edge, so that other windows may need it."""
+    sides = ((cell[0], cell[1], rows), (cell[2], cell[3], columns))
+    return any(a < low + shared or b > high - shared for a, b, (low, high) in sides)
 
 
 def _other(source: BandSource, stated: str, found: str) -> ReadError:

@@ -45,6 +45,20 @@ class Lattice:
     rough: NDArray[np.bool_]
     """Cells between four nodes in which interpolation errs by more than :data:`TOLERANCE`."""
 
+    def edges(self, height: int, width: int) -> list[Coordinates]:
+        """Return the coordinates along the four edges of the window."""
+        (y, x), found = self.first, []
+        for first_y, first_x, h, w in (
+            (y, x, 1, width), (y + height - 1, x, 1, width), (y, x, height, 1), (y, x + width - 1, height, 1),
+        ):  # fmt: skip
+            i, j = first_y // STEP, first_x // STEP
+            rows, columns = (
+                _interpolate(np.ascontiguousarray(a[i:, j:]), first_y % STEP, first_x % STEP, h, w)
+                for a in (self.rows, self.columns)
+            )
+            found.append((rows, columns))
+        return found
+
 
 def axis_coordinates(target: GeoBox, source: Grid, *, corners: bool = False) -> Coordinates | None:
     """Return source rows ``(height,)`` and columns ``(width,)`` where they do not depend on each other, else None.
@@ -97,6 +111,12 @@ def source_coordinates(target: GeoBox, source: Grid, *, corners: bool = False) -
         exact = _locator(str(target.crs), source)(np.asarray(east), np.asarray(north))
         rows[i, j], columns[i, j] = (_rounded(v) for v in exact)
     return rows, columns
+
+
+def point_coordinates(target: GeoBox, source: Grid, y: NDArray[Any], x: NDArray[Any]) -> Coordinates:
+    """Return source rows and columns of points given in pixels of a target grid, each transformed exactly."""
+    east, north = target.affine * (np.asarray(x, float), np.asarray(y, float))
+    return _locator(str(target.crs), source)(east, north)
 
 
 @lru_cache(maxsize=64)  # the bands of a scene share their grid

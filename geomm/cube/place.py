@@ -13,7 +13,15 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from geomm.catalog import Grid
-from geomm.cube.locate import Coordinates, Lattice, axis_coordinates, lattice, source_coordinates
+from geomm.cube.locate import (
+    Coordinates,
+    Lattice,
+    axis_coordinates,
+    lattice,
+    point_coordinates,
+    source_coordinates,
+)
+from geomm.types import Window
 
 COARSER = 1.5
 """From this ratio of pixel sizes on, a target pixel is an area of the source, not a point in it."""
@@ -39,6 +47,7 @@ class Place:
     """Source rows and columns that are needed, with a neighbour on each side."""
 
 
+@lru_cache(maxsize=16)  # the bands of a scene share their grid
 def place_of(part: GeoBox, grid: Grid, *, areas: bool) -> Place:
     """Find out how target pixels are placed in a source, by the cheapest way that is exact."""
 
@@ -58,14 +67,10 @@ def place_of(part: GeoBox, grid: Grid, *, areas: bool) -> Place:
         if nodes.rough.any():
             nodes = None
         else:  # no point lies farther out than those along the edge and the nodes between
-            edges = [part[:1], part[height - 1 :], part[:, :1], part[:, width - 1 :]]
             within = nodes.rows[1:-2, 1:-2], nodes.columns[1:-2, 1:-2]
-            ends = [*(source_coordinates(e, grid) for e in edges), within]
+            ends = [*nodes.edges(height, width), within]
     if axes is None and nodes is None:
-        found = points()
-        points = lambda: found  # noqa: E731 (computed once)
-        centres = centres if areas else points
-        ends = [found]
+        ends = [points()]
     rows, columns = (np.concatenate([c[k].ravel() for c in ends]) for k in (0, 1))
     span = _span(rows, grid.shape[0]), _span(columns, grid.shape[1])
     return Place(grid.shape, centres, points, axes, nodes, span)
@@ -79,6 +84,7 @@ def whole_pixels(corners: NDArray[np.float64]) -> tuple[int, int] | None:
     return int(first), int(step)
 
 
+@lru_cache(maxsize=1024)
 def turned(grid: Grid, geobox: GeoBox) -> Grid:
     """Return a grid in degrees moved by whole turns to where the target is: 200 degrees east is 160 west."""
     if grid.transform is None or not geobox.crs.geographic or not CRS(grid.crs).geographic:
@@ -90,6 +96,7 @@ def turned(grid: Grid, geobox: GeoBox) -> Grid:
     return replace(grid, transform=(a, b, c + 360.0 * turns, *rest)) if turns else grid
 
 
+@lru_cache(maxsize=1024)
 def pixel_shift(grid: Grid, geobox: GeoBox, tolerance: float = ALIGNED) -> tuple[int, int] | None:
     """Return by how many rows and columns a source lies from a target whose pixels coincide with its own, else None."""
     if grid.transform is None or geobox.crs != CRS(grid.crs):
@@ -138,3 +145,27 @@ def _span(coordinates: NDArray[np.float64], size: int) -> tuple[int, int]:
     if greatest < 0 or least > size:
         return 0, 0
     return max(int(np.floor(least)) - 1, 0), min(int(np.ceil(greatest)) + 1, size)
+
+
+def spans(windows: Sequence[Window], geobox: GeoBox, grid: Grid) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Return the source rows and columns that windows of a grid need, from nine of their points.
+
+    Where grids are turned against each other a row more may be needed; this is for planning, not for reading.
+    """
+    shift = pixel_shift(grid, geobox)
+    # Of areas the corners count, of points the middle.
+    edge = 0.0 if shift is not None or coarser(grid, geobox) else 0.5
+    beside = 0 if shift is not None else 1
+    box = np.array([(w.y + edge, w.y + w.height - edge, w.x + edge, w.x + w.width - edge) for w in windows])
+    y = np.repeat(np.stack([box[:, 0], box[:, :2].mean(1), box[:, 1]], 1), 3, axis=1)
+    x = np.tile(np.stack([box[:, 2], box[:, 2:].mean(1), box[:, 3]], 1), 3)
+    found = []
+    for rows, columns in zip(*(c.reshape(y.shape) for c in point_coordinates(geobox, grid, y, x)), strict=True):
+        span = [
+            (max(int(np.floor(c.min() + ALIGNED)) - beside, 0), min(int(np.ceil(c.max() - ALIGNED)) + beside, n))
+            for c, n in ((rows, grid.shape[0]), (columns, grid.shape[1]))
+            if np.isfinite(c).all()
+        ]
+        if len(span) == 2 and all(a < b for a, b in span):
+            found.append((span[0], span[1]))
+    return found

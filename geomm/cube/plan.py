@@ -6,7 +6,7 @@ A pixel is taken whole, with all its bands, from one scene; ``status`` says how 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -19,8 +19,9 @@ from odc.geo.geobox import GeoBox
 
 from geomm import radiometry
 from geomm.catalog import Grid, Scene
+from geomm.cube.expect import Cell, Key
 from geomm.cube.locate import source_coordinates
-from geomm.cube.place import inside_file, turned
+from geomm.cube.place import inside_file, spans, turned
 from geomm.cube.read import SourceReader
 from geomm.cube.warp import Canvas, Unread, warp
 from geomm.errors import ReadError, SourceWarning
@@ -102,11 +103,8 @@ class Plan:
     def _scene(self, scene: Scene, window: Window, reach: Window, canvas: Canvas) -> None:
         """Read one scene: values of every band, and the status of every pixel."""
         canvas.state[:] = STATUS["valid"]
-        files: dict[tuple[str, Grid | None], list[int]] = {}
-        for k, name in enumerate(self.bands):
-            files.setdefault((scene.bands[name].href, scene.bands[name].grid), []).append(k)
         unread = None
-        for which in files.values():
+        for which in self._files(scene):
             together = which == list(range(which[0], which[-1] + 1))
             values = canvas.values[which[0] : which[-1] + 1] if together else canvas.values[which]
             part = Canvas(values, canvas.state, canvas.fill[which])
@@ -119,6 +117,35 @@ class Plan:
             canvas.state[unread & (canvas.state != STATUS["valid"])] = STATUS["unreadable"]
         if not canvas.state.all():  # bands that reach farther than the others
             canvas.values[:, canvas.state == STATUS["outside"]] = canvas.fill[:, None]
+
+    def _files(self, scene: Scene) -> list[list[int]]:
+        """Group the positions of the bands by file."""
+        files: dict[tuple[str, Grid | None], list[int]] = {}
+        for k, name in enumerate(self.bands):
+            files.setdefault((scene.bands[name].href, scene.bands[name].grid), []).append(k)
+        return list(files.values())
+
+    def cells(self, windows: Sequence[Window]) -> dict[Key, list[Cell]]:
+        """Return the parts of the sources' cells that reading windows will touch, in their order; nothing is decoded.
+
+        Scenes that turn out not to be needed, since those before them cover a window, are counted too.
+        """
+        found: dict[Key, list[Cell]] = {}
+        scenes = [scene for step in self.steps for scene in step]
+        for scene, reach in zip(scenes, [w for step in self.windows for w in step], strict=True):
+            near = [w for w in windows if reach is not None and _touch(w, reach)]
+            files = [[scene.bands[self.bands[k]] for k in which] for which in self._files(scene)]
+            if self.rule is not None and self.rule.band in scene.bands:
+                files.append([scene.bands[self.rule.band]])
+            for sources in files if near else []:
+                try:
+                    grid = turned(self.reader.layout(sources[0]).grid, self.geobox)
+                except ReadError:
+                    continue  # met, and reported, when it is read
+                for rows, columns in spans(near, self.geobox, grid):
+                    for key, part in self.reader.cells(sources, rows, columns):
+                        found.setdefault(key, []).append(part)
+        return found
 
     def _quality(self, scene: Scene, window: Window, reach: Window, state: NDArray[np.uint8]) -> None:
         """Lower what the scene's quality band excludes, or does not know."""

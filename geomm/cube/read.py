@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from geomm.catalog import GDAL_SETTINGS, BandSource, grid_of, local_path, open_dataset, signed
 from geomm.cube.cache import BlockCache
+from geomm.cube.expect import Cell, Expected, Key, Uses, on_rim
 from geomm.cube.kernels import nodata_of, usable
-from geomm.cube.layout import Layout, agree
+from geomm.cube.layout import Layout, agree, cells_of, part_of, reaches_out
+from geomm.cube.memory import Memory
 from geomm.errors import GridError, ReadError
 
 CACHE_MB = 512
@@ -25,8 +27,6 @@ CACHE_MB = 512
 CELL = 512
 """Least height and width of what is decoded at once: the file's own blocks, or several of them."""
 _HANDLES = 64
-
-_Cell = tuple[int, int, int, int]  # first row, end row, first column, end column
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,10 @@ class SourceReader:
         """Begin with nothing open: at first, and in a forked process, which must not share its parent's files."""
         self._process = os.getpid()
         self._blocks = BlockCache(self.cache_mb * 2**20)
-        self._idle: OrderedDict[int, tuple[str, Any]] = OrderedDict()
+        self._memory = Memory()
+        self._idle: OrderedDict[tuple[Hashable, ...], Any] = OrderedDict()
         self._layouts: dict[tuple[Hashable, ...], Layout] = {}
+        self._expected = Expected(self._blocks)
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -70,6 +72,34 @@ class SourceReader:
 
     def __dask_tokenize__(self) -> tuple[str, ...]:
         return (type(self).__name__,)  # how pixels are read does not change them
+
+    def expect(self, uses: Uses, *, lasting: bool = False) -> None:
+        """Announce what will be read: a cell is kept while more than its rim is still needed, and no longer.
+
+        Cells that were not announced are kept as long as there is room, if a neighbouring window may need them.
+
+        Args:
+            uses: what will be read.
+            lasting: whether rims are kept for what will be announced later.
+        """
+        self._expected.announce(uses, lasting=lasting)
+
+    def forget(self, uses: Uses) -> None:
+        """Take back what was announced, and what was kept for it."""
+        self._expected.withdraw(uses)
+
+    def cells(
+        self, sources: Sequence[BandSource], rows: tuple[int, int], columns: tuple[int, int]
+    ) -> Iterator[tuple[Key, Cell]]:
+        """Yield the cells that reading a window of some bands of one file touches, and which part of them.
+
+        Raises:
+            ReadError: the file cannot be opened.
+        """
+        layout = self.layout(sources[0])
+        identity, indexes = _identity(sources[0].href), tuple(s.index for s in sources)
+        for cell in cells_of(rows, columns, layout):
+            yield (identity, indexes, cell), part_of(cell, rows, columns)
 
     def layout(self, source: BandSource) -> Layout:
         """Return the grid and block layout of a file.
@@ -130,21 +160,24 @@ class SourceReader:
         indexes = tuple(s.index for s in sources)
         shape = (len(sources), rows[1] - rows[0], columns[1] - columns[0])
         dtype = np.result_type(*(layout.dtypes[i - 1] for i in indexes))
-        values = np.empty(shape, dtype) if into is None or into.dtype != dtype else into
+        values = self._memory.take(shape, dtype) if into is None or into.dtype != dtype else into
         masked = np.zeros(shape, bool) if layout.masked else None
         unread: NDArray[np.bool_] | None = None
         failure: ReadError | None = None
-        for cell in _cells(rows, columns, layout):
-            inner = all(
-                a >= lo + shared and b <= hi - shared for a, b, (lo, hi) in ((*cell[:2], rows), (*cell[2:], columns))
-            )
-            r0, r1 = max(cell[0], rows[0]), min(cell[1], rows[1])
-            c0, c1 = max(cell[2], columns[0]), min(cell[3], columns[1])
+        for key, part in self.cells(sources, rows, columns):
+            cell, (r0, r1, c0, c1) = key[2], part
+            rest = self._expected.after(key, part)
+            keep = reaches_out(cell, rows, columns, shared) if rest is None else any(not on_rim(p, cell) for p in rest)
             here = np.s_[..., r0 - rows[0] : r1 - rows[0], c0 - columns[0] : c1 - columns[0]]
-            there = np.s_[..., r0 - cell[0] : r1 - cell[0], c0 - cell[2] : c1 - cell[2]]
-            if inner and masked is None and self._straight(first, indexes, cell, values[here]):
+            if rest is not None and self._expected.from_rim(key, part, values[here], last=not rest):
                 continue
-            block, mask, lost, error = self._block(first, indexes, cell, layout, keep=not inner)
+            if part == cell and not keep and masked is None and self._straight(first, key, values[here]):
+                self._expected.keep_rim(key, values[here], rest or None)
+                continue
+            block, mask, lost, error = self._block(first, key, layout, keep=keep)
+            if mask is None and lost is None:
+                self._expected.keep_rim(key, block, rest)
+            there = np.s_[..., r0 - cell[0] : r1 - cell[0], c0 - cell[2] : c1 - cell[2]]
             values[here] = block[there]
             if mask is not None and masked is not None:
                 masked[here] = mask[there] == 0
@@ -152,22 +185,20 @@ class SourceReader:
                 failure = error
                 unread = np.zeros(shape[1:], bool) if unread is None else unread
                 unread[here] = lost[there]
-        valid = np.empty(shape, bool)
+        valid = self._memory.take(shape, bool)
         for k, source in enumerate(sources):
             nodata = nodata_of(dtype, (*source.nodata, layout.nodata[source.index - 1]))
             usable(values[k], nodata, source.valid_range, valid[k])
-        if masked is not None:
-            valid &= ~masked
-        if unread is not None:
-            valid &= ~unread
+        valid &= True if masked is None else ~masked
+        valid &= True if unread is None else ~unread
         return Pixels(values, valid, failure, unread)
 
-    def _straight(self, source: BandSource, indexes: tuple[int, ...], cell: _Cell, out: NDArray[Any]) -> bool:
+    def _straight(self, source: BandSource, key: Key, out: NDArray[Any]) -> bool:
         """Decode a cell that no other window needs straight to where it belongs, unless it is kept already."""
-        if self._blocks.holds((_identity(source.href), indexes, cell)):
+        if self._blocks.holds(key):
             return False
         try:
-            self.decode(source, indexes, cell, masked=False, out=out)
+            self.decode(source, key[1], key[2], masked=False, out=out)
         except ReadError:
             return False  # decoded again, block by block, for what can be saved
         return True
@@ -176,7 +207,7 @@ class SourceReader:
         self,
         source: BandSource,
         indexes: tuple[int, ...],
-        cell: _Cell,
+        cell: Cell,
         *,
         masked: bool,
         out: NDArray[Any] | None = None,
@@ -199,21 +230,21 @@ class SourceReader:
                 fix="fetch the file again; gdalinfo -checksum FILE shows whether it decodes",
             ) from error
 
-    def _block(
-        self, source: BandSource, indexes: tuple[int, ...], cell: _Cell, layout: Layout, *, keep: bool
-    ) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[np.bool_] | None, ReadError | None]:
+    def _block(self, source: BandSource, key: Key, layout: Layout, *, keep: bool) -> Any:
         """Return a cell's values, mask, lost pixels and what went wrong, decoded once whoever asks."""
+        _, indexes, cell = key
 
         def make() -> Any:
+            shape = (len(indexes), cell[1] - cell[0], cell[3] - cell[2])
+            out = self._memory.take(shape, np.result_type(*(layout.dtypes[i - 1] for i in indexes)))
             try:
-                return *self.decode(source, indexes, cell, masked=layout.masked), None, None
+                return *self.decode(source, indexes, cell, masked=layout.masked, out=out), None, None
             except ReadError as error:
                 return *self._salvage(source, indexes, cell, layout), error
 
-        key = (_identity(source.href), indexes, cell)
-        return self._blocks.get(key, make, keep=keep)  # type: ignore[no-any-return]
+        return self._blocks.get(key, make, keep=keep)
 
-    def _salvage(self, source: BandSource, indexes: tuple[int, ...], cell: _Cell, layout: Layout) -> Any:
+    def _salvage(self, source: BandSource, indexes: tuple[int, ...], cell: Cell, layout: Layout) -> Any:
         """Decode what can be decoded of a damaged cell, block by block; return values, mask and the lost pixels."""
         shape = (len(indexes), cell[1] - cell[0], cell[3] - cell[2])
         values = np.zeros(shape, np.result_type(*(layout.dtypes[i - 1] for i in indexes)))
@@ -236,10 +267,9 @@ class SourceReader:
         """Lend an open file to this thread; files that are not lent are closed from the oldest on."""
         import rasterio
 
-        identity = str(_identity(source.href))
+        identity = _identity(source.href)
         with self._lock:
-            found = next((k for k, (name, _) in self._idle.items() if name == identity), None)
-            dataset = self._idle.pop(found)[1] if found is not None else None
+            dataset = self._idle.pop(identity, None)
         if dataset is None:
             dataset = open_dataset(signed(source.href, source.signer))
         try:
@@ -248,19 +278,12 @@ class SourceReader:
         except BaseException:
             dataset.close()
             raise
-        with self._lock:
-            self._idle[id(dataset)] = (identity, dataset)
-            spare = [self._idle.popitem(last=False)[1] for _ in range(len(self._idle) - _HANDLES)]
-        for _, old in spare:
+        with self._lock:  # GDAL holds memory for every open file: one of each is enough
+            spare = [self._idle.pop(identity)] if identity in self._idle else []
+            self._idle[identity] = dataset
+            spare += [self._idle.popitem(last=False)[1] for _ in range(len(self._idle) - _HANDLES)]
+        for old in spare:
             old.close()
-
-
-def _cells(rows: tuple[int, int], columns: tuple[int, int], layout: Layout) -> Iterator[_Cell]:
-    """Yield the cells of a file that a window touches."""
-    (height, width), (last_row, last_column) = layout.cell, layout.grid.shape
-    for r in range(rows[0] // height * height, rows[1], height):
-        for c in range(columns[0] // width * width, columns[1], width):
-            yield r, min(r + height, last_row), c, min(c + width, last_column)
 
 
 def _identity(href: str) -> tuple[Hashable, ...]:

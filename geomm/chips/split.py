@@ -1,81 +1,18 @@
-"""Windows and spatial splits: integers only, no pixel is touched here.
+"""Spatial splits: square blocks of a grid go to training or test, with a buffer between them.
 
-A chip says what to *read* (with its margin, always the same size), what to *write* (tiles that cover every pixel
-exactly once) and, from both, what to *trim*. A split assigns square blocks of the grid to names and removes a buffer
-between blocks of different names, so that no pixel of one split lies within ``buffer`` pixels of another.
+No pixel of one split lies within ``buffer`` pixels of another. Integers only, no pixel is touched here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from geomm.errors import ConfigError, SplitError
+from geomm.chips.grid import Chip, ChipGrid
+from geomm.errors import SplitError
 from geomm.types import Window
-
-
-@dataclass(frozen=True, slots=True)
-class Chip:
-    """The unit of training and inference."""
-
-    index: int
-    """Position in its plan."""
-    read: Window
-    """What the model sees; may reach outside the grid, where pixels are invalid."""
-    write: Window
-    """What it answers for; always inside the grid."""
-
-    @property
-    def trim(self) -> Window:
-        """The written part in the coordinates of what was read."""
-        return self.write.relative_to(self.read)
-
-
-@dataclass(frozen=True, slots=True)
-class ChipGrid:
-    """Tiles of ``size`` that cover a grid exactly once, each read with ``halo`` pixels more on every side.
-
-    >>> grid = ChipGrid((5, 7), size=4, halo=1)
-    >>> [(c.write.y, c.write.x, *c.write.shape) for c in grid]
-    [(0, 0, 4, 4), (0, 4, 4, 3), (4, 0, 1, 4), (4, 4, 1, 3)]
-    >>> grid[0].read
-    Window(y=-1, x=-1, height=6, width=6)
-    """
-
-    shape: tuple[int, int]
-    """Height and width of the grid."""
-    size: int
-    """Height and width of a tile."""
-    halo: int = 0
-    """Margin that is read but not written."""
-
-    def __post_init__(self) -> None:
-        if self.size < 1 or self.halo < 0 or min(self.shape) < 1:
-            raise ConfigError(
-                "a chip grid needs a positive size and grid and a halo of at least 0",
-                why=f"got grid {self.shape}, size {self.size}, halo {self.halo}",
-            )
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """Number of tiles along y and x."""
-        return -(-self.shape[0] // self.size), -(-self.shape[1] // self.size)
-
-    def __len__(self) -> int:
-        rows, columns = self.counts
-        return rows * columns
-
-    def __getitem__(self, index: int) -> Chip:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        row, column = divmod(index, self.counts[1])
-        full = Window(row * self.size, column * self.size, self.size, self.size)
-        return Chip(index, full.expand(self.halo), full.clip(self.shape))
-
-    def __iter__(self) -> Iterator[Chip]:
-        return (self[k] for k in range(len(self)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,197 @@
+"""Cut chips out of a cube: one by one, or as a stream."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geomm.chipping.ahead import Held, ReadAhead
+from geomm.chipping.batch import ChipArrays, Target
+from geomm.chips import Chip, ChipOrder, SpatialSplit
+from geomm.cube import geobox_of
+from geomm.cube.areas import Areas, areas_of, new_area
+from geomm.cube.calibrate import CALIBRATION
+from geomm.cube.memory import Memory
+from geomm.errors import ConfigError
+from geomm.types import INVALID_CLASS, Window
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@dataclass
+class ChipReader:
+    """Reads chips of a cube.
+
+    Raises:
+        ConfigError: the cube has none of the modalities, or lacks the target.
+    """
+
+    cube: xr.DataTree
+    """Lazy or loaded."""
+    chips: Sequence[Chip]
+    """What to read, all of one size."""
+    modalities: Sequence[str]
+    """Names of the nodes that are imagery; those that the cube lacks are left out."""
+    target: Target | None = None
+    """How to make the target; None for none."""
+    split: tuple[SpatialSplit, str] | None = None
+    """A split and a name in it: pixels of other splits become invalid, in imagery and target alike."""
+    text: Callable[[Window], str] | None = None
+    """Returns the text of a window; see :mod:`geomm.annotations`."""
+    within: float | None = None
+    """Greatest distance in days of a chip's time from the time step that is read; None for any."""
+    threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    """Threads that decode."""
+
+    def __post_init__(self) -> None:
+        nodes = {n: self.cube.children[n].to_dataset() for n in self.modalities if n in self.cube.children}
+        wanted = [self.target.modality] if self.target else []
+        if not nodes or not all(n in self.cube.children for n in wanted):
+            raise ConfigError(
+                "the cube has none of the modalities" if not nodes else "the cube lacks the target",
+                why=f"wanted {', '.join([*self.modalities, *wanted])}; it has {', '.join(self.cube.children)}",
+            )
+        self.sources: dict[str, Areas] = {n: areas_of(node) for n, node in nodes.items()}
+        """Where areas of every modality come from, and under the empty name those of the target."""
+        self.calibration = {
+            n: np.stack([node[k].to_numpy() for k in CALIBRATION], -1).astype(np.float32) for n, node in nodes.items()
+        }
+        """Modality to ``(time, band, 4)``."""
+        self._times = {n: node["time"].to_numpy() for n, node in nodes.items()}
+        if self.target is not None:
+            self.sources[""] = areas_of(self.cube.children[self.target.modality].to_dataset(), first=True)
+        self.memory = Memory()
+        self.geobox = geobox_of(self.cube)
+        self.shape = (int(self.geobox.shape[0]), int(self.geobox.shape[1]))
+
+    def __len__(self) -> int:
+        return len(self.chips)
+
+    def read(self, numbers: Sequence[int]) -> ChipArrays:
+        """Read some chips, each by itself; see :meth:`stream` for many."""
+        held = []
+        for k in numbers:
+            window = self.chips[k].read.clip(self.shape)
+            areas = {n: new_area(source, window.shape, self.memory) for n, source in self.sources.items()}
+            for name, source in self.sources.items():
+                for step in self.steps(name, [k]):
+                    source.read(step, window, areas[name])
+            held.append(Held(window, areas))
+        return self.cut(held, numbers)
+
+    def stream(
+        self,
+        batch: int,
+        *,
+        shuffle: int = 0,
+        seed: int = 0,
+        epoch: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        skip: int = 0,
+    ) -> Iterator[ChipArrays]:
+        """Read all chips, batch by batch, area by area.
+
+        Args:
+            batch: chips at a time; the last batch may be smaller.
+            shuffle: areas in different places that are open at a time, from which batches are drawn in turn; 0 for the
+                order of the grid.
+            seed: of the shuffling.
+            epoch: another order for each.
+            rank: number of this process.
+            world: processes that share the chips.
+            skip: batches to leave out at the beginning, without reading them.
+        """
+        order = ChipOrder(tuple(self.chips), self.shape, shuffle, seed, rank, world).epoch(epoch)
+        left = np.bincount(order.draws[skip * batch :, 0], minlength=len(order.visits))
+        with ReadAhead(self, order.visits, left, shuffled=shuffle > 0) as ahead:
+            for draws in order.batches(batch)[skip:]:
+                yield self.cut([ahead.get(int(v)) for v in draws[:, 0]], draws[:, 1].tolist())
+                for v in draws[:, 0]:
+                    ahead.release(int(v))
+
+    def steps(self, name: str, numbers: Sequence[int]) -> list[int]:
+        """Return the time steps of a modality that some chips need; none where all are too far from a chip's time."""
+        if not name:
+            return [0]
+        times = self._times[name]
+        wanted = {self.chips[k].time for k in numbers}
+        if None in wanted:
+            return list(range(len(times)))
+        moments = [np.datetime64(t.replace(tzinfo=None), "ns") for t in wanted if t is not None]
+        nearest = [(int(np.abs(times - m).argmin()), m) for m in moments]
+        far = None if self.within is None else np.timedelta64(round(self.within * 86400e9), "ns")
+        return sorted({k for k, m in nearest if far is None or abs(times[k] - m) <= far})
+
+    def cut(self, held: Sequence[Held], numbers: Sequence[int]) -> ChipArrays:
+        """Copy chips out of the areas that hold them, into one batch."""
+        chips = tuple(self.chips[k] for k in numbers)
+        if len({c.read.shape for c in chips}) > 1:
+            raise ConfigError("chips of one batch differ in size", why=str(sorted({c.read.shape for c in chips})))
+        allowed = [self.split[0].mask(self.split[1], c.read) for c in chips] if self.split else None
+        images, valid, calibration = {}, {}, {}
+        for name, table in self.calibration.items():
+            source = self.sources[name]
+            near = [self.steps(name, [k]) for k in numbers]
+            count = 1 if chips[0].time else source.steps
+            image = self.memory.take((len(chips), count, source.bands, *chips[0].read.shape), source.dtype)
+            good = self.memory.take((len(chips), count, *chips[0].read.shape), np.bool_)
+            calibration[name] = np.zeros((len(chips), count, *table.shape[1:]), np.float32)
+            for b, (area, steps) in enumerate(zip(held, near, strict=True)):
+                if not steps:  # nothing near enough in time
+                    image[b], good[b] = 0, False
+                    continue
+                step = slice(steps[0], steps[-1] + 1)
+                _paste(area.areas[name].data[step], area.window, chips[b].read, image[b])
+                _paste(area.areas[name].valid[step], area.window, chips[b].read, good[b])
+                calibration[name][b] = table[step]
+                if allowed is not None:
+                    good[b] &= allowed[b]
+            images[name], valid[name] = image, good
+        return ChipArrays(
+            images,
+            valid,
+            calibration,
+            self._targets(held, chips, allowed),
+            chips,
+            np.array(numbers, np.int64),
+            np.array([self._bounds(c.read.clip(self.shape)) for c in chips]),
+            tuple(self.text(c.read) for c in chips) if self.text else (),
+        )
+
+    def _targets(
+        self, held: Sequence[Held], chips: Sequence[Chip], allowed: Sequence[NDArray[np.bool_]] | None
+    ) -> NDArray[np.uint8] | None:
+        if self.target is None:
+            return None
+        out = np.full((len(chips), *chips[0].read.shape), INVALID_CLASS, np.uint8)
+        for b, (area, chip) in enumerate(zip(held, chips, strict=True)):
+            stored = np.zeros(chip.read.shape, self.sources[""].dtype)
+            good = np.zeros(chip.read.shape, np.bool_)
+            _paste(area.areas[""].data[0, 0], area.window, chip.read, stored)
+            _paste(area.areas[""].valid[0], area.window, chip.read, good)
+            if allowed is not None:
+                good &= allowed[b]
+            np.copyto(out[b], self.target.index(stored), where=good)
+        return out
+
+    def _bounds(self, window: Window) -> tuple[float, float, float, float]:
+        a, _, left, _, e, top = self.geobox.affine[:6]
+        x, y = left + a * window.x, top + e * window.y
+        return x, y + e * window.height, x + a * window.width, y
+
+
+def _paste(source: NDArray[Any], area: Window, window: Window, out: NDArray[Any]) -> None:
+    """Copy a window out of an area; 0 or False where the window reaches beyond the grid."""
+    y, x = window.y - area.y, window.x - area.x
+    y0, x0 = max(y, 0), max(x, 0)
+    y1, x1 = min(y + window.height, area.height), min(x + window.width, area.width)
+    if (y1 - y0, x1 - x0) != window.shape:
+        out[...] = 0
+    out[..., y0 - y : y1 - y, x0 - x : x1 - x] = source[..., y0:y1, x0:x1]
