@@ -108,7 +108,7 @@ class ChipDataset(torch.utils.data.Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        return _one(to_sample(self.reader.read([index % len(self)])))
+        return one(to_sample(self.reader.read([index % len(self)])))
 
     def stream(self, batch: int, **options: int) -> Iterator[ChipArrays]:
         """Yield batches of arrays; see :meth:`geomm.chipping.ChipReader.stream`."""
@@ -193,7 +193,7 @@ def to_sample(arrays: ChipArrays) -> Sample:
     )
 
 
-def _one(batch: Sample) -> Sample:
+def one(batch: Sample) -> Sample:
     """Take the only sample out of a batch."""
     return batch.each(lambda x: x[0])
 

@@ -20,6 +20,8 @@ from geomm.types import Window
 if TYPE_CHECKING:
     from geomm.chipping.reader import ChipReader
 
+TRIM = 4
+"""Areas after which freed memory goes back to the system."""
 AHEAD = 1
 """Areas that are read ahead of those that chips are being cut from."""
 
@@ -47,7 +49,7 @@ class ReadAhead:
     def __init__(self, reader: ChipReader, visits: Sequence[Visit], uses: NDArray[np.int64], *, shuffled: bool) -> None:
         self._reader, self._visits, self._left = reader, visits, uses.copy()
         self._queue = [v for v in range(len(visits)) if uses[v]]
-        self._shuffled, self._needed = shuffled, -1
+        self._shuffled, self._needed, self._read = shuffled, -1, 0
         self._open: dict[int, tuple[Held, list[Future[None]]]] = {}
         self._kept: dict[int, list[tuple[Areas, Uses]]] = {}
         self._scopes = Counter(visits[v].scope for v in self._queue)
@@ -83,7 +85,9 @@ class ReadAhead:
         if self._left[visit]:
             return
         del self._open[visit]
-        trim()
+        self._read += 1
+        if self._read % TRIM == 0:
+            trim()
         while self._queue and sum(v > self._needed for v in self._open) < AHEAD:
             self._start(self._queue.pop(0))
         scope = self._visits[visit].scope

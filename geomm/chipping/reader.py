@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geomm.chipping.ahead import Held, ReadAhead
 from geomm.chipping.batch import ChipArrays, Target
-from geomm.chips import Chip, ChipOrder, SpatialSplit
+from geomm.chips import Chip, ChipOrder, Itinerary, SpatialSplit
 from geomm.cube import geobox_of
 from geomm.cube.areas import Areas, areas_of, new_area
 from geomm.cube.calibrate import CALIBRATION
@@ -109,9 +109,13 @@ class ChipReader:
             skip: batches to leave out at the beginning, without reading them.
         """
         order = ChipOrder(tuple(self.chips), self.shape, shuffle, seed, rank, world).epoch(epoch)
-        left = np.bincount(order.draws[skip * batch :, 0], minlength=len(order.visits))
-        with ReadAhead(self, order.visits, left, shuffled=shuffle > 0) as ahead:
-            for draws in order.batches(batch)[skip:]:
+        return self.follow(Itinerary(order.visits, order.draws[skip * batch :]), batch, shuffled=shuffle > 0)
+
+    def follow(self, order: Itinerary, batch: int, *, shuffled: bool) -> Iterator[ChipArrays]:
+        """Read chips in an order that was made before; see :meth:`stream`."""
+        left = np.bincount(order.draws[:, 0], minlength=len(order.visits))
+        with ReadAhead(self, order.visits, left, shuffled=shuffled) as ahead:
+            for draws in order.batches(batch):
                 yield self.cut([ahead.get(int(v)) for v in draws[:, 0]], draws[:, 1].tolist())
                 for v in draws[:, 0]:
                     ahead.release(int(v))
@@ -137,10 +141,9 @@ class ChipReader:
         allowed = [self.split[0].mask(self.split[1], c.read) for c in chips] if self.split else None
         images, valid, calibration = {}, {}, {}
         for name, table in self.calibration.items():
-            source = self.sources[name]
             near = [self.steps(name, [k]) for k in numbers]
-            count = 1 if chips[0].time else source.steps
-            image = self.memory.take((len(chips), count, source.bands, *chips[0].read.shape), source.dtype)
+            count, bands, dtype = self.layout(name)
+            image = self.memory.take((len(chips), count, bands, *chips[0].read.shape), dtype)
             good = self.memory.take((len(chips), count, *chips[0].read.shape), np.bool_)
             calibration[name] = np.zeros((len(chips), count, *table.shape[1:]), np.float32)
             for b, (area, steps) in enumerate(zip(held, near, strict=True)):
@@ -161,7 +164,7 @@ class ChipReader:
             self._targets(held, chips, allowed),
             chips,
             np.array(numbers, np.int64),
-            np.array([self._bounds(c.read.clip(self.shape)) for c in chips]),
+            self.bounds([c.read for c in chips]),
             tuple(self.text(c.read) for c in chips) if self.text else (),
         )
 
@@ -181,10 +184,32 @@ class ChipReader:
             np.copyto(out[b], self.target.index(stored), where=good)
         return out
 
-    def _bounds(self, window: Window) -> tuple[float, float, float, float]:
+    def bounds(self, windows: Sequence[Window]) -> NDArray[np.float64]:
+        """Return left, bottom, right, top of windows in the CRS of the grid, ``(number, 4)``; cut to the grid."""
+        inside = [w.clip(self.shape) for w in windows]
         a, _, left, _, e, top = self.geobox.affine[:6]
-        x, y = left + a * window.x, top + e * window.y
-        return x, y + e * window.height, x + a * window.width, y
+        y, x, height, width = np.array([(w.y, w.x, w.height, w.width) for w in inside], float).T
+        return np.stack([left + a * x, top + e * (y + height), left + a * (x + width), top + e * y], axis=1)
+
+    def layout(self, name: str) -> tuple[int, int, np.dtype[Any]]:
+        """Return how many time steps and bands a chip of a modality has, and its dtype."""
+        source = self.sources[name]
+        return (1 if self.chips and self.chips[0].time else source.steps), source.bands, source.dtype
+
+    def about(self, name: str) -> dict[str, Any]:
+        """Return what the cube says of a modality: sensor, units, kind and bands."""
+        node = self.cube.children[name]
+        known = {k: node.attrs[k] for k in ("sensor", "units", "kind") if k in node.attrs}
+        return known | {"bands": [str(b) for b in node["band"].to_numpy()]}
+
+    def items(self, name: str) -> list[str]:
+        """Return the ids of the items that a modality was loaded from."""
+        return [i for step in self.cube.children[name].attrs.get("items", []) for i in step]
+
+    @property
+    def time(self) -> str:
+        """The first time of the cube, where chips have none of their own."""
+        return str(min(t.min() for t in self._times.values()))[:19]
 
 
 def _paste(source: NDArray[Any], area: Window, window: Window, out: NDArray[Any]) -> None:

@@ -1,0 +1,221 @@
+"""Read a chip store: any chip by itself, in any order, every byte checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geomm.chipping import ChipArrays
+from geomm.cube.memory import Memory
+from geomm.errors import PackageError
+from geomm.store.plan import ARRAYS, MANIFEST, PLAN, RECORD
+from geomm.store.shard import SHARD, ArraySpec, ShardReader, TableSpec, damaged
+from geomm.store.write import committed, read_rows, seal, to_table
+
+if TYPE_CHECKING:
+    from geomm.dataset import Sample
+
+AHEAD = 2
+"""Batches that are decoded ahead."""
+
+
+class StoredChips:
+    """Chips of a store, behind the same interface as :class:`geomm.dataset.ChipDataset`.
+
+    A store whose building was stopped opens with the shards that are there.
+
+    Args:
+        folder: of the store.
+        numbers: which chips; default all.
+        threads: that decode.
+
+    Raises:
+        PackageError: the folder is no chip store, or a file of it is damaged.
+    """
+
+    def __init__(self, folder: str | Path, numbers: Sequence[int] | None = None, *, threads: int | None = None) -> None:
+        self.folder = Path(folder)
+        self.about, self.complete = _open(self.folder)
+        self.arrays, self.tables = _specs(self.about)
+        shards = range(-(-self.total // SHARD)) if self.complete else committed(self.folder)
+        self.shards = tuple(shards)
+        have = [n for s in self.shards for n in range(s * SHARD, min((s + 1) * SHARD, self.total))]
+        self.numbers = np.array(have if numbers is None else numbers, np.int64)
+        self._threads = threads or len(os.sched_getaffinity(0))
+        self._files: dict[tuple[str, int], Any] = {}
+        self._memory = Memory(64)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.folder, self.numbers.tolist())
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> Sample:
+        from geomm.dataset import one, to_sample
+
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return one(to_sample(self.read([index % len(self)])))
+
+    @property
+    def total(self) -> int:
+        """Chips of the whole store, built or not."""
+        return sum(site["chips"] for site in self.about["sites"])
+
+    @cached_property
+    def table(self) -> Any:
+        """The manifest as a GeoDataFrame in degrees, one row for every chip of :attr:`numbers`."""
+        if self.complete:
+            import geopandas
+
+            every = geopandas.read_parquet(self.folder / MANIFEST)
+        else:
+            every = to_table([row for n in self.shards for row in read_rows(self.folder, n)])
+        return every.set_index("chip").loc[self.numbers].reset_index()
+
+    def select(self, **columns: Any) -> StoredChips:
+        """Return the chips whose columns of the manifest have given values, such as ``split="train"``.
+
+        Raises:
+            PackageError: there is no such column.
+        """
+        keep = np.ones(len(self), bool)
+        for name, value in columns.items():
+            if name not in self.table:
+                raise PackageError(f"the store has no column {name}", why=f"it has {', '.join(self.table.columns)}")
+            keep &= (self.table[name] == value).to_numpy()
+        return type(self)(self.folder, self.numbers[keep].tolist(), threads=self._threads)
+
+    def read(self, indexes: Sequence[int]) -> ChipArrays:
+        """Read some chips.
+
+        Raises:
+            PackageError: a file of the store is missing or damaged; it is named.
+        """
+        numbers = self.numbers[list(indexes)]
+        out = self._allocate(len(numbers))
+        for b, number in enumerate(numbers.tolist()):
+            self._decode(number, b, out)
+        return self._batch(numbers, np.array(indexes, np.int64), out)
+
+    def stream(
+        self,
+        batch: int,
+        *,
+        shuffle: int = 0,
+        seed: int = 0,
+        epoch: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        skip: int = 0,
+    ) -> Iterator[ChipArrays]:
+        """Read all chips, batch by batch; shuffled, every order is as likely as any other.
+
+        Args:
+            batch: chips at a time; the last batch may be smaller.
+            shuffle: 0 for the order of the store.
+            seed: of the shuffling.
+            epoch: another order for each.
+            rank: number of this process.
+            world: processes that share the chips.
+            skip: batches to leave out at the beginning, without reading them.
+        """
+        order = np.arange(len(self))
+        if shuffle:
+            order = np.random.default_rng([seed, epoch]).permutation(order)
+            order = np.resize(order, -(-len(order) // world) * world) if len(order) else order
+        mine = order[rank::world]
+        batches = [mine[k : k + batch] for k in range(0, len(mine), batch)][skip:]
+        waiting: list[tuple[NDArray[np.int64], dict[str, NDArray[Any]], list[Future[None]]]] = []
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="geomm-store") as pool:
+            try:
+                for indexes in [*batches, *[None] * AHEAD]:
+                    if indexes is not None:
+                        out = self._allocate(len(indexes))
+                        jobs = [pool.submit(self._decode, int(n), b, out) for b, n in enumerate(self.numbers[indexes])]
+                        waiting.append((indexes, out, jobs))
+                    if waiting and (indexes is None or len(waiting) > AHEAD):
+                        ready, out, jobs = waiting.pop(0)
+                        for job in jobs:
+                            job.result()
+                        yield self._batch(self.numbers[ready], ready, out)
+                        del out, jobs
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _allocate(self, count: int) -> dict[str, NDArray[Any]]:
+        return {spec.name: self._memory.take((count, *spec.shape), spec.dtype) for spec in self.arrays}
+
+    def _decode(self, number: int, b: int, out: dict[str, NDArray[Any]]) -> None:
+        """Read one chip into its place in a batch."""
+        shard, slot = divmod(number, SHARD)
+        for spec in self.arrays:
+            file = self._shard(spec, shard)
+            try:
+                spec.decode(file.chunk(slot), out[spec.name][b])
+            except (ValueError, RuntimeError) as error:
+                raise damaged(file.path, f"chip {number}: {error}") from error
+
+    def _batch(
+        self, numbers: NDArray[np.int64], indexes: NDArray[np.int64], out: dict[str, NDArray[Any]]
+    ) -> ChipArrays:
+        parts: dict[str, dict[str, NDArray[Any]]] = {"images": {}, "valid": {}, "calibration": {}}
+        for spec in self.arrays:
+            kind, _, name = spec.name.partition("/")
+            if name:
+                parts[kind][name] = out[spec.name]
+        rows: dict[str, NDArray[Any]] = {}
+        for table in self.tables:
+            rows[table.name] = np.stack([self._rows(table, n // SHARD)[n % SHARD] for n in numbers.tolist()])
+            if table.name.startswith("calibration/"):
+                parts["calibration"][table.name.partition("/")[2]] = rows[table.name]
+        target = out.get("target")
+        return ChipArrays(
+            parts["images"], parts["valid"], parts["calibration"], target, (), indexes, rows["bounds"], ()
+        )  # fmt: skip
+
+    def _shard(self, spec: ArraySpec, shard: int) -> ShardReader:
+        key = (spec.name, shard)
+        if key not in self._files:
+            self._files[key] = ShardReader(spec.path(self.folder / ARRAYS, shard))
+        return self._files[key]  # type: ignore[no-any-return]
+
+    def _rows(self, spec: TableSpec, shard: int) -> NDArray[Any]:
+        key = (spec.name, shard)
+        if key not in self._files:
+            self._files[key] = spec.read(self.folder / ARRAYS, shard)
+        return self._files[key]  # type: ignore[no-any-return]
+
+
+def _open(folder: Path) -> tuple[dict[str, Any], bool]:
+    """Return what the store says of itself, and whether it is complete."""
+    try:
+        about = json.loads((folder / PLAN).read_text())
+        complete = (folder / RECORD).is_file()
+        record = json.loads((folder / RECORD).read_text()) if complete else {}
+    except (OSError, ValueError) as error:
+        raise PackageError("this is not a chip store", where=str(folder), why=str(error)) from error
+    if complete:
+        content = {k: v for k, v in record.items() if k != "sha256"}
+        if seal(content) != (folder / RECORD).read_bytes():
+            raise damaged(folder / RECORD, "its content has changed")
+        if hashlib.sha256((folder / PLAN).read_bytes()).hexdigest() != record["files"][PLAN]:
+            raise damaged(folder / PLAN, "its content has changed")
+    return {**about, "files": record.get("files", {})}, complete
+
+
+def _specs(about: dict[str, Any]) -> tuple[tuple[ArraySpec, ...], tuple[TableSpec, ...]]:
+    arrays = tuple(ArraySpec(a["name"], tuple(a["shape"]), a["dtype"], (), a["attrs"]) for a in about["arrays"])
+    images = [a for a in arrays if a.name.startswith("images/")]
+    tables = [TableSpec(f"calibration/{a.name[7:]}", (*a.shape[:2], 4), "float32", ()) for a in images]
+    return arrays, (*tables, TableSpec("bounds", (4,), "float64", ()))
