@@ -199,19 +199,23 @@ class StoredChips:
 
 def _open(folder: Path) -> tuple[dict[str, Any], bool]:
     """Return what the store says of itself, and whether it is complete."""
-    try:
-        about = json.loads((folder / PLAN).read_text())
-        complete = (folder / RECORD).is_file()
-        record = json.loads((folder / RECORD).read_text()) if complete else {}
-    except (OSError, ValueError) as error:
-        raise PackageError("this is not a chip store", where=str(folder), why=str(error)) from error
+    if not (folder / PLAN).is_file():
+        raise PackageError("this is not a chip store", where=str(folder), why=f"it has no {PLAN}")
+    complete = (folder / RECORD).is_file()
+    record = _content(folder / RECORD) if complete else {"files": {}}
     if complete:
-        content = {k: v for k, v in record.items() if k != "sha256"}
-        if seal(content) != (folder / RECORD).read_bytes():
+        if seal({k: v for k, v in record.items() if k != "sha256"}) != (folder / RECORD).read_bytes():
             raise damaged(folder / RECORD, "its content has changed")
         if hashlib.sha256((folder / PLAN).read_bytes()).hexdigest() != record["files"][PLAN]:
             raise damaged(folder / PLAN, "its content has changed")
-    return {**about, "files": record.get("files", {})}, complete
+    return {**_content(folder / PLAN), "files": record["files"]}, complete
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_bytes())  # type: ignore[no-any-return]
+    except (OSError, ValueError) as error:
+        raise damaged(path, str(error)) from error
 
 
 def _specs(about: dict[str, Any]) -> tuple[tuple[ArraySpec, ...], tuple[TableSpec, ...]]:

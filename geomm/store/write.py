@@ -92,7 +92,8 @@ def publish(path: Path, content: bytes) -> None:
 def _prepare(plan: StorePlan, folder: Path) -> None:
     """Begin a store, or see that it is the one that was begun."""
     about = plan.describe()
-    if folder.exists() and not (folder / PLAN).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    other = folder.is_dir() and any(not p.name.startswith(".plan") for p in folder.iterdir())
+    if (other and not (folder / PLAN).is_file()) or (folder.exists() and not folder.is_dir()):
         raise OutputError("the folder holds something else", where=str(folder), fix="name another folder")
     if (folder / PLAN).is_file():
         before = json.loads((folder / PLAN).read_text())
@@ -106,7 +107,7 @@ def _prepare(plan: StorePlan, folder: Path) -> None:
             )
         if before != about or len(committed(folder, plan)) < plan.shards:
             (folder / RECORD).unlink(missing_ok=True)  # it is not complete any more
-    for path, content in {**plan.metadata(), Path(PLAN): json.dumps(about, indent=1).encode()}.items():
+    for path, content in {Path(PLAN): json.dumps(about, indent=1).encode(), **plan.metadata()}.items():
         if not (folder / path).is_file() or (folder / path).read_bytes() != content:
             publish(folder / path, content)
 
