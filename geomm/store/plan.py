@@ -87,6 +87,7 @@ class StorePlan:
         """Return the manifest's rows of some chips of a part, by their position in its list, but for what is read."""
         mine = self.parts[part]
         bounds = mine.reader.bounds([mine.reader.chips[k].read for k in positions]).tolist()
+        a, _, left, _, e, top = mine.reader.geobox.affine[:6]
         rows = []
         for k, box in zip(positions, bounds, strict=True):
             chip = mine.reader.chips[k]
@@ -96,6 +97,7 @@ class StorePlan:
             when = chip.time.isoformat() if chip.time else mine.reader.time
             further = {name: values[k] for name, values in mine.columns.items()}
             place = dict(zip(("left", "bottom", "right", "top"), box, strict=True))
+            place |= {"origin_x": left + a * chip.read.x, "origin_y": top + e * chip.read.y, "resolution": a}
             rows.append(row | write | {"datetime": when} | further | place | {"crs": str(mine.reader.geobox.crs)})
         return rows
 

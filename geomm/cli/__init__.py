@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from geomm._version import __version__
+from geomm.cli.chips import app as chips
 from geomm.errors import ConfigError, GeommError
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 CATALOG = "STAC file, folder or API, stac-geoparquet, or a public catalog such as earth_search"
 catalogs = typer.Typer(help="Imagery catalogs.", no_args_is_help=True)
 app.add_typer(catalogs, name="catalog")
+app.add_typer(chips, name="chips")
 
 AoiOption = Annotated[str | None, typer.Option(help="west,south,east,north in degrees")]
 TimeOption = Annotated[str | None, typer.Option(help="date or interval start/end")]
@@ -68,7 +70,7 @@ def run(
 
     Example: `geomm run pipelines/landcover_s1_s2.yaml --out runs/landcover --set train.steps=60`
     """
-    _run(recipe, out, dict(_assignment(text) for text in set_ or ()))
+    _run(recipe, out, dict(assignment(text) for text in set_ or ()))
 
 
 @app.command()
@@ -223,11 +225,16 @@ def _run(recipe: Path, out: Path | None, overrides: dict[str, object]) -> None:
 
 def _recipe_path(name: str) -> Path:
     """Find a recipe that ships with geomm: beside the package in a checkout, inside it once installed."""
-    here = Path(__file__).parent
+    here = Path(__file__).parent.parent
     return next(p for p in (here / "pipelines" / name, here.parent / "pipelines" / name) if p.is_file())
 
 
-def _assignment(text: str) -> tuple[str, object]:
+def assignment(text: str) -> tuple[str, object]:
+    """Read ``field=value``.
+
+    Raises:
+        ConfigError: there is no ``=``.
+    """
     import yaml
 
     key, found, value = text.partition("=")
