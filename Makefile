@@ -22,7 +22,7 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
-	$(UV) pip install --quiet --python $(PY) --constraint constraints.txt --editable '.[dev]'
+	$(UV) pip install --quiet --compile-bytecode --python $(PY) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 # The demo scene lives in a source package of its own; without it the demo cannot run, the tests skip its cases.
@@ -46,11 +46,12 @@ test: $(VENV)/.installed lint ## lint and the whole test suite
 	$(PY) -m pytest
 
 soak: $(VENV)/.demo-data ## the long tier: the same properties, many more cases
-	HYPOTHESIS_PROFILE=soak $(PY) -m pytest
+	HYPOTHESIS_PROFILE=soak GEOMM_KILLS=30 $(PY) -m pytest
 
 bench: $(VENV)/.demo-data ## measured figures, see benchmarks/RESULTS.md
 	$(PY) benchmarks/predict_memory.py
 	$(PY) benchmarks/cube_load.py
+	$(PY) benchmarks/chips.py
 	$(PY) benchmarks/catalog_search.py
 
 constraints: ## refresh the exact pins (needs only the package index)

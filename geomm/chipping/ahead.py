@@ -102,7 +102,8 @@ class ReadAhead:
             self._kept[visit.scope] = [(s, s.expect(windows, lasting=self._shuffled)) for s in sources.values()]
         memory = self._reader.memory
         held = Held(visit.window, {n: new_area(s, visit.window.shape, memory) for n, s in sources.items()})
-        jobs = [(n, step) for n in sources for step in self._reader.steps(n, visit.chips)]
+        chips = [self._reader.chips[k] for k in visit.chips]
+        jobs = [(n, step) for n in sources for step in self._reader.steps(n, chips)]
         # The largest first, so that the threads finish together.
         jobs.sort(key=lambda job: -held.areas[job[0]].data[0].nbytes)
         futures = [

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from geomm.chipping.ahead import Held, ReadAhead
 from geomm.chipping.batch import ChipArrays, Target
 from geomm.chips import Chip, ChipOrder, Itinerary, SpatialSplit
-from geomm.cube import geobox_of
+from geomm.cube import geobox_of, kernels
 from geomm.cube.areas import Areas, areas_of, new_area
 from geomm.cube.calibrate import CALIBRATION
 from geomm.cube.memory import Memory
@@ -57,6 +57,7 @@ class ChipReader:
                 "the cube has none of the modalities" if not nodes else "the cube lacks the target",
                 why=f"wanted {', '.join([*self.modalities, *wanted])}; it has {', '.join(self.cube.children)}",
             )
+        kernels.start()
         self.sources: dict[str, Areas] = {n: areas_of(node) for n, node in nodes.items()}
         """Where areas of every modality come from, and under the empty name those of the target."""
         self.calibration = {
@@ -75,15 +76,19 @@ class ChipReader:
 
     def read(self, numbers: Sequence[int]) -> ChipArrays:
         """Read some chips, each by itself; see :meth:`stream` for many."""
+        return self.read_chips([self.chips[k] for k in numbers], numbers)
+
+    def read_chips(self, chips: Sequence[Chip], numbers: Sequence[int]) -> ChipArrays:
+        """Read any chips, each by itself; they need not be in the list."""
         held = []
-        for k in numbers:
-            window = self.chips[k].read.clip(self.shape)
+        for chip in chips:
+            window = chip.read.clip(self.shape)
             areas = {n: new_area(source, window.shape, self.memory) for n, source in self.sources.items()}
             for name, source in self.sources.items():
-                for step in self.steps(name, [k]):
+                for step in self.steps(name, [chip]):
                     source.read(step, window, areas[name])
             held.append(Held(window, areas))
-        return self.cut(held, numbers)
+        return self.cut(held, chips, numbers)
 
     def stream(
         self,
@@ -116,16 +121,17 @@ class ChipReader:
         left = np.bincount(order.draws[:, 0], minlength=len(order.visits))
         with ReadAhead(self, order.visits, left, shuffled=shuffled) as ahead:
             for draws in order.batches(batch):
-                yield self.cut([ahead.get(int(v)) for v in draws[:, 0]], draws[:, 1].tolist())
+                numbers = draws[:, 1].tolist()
+                yield self.cut([ahead.get(int(v)) for v in draws[:, 0]], [self.chips[k] for k in numbers], numbers)
                 for v in draws[:, 0]:
                     ahead.release(int(v))
 
-    def steps(self, name: str, numbers: Sequence[int]) -> list[int]:
+    def steps(self, name: str, chips: Sequence[Chip]) -> list[int]:
         """Return the time steps of a modality that some chips need; none where all are too far from a chip's time."""
         if not name:
             return [0]
         times = self._times[name]
-        wanted = {self.chips[k].time for k in numbers}
+        wanted = {chip.time for chip in chips}
         if None in wanted:
             return list(range(len(times)))
         moments = [np.datetime64(t.replace(tzinfo=None), "ns") for t in wanted if t is not None]
@@ -133,16 +139,16 @@ class ChipReader:
         far = None if self.within is None else np.timedelta64(round(self.within * 86400e9), "ns")
         return sorted({k for k, m in nearest if far is None or abs(times[k] - m) <= far})
 
-    def cut(self, held: Sequence[Held], numbers: Sequence[int]) -> ChipArrays:
+    def cut(self, held: Sequence[Held], chips: Sequence[Chip], numbers: Sequence[int]) -> ChipArrays:
         """Copy chips out of the areas that hold them, into one batch."""
-        chips = tuple(self.chips[k] for k in numbers)
         if len({c.read.shape for c in chips}) > 1:
             raise ConfigError("chips of one batch differ in size", why=str(sorted({c.read.shape for c in chips})))
         allowed = [self.split[0].mask(self.split[1], c.read) for c in chips] if self.split else None
         images, valid, calibration = {}, {}, {}
         for name, table in self.calibration.items():
-            near = [self.steps(name, [k]) for k in numbers]
-            count, bands, dtype = self.layout(name)
+            near = [self.steps(name, [chip]) for chip in chips]
+            _, bands, dtype = self.layout(name)
+            count = 1 if chips[0].time else self.sources[name].steps
             image = self.memory.take((len(chips), count, bands, *chips[0].read.shape), dtype)
             good = self.memory.take((len(chips), count, *chips[0].read.shape), np.bool_)
             calibration[name] = np.zeros((len(chips), count, *table.shape[1:]), np.float32)
@@ -162,7 +168,7 @@ class ChipReader:
             valid,
             calibration,
             self._targets(held, chips, allowed),
-            chips,
+            tuple(chips),
             np.array(numbers, np.int64),
             self.bounds([c.read for c in chips]),
             tuple(self.text(c.read) for c in chips) if self.text else (),

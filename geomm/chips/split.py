@@ -88,6 +88,35 @@ class SpatialSplit:
         return cls(shape, block, buffer, tuple(fractions), table)
 
     @classmethod
+    def folds(
+        cls,
+        shape: tuple[int, int],
+        number: int,
+        *,
+        block: int,
+        buffer: int,
+        seed: int = 0,
+        counts: np.ndarray | None = None,
+    ) -> list[SpatialSplit]:
+        """Return splits into ``train`` and ``test`` for cross-validation: every block is tested in one of them.
+
+        Args:
+            shape: height and width of the grid.
+            number: of folds, at least two.
+            block: block size in pixels.
+            buffer: smallest distance between splits in pixels.
+            seed: of the generator.
+            counts: see :meth:`draw`; folds are then alike in their class shares.
+
+        Raises:
+            SplitError: there are fewer blocks than folds, or the buffer leaves nothing of a block.
+        """
+        names = {f"fold{k}": 1.0 / number for k in range(number)}
+        drawn = cls.draw(shape, names, block=block, buffer=buffer, seed=seed, counts=counts)
+        tables = [tuple(tuple(int(v == k) for v in row) for row in drawn.assignment) for k in range(number)]
+        return [cls(shape, block, buffer, ("train", "test"), table) for table in tables]
+
+    @classmethod
     def whole(cls, shape: tuple[int, int], name: str, block: int) -> SpatialSplit:
         """Put a whole grid into one split, for splits by place; blocks are then units of the bootstrap."""
         rows, columns = -(-shape[0] // block), -(-shape[1] // block)
@@ -152,6 +181,29 @@ class SpatialSplit:
         if name not in self.names:
             raise SplitError(f"there is no split {name!r}", why=f"splits: {', '.join(self.names)}")
         return self.names.index(name)
+
+
+def split_places(places: Sequence[str], fractions: Mapping[str, float], *, seed: int = 0) -> dict[str, str]:
+    """Assign whole places to splits at random.
+
+    Args:
+        places: their names.
+        fractions: share of places per split; the shares sum to one.
+        seed: of the generator.
+
+    Returns:
+        Place to split.
+
+    Raises:
+        SplitError: a split gets no place.
+    """
+    ends = np.round(np.cumsum(list(fractions.values())) * len(places)).astype(int)
+    ordered = np.searchsorted(ends, np.arange(len(places)), side="right")
+    missing = [name for k, name in enumerate(fractions) if k not in ordered]
+    if missing:
+        raise SplitError(f"split {', '.join(missing)} is empty", why=f"{len(places)} places, shares {dict(fractions)}")
+    drawn = np.random.default_rng(seed).permutation(ordered)
+    return {place: list(fractions)[k] for place, k in zip(places, drawn, strict=True)}
 
 
 def _imbalance(draw: np.ndarray, counts: np.ndarray, splits: int) -> float:

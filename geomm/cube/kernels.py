@@ -50,6 +50,12 @@ def usable(
         _usable_integers(values, nodata, bounds is not None, low, high, flags)
 
 
+def start() -> None:
+    """Start the compiler's run time, which takes a second: better while a data set is opened than at its first chip."""
+    values = np.zeros((1, 1), np.uint8)
+    copy(values, values == 0, values, values, np.uint8(0))
+
+
 @_jit  # type: ignore[untyped-decorator, unused-ignore]
 def _usable_integers(values: Any, nodata: Any, bounded: bool, low: float, high: float, flags: Any) -> None:
     for i in range(values.shape[0]):

@@ -1,0 +1,159 @@
+"""Where chips lie when they do not tile a grid: at random, balanced by class, around points, at given times."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geomm.chips.grid import Chip
+from geomm.chips.split import SpatialSplit
+from geomm.errors import ConfigError, SplitError
+from geomm.types import Window
+
+
+def random_chips(
+    shape: tuple[int, int], size: int, number: int, *, seed: int = 0, within: int | None = None
+) -> list[Chip]:
+    """Draw chips that lie inside a grid, uniformly.
+
+    Args:
+        shape: height and width of the grid.
+        size: height and width of a chip.
+        number: how many.
+        seed: of the generator.
+        within: chips do not cross the lines at multiples of this many pixels: at 2,048, what is read for one area
+            serves all of its chips. Pixels beside the lines are seen less often.
+
+    Raises:
+        ConfigError: a chip does not fit.
+    """
+    cell = within or max(shape)
+    if size > min(*shape, cell):
+        raise ConfigError("chips do not fit", why=f"chips of {size} pixels, grid {shape}, within {within}")
+    generator = np.random.default_rng(seed)
+    ends = [[(a, min(a + cell, n)) for a in range(0, n, cell) if min(a + cell, n) - a >= size] for n in shape]
+    room = [np.array([b - a - size + 1 for a, b in e], float) for e in ends]
+    chips = []
+    for k in range(number):
+        corner = []
+        for e, r in zip(ends, room, strict=True):
+            low, high = e[int(generator.choice(len(e), p=r / r.sum()))]
+            corner.append(int(generator.integers(low, high - size + 1)))
+        window = Window(corner[0], corner[1], size, size)
+        chips.append(Chip(k, window, window))
+    return chips
+
+
+def label_counts(labels: NDArray[np.integer], cell: int, classes: int) -> NDArray[np.int64]:
+    """Count class indices in cells of a grid.
+
+    Args:
+        labels: class index ``(y, x)``; values of ``classes`` and more are not counted.
+        cell: height and width of a cell in pixels.
+        classes: number of classes.
+
+    Returns:
+        ``(rows, columns, classes)``.
+    """
+    rows, columns = (-(-n // cell) for n in labels.shape)
+    counts = np.zeros((rows, columns, classes), np.int64)
+    y, x = np.nonzero(labels < classes)
+    np.add.at(counts, (y // cell, x // cell, labels[y, x]), 1)
+    return counts
+
+
+def balanced_chips(
+    counts: NDArray[np.integer],
+    cell: int,
+    shape: tuple[int, int],
+    size: int,
+    number: int,
+    *,
+    seed: int = 0,
+    split: tuple[SpatialSplit, str] | None = None,
+) -> list[Chip]:
+    """Draw chips so that every class is at the centre's cell equally often; none where there is no label.
+
+    A class is drawn first, then a cell in proportion to how much of the class it holds, then a centre in it.
+
+    Args:
+        counts: label pixels ``(rows, columns, classes)``, see :func:`label_counts`.
+        cell: height and width of a cell in pixels.
+        shape: height and width of the grid.
+        size: height and width of a chip; it may reach beyond the grid.
+        number: how many.
+        seed: of the generator.
+        split: a split and a name in it, to whose blocks the centres are confined.
+
+    Raises:
+        SplitError: there is no label, or none in the split.
+    """
+    generator = np.random.default_rng(seed)
+    weight = counts.astype(float)
+    if split is not None:
+        weight *= _share(split, cell, counts.shape[:2])[..., None]
+    present = np.flatnonzero(weight.sum((0, 1)) > 0)
+    if not present.size:
+        raise SplitError("there is no label to draw chips around", where=f"split {split[1]}" if split else "the grid")
+    chances = {k: (weight[..., k] / weight[..., k].sum()).ravel() for k in present}
+    chips: list[Chip] = []
+    while len(chips) < number:
+        kind = present[generator.integers(len(present))]
+        row, column = divmod(int(generator.choice(chances[kind].size, p=chances[kind])), counts.shape[1])
+        y, x = (
+            int(generator.integers(c * cell, min((c + 1) * cell, n))) for c, n in ((row, shape[0]), (column, shape[1]))
+        )
+        if split is None or split[0].mask(split[1], Window(y, x, 1, 1)).all():
+            chips.append(_around(len(chips), y, x, shape, size))
+    return chips
+
+
+def centred_chips(
+    centres: Sequence[tuple[float, float]], shape: tuple[int, int], size: int, *, jitter: int = 0, seed: int = 0
+) -> list[Chip]:
+    """Place a chip around every point, such as the annotations of a grid; points outside the grid are left out.
+
+    Args:
+        centres: rows and columns in pixels.
+        shape: height and width of the grid.
+        size: height and width of a chip; it may reach beyond the grid.
+        jitter: greatest displacement in pixels, so that the object is not always in the middle.
+        seed: of the displacement.
+    """
+    generator = np.random.default_rng(seed)
+    chips: list[Chip] = []
+    for y, x in centres:
+        dy, dx = generator.integers(-jitter, jitter + 1, 2)
+        row, column = int(np.floor(y)) + int(dy), int(np.floor(x)) + int(dx)
+        if 0 <= y < shape[0] and 0 <= x < shape[1]:
+            chips.append(
+                _around(len(chips), min(max(row, 0), shape[0] - 1), min(max(column, 0), shape[1] - 1), shape, size)
+            )
+    return chips
+
+
+def timed_chips(chips: Sequence[Chip], times: Sequence[dt.datetime]) -> list[Chip]:
+    """Return every chip at every time: of each modality the time step nearest to it is read."""
+    return [
+        dataclasses.replace(c, index=k * len(chips) + n, time=t)
+        for k, t in enumerate(times)
+        for n, c in enumerate(chips)
+    ]
+
+
+def _around(index: int, y: int, x: int, shape: tuple[int, int], size: int) -> Chip:
+    window = Window(y - size // 2, x - size // 2, size, size)
+    return Chip(index, window, window.clip(shape))
+
+
+def _share(split: tuple[SpatialSplit, str], cell: int, counts: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return which part of every cell belongs to a split."""
+    parts = np.zeros(counts)
+    for row in range(counts[0]):
+        mask = split[0].mask(split[1], Window(row * cell, 0, cell, counts[1] * cell))
+        parts[row] = mask.reshape(cell, counts[1], cell).mean((0, 2))
+    return parts
