@@ -52,6 +52,7 @@ bench: $(VENV)/.demo-data ## measured figures, see benchmarks/RESULTS.md
 	$(PY) benchmarks/predict_memory.py
 	$(PY) benchmarks/cube_load.py
 	$(PY) benchmarks/chips.py
+	$(PY) benchmarks/chips_memory.py
 	$(PY) benchmarks/catalog_search.py
 
 constraints: ## refresh the exact pins (needs only the package index)

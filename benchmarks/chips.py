@@ -2,10 +2,10 @@
 
 Thirteen bands of three sensors and a label, 256 x 256 pixels: Sentinel-2 at 10 and 20 m, Sentinel-1 on an offset grid,
 thermal in the neighbouring UTM zone; noise on smooth fields, which compresses 1.3 to 1.6 times. Every case runs in a
-process of its own, in turn, ROUNDS times (default 3); ratios are of medians. SIDE (default 8192) is the height and
-width of the 10 m grid, all of which geomm and the store cut; PEERS (default 4096) that of the part which peers cut in
-grid order. Batches of 8. The clock starts
-when the data set is open and stops with the last batch; files are in the page cache.
+process of its own, in turn, ROUNDS times (default 3); ratios are of medians. SIDE (default 6144) is the height and
+width of the 10 m grid, all of which geomm and the store cut; PEERS (default 2048) that of the part which peers cut in
+grid order. Batches of 8. The clock starts when the data set is open and stops with the last batch; files are in the page
+cache.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-SIDE, PEERS = int(os.environ.get("SIDE", "8192")), int(os.environ.get("PEERS", "4096"))
+SIDE, PEERS = int(os.environ.get("SIDE", "6144")), int(os.environ.get("PEERS", "2048"))
 CHIP, ROUNDS = 256, int(os.environ.get("ROUNDS", "3"))
-RANDOM = 48  # chips in random order that a peer cuts; geomm and the store cut all
+RANDOM = 40  # chips in random order that a peer cuts; geomm and the store cut all
 FIRST = (SIDE - PEERS) // 2048 * 1024  # row and column where the peers' part begins
 LEFT, TOP = 600000.0, 5200020.0
 TEN, TWENTY = ("B02", "B03", "B04", "B08"), ("B05", "B06", "B07", "B8A", "B11", "B12")

@@ -11,16 +11,30 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from geomm.annotations import Annotations, annotations_of, derive_annotations, read_annotations, read_questions
     from geomm.catalog import Scene, build_catalog, open_catalog
-    from geomm.chips import Chip, ChipGrid, SpatialSplit
+    from geomm.chipping import ChipReader, Target
+    from geomm.chips import (
+        Chip,
+        ChipGrid,
+        SpatialSplit,
+        balanced_chips,
+        centred_chips,
+        label_counts,
+        random_chips,
+        split_places,
+        timed_chips,
+    )
     from geomm.config import RunConfig, load_recipe
     from geomm.cube import calibrated, check_radiometry, common_geobox, composite, group_sites, load_cube
+    from geomm.dataset import ChipDataset, ChipLoader
     from geomm.errors import GeommError
     from geomm.export import write_products
+    from geomm.interop import from_torchgeo, to_torchgeo
     from geomm.package import ModelPackage, load_package
     from geomm.pipeline import run
     from geomm.prediction import predict
     from geomm.retrieval import Index
     from geomm.sensors import SENSORS, BandSpec, SensorSpec
+    from geomm.store import StoredChips, StorePart, verify_store, write_store
     from geomm.types import ClassSpec, LayerSpec, Modality, Prediction, Window
 
 from geomm._version import __version__
@@ -28,16 +42,30 @@ from geomm._version import __version__
 _MODULES = {
     "annotations": ("Annotations", "annotations_of", "derive_annotations", "read_annotations", "read_questions"),
     "catalog": ("Scene", "build_catalog", "open_catalog"),
-    "chips": ("Chip", "ChipGrid", "SpatialSplit"),
+    "chipping": ("ChipReader", "Target"),
+    "chips": (
+        "Chip",
+        "ChipGrid",
+        "SpatialSplit",
+        "balanced_chips",
+        "centred_chips",
+        "label_counts",
+        "random_chips",
+        "split_places",
+        "timed_chips",
+    ),
     "config": ("RunConfig", "load_recipe"),
     "cube": ("calibrated", "check_radiometry", "common_geobox", "composite", "group_sites", "load_cube"),
+    "dataset": ("ChipDataset", "ChipLoader"),
     "errors": ("GeommError",),
     "export": ("write_products",),
+    "interop": ("from_torchgeo", "to_torchgeo"),
     "package": ("ModelPackage", "load_package"),
     "pipeline": ("run",),
     "prediction": ("predict",),
     "retrieval": ("Index",),
     "sensors": ("SENSORS", "BandSpec", "SensorSpec"),
+    "store": ("StorePart", "StoredChips", "verify_store", "write_store"),
     "types": ("ClassSpec", "LayerSpec", "Modality", "Prediction", "Window"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -47,7 +75,10 @@ __all__ = [
     "Annotations",
     "BandSpec",
     "Chip",
+    "ChipDataset",
     "ChipGrid",
+    "ChipLoader",
+    "ChipReader",
     "ClassSpec",
     "GeommError",
     "Index",
@@ -59,25 +90,38 @@ __all__ = [
     "Scene",
     "SensorSpec",
     "SpatialSplit",
+    "StorePart",
+    "StoredChips",
+    "Target",
     "Window",
     "__version__",
     "annotations_of",
+    "balanced_chips",
     "build_catalog",
     "calibrated",
+    "centred_chips",
     "check_radiometry",
     "common_geobox",
     "composite",
     "derive_annotations",
+    "from_torchgeo",
     "group_sites",
+    "label_counts",
     "load_cube",
     "load_package",
     "load_recipe",
     "open_catalog",
     "predict",
+    "random_chips",
     "read_annotations",
     "read_questions",
     "run",
+    "split_places",
+    "timed_chips",
+    "to_torchgeo",
+    "verify_store",
     "write_products",
+    "write_store",
 ]
 
 
