@@ -4,8 +4,8 @@ Thirteen bands of three sensors and a label, 256 x 256 pixels: Sentinel-2 at 10 
 thermal in the neighbouring UTM zone; noise on smooth fields, which compresses 1.3 to 1.6 times. Every case runs in a
 process of its own, in turn, ROUNDS times (default 3); ratios are of medians. SIDE (default 6144) is the height and
 width of the 10 m grid, all of which geomm and the store cut; PEERS (default 2048) that of the part which peers cut in
-grid order. Batches of 8. The clock starts when the data set is open and stops with the last batch; files are in the page
-cache.
+grid order. Batches of 8. The clock starts when the data set is open and stops with the last batch; files are in the
+page cache.
 """
 
 from __future__ import annotations

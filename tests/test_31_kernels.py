@@ -11,6 +11,7 @@ from odc.geo.geobox import GeoBox
 
 from geomm.catalog import Grid
 from geomm.cube import kernels
+from geomm.cube.bilinear import bilinear, bilinear_warp
 from geomm.cube.locate import lattice, source_coordinates
 from geomm.cube.resample import resample
 
@@ -61,7 +62,7 @@ def test_separate_axes(down, right, height, width, dtype, holes):
         out, state = np.zeros(grid[0].shape, dtype), np.full(grid[0].shape, kernels.VALID, np.uint8)
         fill = out.dtype.type(77)
         if method == "bilinear":
-            kernels.bilinear(values, valid, rows, columns, out, state, fill, out.dtype.kind != "f")
+            bilinear(values, valid, rows, columns, out, state, fill, out.dtype.kind != "f")
         else:
             kernels.nearest(values, valid, rows, columns, out, state, fill)
         _check(out, state, _plain(values, valid, *grid, method, dtype, 77))
@@ -94,7 +95,7 @@ def test_warps_between_zones(east, north, size, height, width, dtype, holes):
     nodes = lattice(part, source)
     assert not nodes.rough.any()
     out, state = np.zeros(part.shape, dtype), np.full(part.shape, kernels.VALID, np.uint8)
-    kernels.bilinear_warp(
+    bilinear_warp(
         values, valid, nodes.rows, nodes.columns, nodes.first, (0, 0), out, state, out.dtype.type(77),
         out.dtype.kind != "f",
     )  # fmt: skip

@@ -1,7 +1,8 @@
 """One file onto one window of the target grid: copied where the pixels coincide, else resampled by kind.
 
-The common cases run in :mod:`geomm.cube.kernels`: grids that are shifted or scaled (bilinear, nearest), smooth warps
-from another CRS (bilinear), means of whole pixels. All others go through :mod:`geomm.cube.resample`, pixel by pixel.
+The common cases run in compiled loops (:mod:`geomm.cube.kernels`, :mod:`geomm.cube.bilinear`): grids that are shifted or
+scaled, smooth warps from another CRS, means of whole pixels. All others go through :mod:`geomm.cube.resample`, pixel by
+pixel.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from odc.geo.geobox import GeoBox
 
 from geomm.catalog import BandSource, Grid
 from geomm.cube import kernels
+from geomm.cube.bilinear import bilinear, bilinear_warp
 from geomm.cube.locate import Coordinates
 from geomm.cube.place import Place, coarser, inside_file, pixel_shift, place_of, turned, whole_pixels
 from geomm.cube.read import Pixels, SourceReader
@@ -120,7 +122,7 @@ def _band(pixels: Pixels, k: int, place: Place, method: Method, change: tuple[_C
             kernels.nearest(values, valid, rows, columns, out, canvas.state, fill)
             return
         if method == "bilinear" and (columns.size < 2 or columns[1] > columns[0]):
-            kernels.bilinear(values, valid, rows, columns, out, canvas.state, fill, rounded)
+            bilinear(values, valid, rows, columns, out, canvas.state, fill, rounded)
             return
         box = whole_pixels(rows), whole_pixels(columns)
         if method in ("average", "conservative") and box[0] and box[1]:
@@ -128,9 +130,7 @@ def _band(pixels: Pixels, k: int, place: Place, method: Method, change: tuple[_C
             return
     if not change and method == "bilinear" and place.nodes is not None:
         nodes = place.nodes
-        kernels.bilinear_warp(
-            values, valid, nodes.rows, nodes.columns, nodes.first, (r0, c0), out, canvas.state, fill, rounded
-        )
+        bilinear_warp(values, valid, nodes.rows, nodes.columns, nodes.first, (r0, c0), out, canvas.state, fill, rounded)
         return
     value, good = _resampled(values, valid, place.points(), (r0, c0), method, change)
     covered = inside_file(place.centres(), place.shape)
