@@ -11,7 +11,6 @@ from geomm import radiometry
 from geomm.chips import Chip, ChipGrid, SpatialSplit
 from geomm.dataset import ChipDataset, Target, collate
 from geomm.errors import ConfigError, ContractError, SplitError
-from geomm.store import StoredChips, write_store
 from geomm.testing import CountingReader
 from geomm.transforms import Normaliser, augment, drop_modalities, physical
 from geomm.types import Window
@@ -150,47 +149,3 @@ def test_only_the_window_is_read(landsat):
     assert {href.rsplit("_", 1)[0] for href, *_ in reader.blocks} == {
         s.rsplit("_", 1)[0].split()[1] for s in lazy[name].attrs["sources"]
     }
-
-
-def test_store_gives_back_the_same_samples(cube, tmp_path):
-    chips = list(ChipGrid((96, 128), 32))
-    live = ChipDataset(cube, chips, ["optical", "thermal"], target=TARGET)
-    folder = write_store(live, tmp_path / "store", crs="EPSG:32632")
-    stored = StoredChips(folder)
-    assert len(stored) == len(live)
-    for k in (0, 7, 11):
-        a, b = live[k], stored[k]
-        for part in ("images", "valid", "calibration"):
-            for name, value in getattr(a, part).items():
-                torch.testing.assert_close(getattr(b, part)[name], value, rtol=0, atol=0, equal_nan=True)
-        assert (a.target == b.target).all()
-        assert (a.bounds == b.bounds).all()
-    import geopandas
-
-    table = geopandas.read_parquet(folder / "manifest.parquet")
-    assert len(table) == len(chips)
-    assert table.crs.to_epsg() == 32632
-
-
-def test_store_reports_damage_by_name(cube, tmp_path):
-    live = ChipDataset(cube, list(ChipGrid((96, 128), 64)), ["thermal"])
-    folder = write_store(live, tmp_path / "store", crs="EPSG:32632")
-    with pytest.raises(geomm.GeommError, match="exists already"):
-        write_store(live, folder, crs="EPSG:32632")
-    shard = next(
-        p for p in (folder / "chips.zarr" / "images" / "thermal").rglob("*") if p.is_file() and p.name != "zarr.json"
-    )
-    damaged = bytearray(shard.read_bytes())
-    damaged[len(damaged) // 3] ^= 0x10
-    shard.write_bytes(damaged)
-    messages = []
-    for k in range(len(live)):
-        try:
-            StoredChips(folder)[k]
-        except geomm.GeommError as error:
-            messages.append(str(error))
-    assert len(messages) == 1
-    assert "images/thermal" in messages[0]
-    shard.unlink()
-    with pytest.raises(geomm.GeommError, match="missing or damaged"):
-        StoredChips(folder)[0]

@@ -1,8 +1,8 @@
 """One file onto one window of the target grid: copied where the pixels coincide, else resampled by kind.
 
-The common cases run in compiled loops (:mod:`geomm.cube.kernels`, :mod:`geomm.cube.bilinear`): grids that are shifted or
-scaled, smooth warps from another CRS, means of whole pixels. All others go through :mod:`geomm.cube.resample`, pixel by
-pixel.
+The common cases run in compiled loops (:mod:`geomm.cube.kernels`, :mod:`geomm.cube.bilinear`): grids that are shifted
+or scaled, smooth warps from another CRS, means of whole pixels. All others go through :mod:`geomm.cube.resample`, pixel
+by pixel.
 """
 
 from __future__ import annotations
