@@ -22,7 +22,7 @@ _SIGNATURES = {
 # Only formats that hold their own pixels: VRT, WMS and the like read further files or hosts named in their content.
 
 GDAL_SETTINGS = {
-    "GDAL_CACHEMAX": 16 * 2**20,  # bytes; by default a share of the memory. geomm keeps decoded blocks itself
+    "GDAL_CACHEMAX": 8 * 2**20,  # bytes; by default a share of the memory. geomm keeps decoded blocks itself
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no sidecar files
     "GDAL_HTTP_MAX_RETRY": 4,
     "GDAL_HTTP_RETRY_DELAY": 0.5,
