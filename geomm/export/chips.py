@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geomm.errors import OutputError
+from geomm.errors import GeommError, OutputError
 from geomm.types import INVALID_CLASS, Progress, silent
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def export_chips(store: StoredChips, folder: str | Path, *, progress: Progress =
                 written += 1
             progress("export chips", k + 1, len(store))
         table.to_file(target / "chips.gpkg", layer="chips")
+    except GeommError:  # of which some are OSErrors too
+        raise
     except OSError as error:
         raise OutputError("the chips cannot be written", where=str(folder), why=str(error)) from error
     return written

@@ -108,7 +108,9 @@ class StorePlan:
                 "site": p.site,
                 "chips": len(p.reader),
                 "items": sorted({i for n in p.reader.sources if n for i in p.reader.items(n)}),
-                "digest": _digest([self.rows_of(k, range(len(p.reader))), o.draws[:, 1].tolist()]),
+                "digest": _digest(
+                    [self.rows_of(k, range(len(p.reader))), o.draws[:, 1].tolist(), repr(p.reader.split)]
+                ),
             }
             for k, (p, o) in enumerate(zip(self.parts, self.orders, strict=True))
         ]

@@ -70,7 +70,7 @@ class ArraySpec:
 
     def path(self, root: Path, shard: int) -> Path:
         """Return the file of a shard."""
-        return root / self.name / "c" / str(shard) / Path(*["0"] * len(self.shape))
+        return _path(self, root, shard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class TableSpec:
 
     def path(self, root: Path, shard: int) -> Path:
         """Return the file of a shard."""
-        return root / self.name / "c" / str(shard) / Path(*["0"] * len(self.shape))
+        return _path(self, root, shard)
 
 
 class ShardWriter:
@@ -194,6 +194,10 @@ def damaged(path: Path, why: str) -> PackageError:
     return PackageError(
         "the chip store is damaged", where=str(path), why=why, fix="remove the file and run `geomm chips build` again"
     )
+
+
+def _path(spec: ArraySpec | TableSpec, root: Path, shard: int) -> Path:
+    return root / spec.name / "c" / str(shard) / Path(*["0"] * len(spec.shape))
 
 
 def _array_metadata(

@@ -19,7 +19,7 @@ import numpy as np
 
 from geomm.chipping import ChipArrays
 from geomm.chips import Itinerary
-from geomm.errors import OutputError
+from geomm.errors import GeommError, OutputError
 from geomm.store.plan import ARRAYS, MANIFEST, PLAN, RECORD, StorePart, StorePlan
 from geomm.store.shard import SHARD, ShardWriter
 from geomm.types import INVALID_CLASS, Progress, silent
@@ -57,7 +57,9 @@ def write_store(
         _write_shards(plan, target, share, progress)
         if len(committed(target, plan)) == plan.shards:
             _finish(plan, target)
-    except OSError as error:
+    except GeommError:  # of which some are OSErrors too
+        raise
+    except (OSError, json.JSONDecodeError) as error:
         raise OutputError("the chip store cannot be written", where=str(folder), why=str(error)) from error
     return target
 
@@ -150,8 +152,8 @@ def _batches(plan: StorePlan, wanted: set[int]) -> Iterator[tuple[int, int, Chip
     start = 0
     for k, (part, order) in enumerate(zip(plan.parts, plan.orders, strict=True)):
         numbers = start + np.arange(len(order.draws))
-        mine = np.isin(numbers // SHARD, list(wanted))
-        for block in np.split(np.flatnonzero(mine), np.flatnonzero(np.diff(np.flatnonzero(mine)) > 1) + 1):
+        mine = np.flatnonzero(np.isin(numbers // SHARD, list(wanted)))
+        for block in np.split(mine, np.flatnonzero(np.diff(mine) > 1) + 1):
             # Runs of chips that follow each other; batches are aligned with the shards.
             first = int(block[0]) if block.size else 0
             offset = -(start + first) % BATCH
