@@ -119,8 +119,8 @@ class ChipLoader(torch.utils.data.IterableDataset[Sample]):
     """Batches of all chips, read area by area in threads of this process: each source block is decoded about once.
 
     Give it to a model as it is, or to ``torch.utils.data.DataLoader(loader, batch_size=None)``. Worker processes of the
-    latter and the ranks of a distributed run share the chips among them. Worker processes work on copies: with them, set
-    ``epoch`` before every pass, and ``done`` before one that goes on where another was.
+    latter and the ranks of a distributed run share the chips among them. Worker processes work on copies: with them,
+    set ``epoch`` before every pass, and ``done`` before one that goes on where another was.
 
     Args:
         source: chips of a cube or of a store.

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, settings
 
 import geomm
@@ -69,3 +70,22 @@ def cube(landsat):
 @pytest.fixture(scope="session")
 def shared():
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory, landsat_folder):
+    """The recipe of the demo, on the synthetic scene and small."""
+    folder = tmp_path_factory.mktemp("recipe")
+    raw = yaml.safe_load((ROOT / "pipelines" / "clouds_landsat.yaml").read_text())
+    raw["source"] = {
+        "folder": str(landsat_folder),
+        "sensors": ["landsat-oli-l1", "landsat-tirs-l1", "landsat-bqa"],
+        "datetime": "2020-06-01",
+    }
+    raw["modalities"]["optical"]["bands"] = ["B2", "B3", "B4"]
+    raw["split"] = {"kind": "blocks", "block": 32, "buffer": 4, "test": 0.4}
+    raw["chips"] = {"size": 16, "number": 24}
+    raw["predict"] = {"size": 32, "halo": 16, "blocks": 2}
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -22,7 +23,7 @@ from geomm import radiometry
 from geomm.chipping import ChipReader, Target
 from geomm.chips import ChipGrid, SpatialSplit
 from geomm.dataset import ChipDataset, ChipLoader
-from geomm.errors import ConfigError, OutputError, PackageError
+from geomm.errors import ConfigError, OutputError, PackageError, ReadError
 from geomm.store import StoredChips, StorePart, verify_store, write_store
 
 TARGET = Target("label", (0, 1, 2), radiometry.cloud_classes_from_bqa)
@@ -261,6 +262,19 @@ def test_killed_while_building_it_opens_and_resumes_to_the_same_bytes(cube, land
     assert last.returncode == 0, last.stderr
     assert _bytes(store) == content
     assert len(seen) > 0
+
+
+def test_a_source_that_cannot_be_read_is_named_and_nothing_half_is_left(landsat, tmp_path):
+    scenes = landsat.search(sensors=["landsat-tirs-l1"])
+    gone = [
+        dataclasses.replace(s, bands={b: dataclasses.replace(v, href=v.href + ".gone") for b, v in s.bands.items()})
+        for s in scenes
+    ]
+    cube = geomm.load_cube(gone, geomm.common_geobox(scenes), errors="raise")
+    part = StorePart("a", ChipReader(cube, list(ChipGrid((96, 128), 32)), list(cube.children)))
+    with pytest.raises(ReadError, match="gone"):
+        write_store([part], tmp_path / "store")
+    assert len(StoredChips(tmp_path / "store")) == 0
 
 
 def test_splits_go_into_the_store(cube, tmp_path):

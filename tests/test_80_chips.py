@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import rasterio
-import yaml
 from typer.testing import CliRunner
 
 from geomm import StoredChips, cli
 from geomm.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parents[1]
 RUNNER = CliRunner()
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory, landsat_folder):
-    raw = yaml.safe_load((ROOT / "pipelines" / "clouds_landsat.yaml").read_text())
-    raw["source"] = {
-        "folder": str(landsat_folder),
-        "sensors": ["landsat-oli-l1", "landsat-tirs-l1", "landsat-bqa"],
-        "datetime": "2020-06-01",
-    }
-    raw["modalities"]["optical"]["bands"] = ["B2", "B3", "B4"]
-    raw["split"] = {"kind": "blocks", "block": 32, "buffer": 4, "test": 0.4}
-    raw["chips"] = {"size": 16, "number": 24}
-    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
-    path.write_text(yaml.safe_dump(raw))
-    return path
 
 
 def test_a_recipe_becomes_a_store(recipe, tmp_path):

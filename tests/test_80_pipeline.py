@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-import yaml
 from rio_cogeo import cog_validate
 from typer.testing import CliRunner
 
@@ -22,24 +21,6 @@ from geomm.testing import ORIGIN, write_scene
 ROOT = Path(__file__).resolve().parents[1]
 RUNNER = CliRunner()
 QUICK = {"train.steps": 6, "train.batch": 4, "train.seeds": [0, 1], "chips.number": 24, "model.width": 4}
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory, landsat_folder):
-    folder = tmp_path_factory.mktemp("recipe")
-    raw = yaml.safe_load((ROOT / "pipelines" / "clouds_landsat.yaml").read_text())
-    raw["source"] = {
-        "folder": str(landsat_folder),
-        "sensors": ["landsat-oli-l1", "landsat-tirs-l1", "landsat-bqa"],
-        "datetime": "2020-06-01",
-    }
-    raw["modalities"]["optical"]["bands"] = ["B2", "B3", "B4"]
-    raw["split"] = {"kind": "blocks", "block": 32, "buffer": 4, "test": 0.4}
-    raw["chips"] = {"size": 16, "number": 24}
-    raw["predict"] = {"size": 32, "halo": 16, "blocks": 2}
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(raw))
-    return path
 
 
 @pytest.fixture(scope="module")
