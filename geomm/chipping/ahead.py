@@ -74,6 +74,7 @@ class ReadAhead:
         while visit not in self._open:
             self._start(self._queue.pop(0))
         self._needed = max(self._needed, visit)
+        self._go_on()
         held, futures = self._open[visit]
         while futures:
             futures.pop().result()
@@ -88,12 +89,15 @@ class ReadAhead:
         self._read += 1
         if self._read % TRIM == 0:
             trim()
-        while self._queue and sum(v > self._needed for v in self._open) < AHEAD:
-            self._start(self._queue.pop(0))
+        self._go_on()
         scope = self._visits[visit].scope
         self._scopes[scope] -= 1
         if not self._scopes[scope]:
             self._forget(scope)
+
+    def _go_on(self) -> None:
+        while self._queue and sum(v > self._needed for v in self._open) < AHEAD:
+            self._start(self._queue.pop(0))
 
     def _start(self, number: int) -> None:
         visit, sources = self._visits[number], self._reader.sources

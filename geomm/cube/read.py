@@ -189,8 +189,9 @@ class SourceReader:
         for k, source in enumerate(sources):
             nodata = nodata_of(dtype, (*source.nodata, layout.nodata[source.index - 1]))
             usable(values[k], nodata, source.valid_range, valid[k])
-        valid &= True if masked is None else ~masked
-        valid &= True if unread is None else ~unread
+        for lost in (masked, unread):
+            if lost is not None:
+                valid &= ~lost
         return Pixels(values, valid, failure, unread)
 
     def _straight(self, source: BandSource, key: Key, out: NDArray[Any]) -> bool:
