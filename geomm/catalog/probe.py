@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -78,6 +79,7 @@ def driver_of(href: str | Path) -> str:
     return _SIGNATURES[start]
 
 
+@lru_cache(maxsize=4096)
 def local_path(href: str | Path) -> Path | None:
     """Return the path of a local source, None for a remote one."""
     text = str(href)

@@ -181,13 +181,14 @@ class ChipReader:
             return None
         out = np.full((len(chips), *chips[0].read.shape), INVALID_CLASS, np.uint8)
         for b, (area, chip) in enumerate(zip(held, chips, strict=True)):
-            stored = np.zeros(chip.read.shape, self.sources[""].dtype)
-            good = np.zeros(chip.read.shape, np.bool_)
-            _paste(area.areas[""].data[0, 0], area.window, chip.read, stored)
-            _paste(area.areas[""].valid[0], area.window, chip.read, good)
+            inside = chip.read.clip(self.shape)
+            here, there = inside.relative_to(chip.read).slices, inside.relative_to(area.window).slices
+            good = area.areas[""].valid[0][there]
+            out[b][here] = self.target.index(area.areas[""].data[0, 0][there])
+            if not good.all():
+                out[b][here][~good] = INVALID_CLASS
             if allowed is not None:
-                good &= allowed[b]
-            np.copyto(out[b], self.target.index(stored), where=good)
+                out[b][~allowed[b]] = INVALID_CLASS
         return out
 
     def bounds(self, windows: Sequence[Window]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from odc.geo.crs import CRS
 
 from geomm.catalog import BandSource, Grid
 from geomm.cube.expect import Cell
+from geomm.cube.tiff import Tiles
 from geomm.errors import ReadError
 
 
@@ -29,6 +30,8 @@ class Layout:
     """Whether the file has a mask or an alpha band."""
     dtypes: tuple[str, ...]
     """By band."""
+    tiles: Tiles | None
+    """How to decode it without GDAL, where that can be done."""
 
 
 def agree(source: BandSource, layout: Layout) -> None:

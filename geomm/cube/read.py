@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geomm.catalog import GDAL_SETTINGS, BandSource, grid_of, local_path, open_dataset, signed
+from geomm.catalog import GDAL_SETTINGS, BandSource, grid_of, local_path
 from geomm.cube.cache import BlockCache
 from geomm.cube.expect import Cell, Expected, Key, Uses, on_rim
+from geomm.cube.files import Files, identity
 from geomm.cube.kernels import nodata_of, usable
 from geomm.cube.layout import Layout, agree, cells_of, part_of, reaches_out
 from geomm.cube.memory import Memory
+from geomm.cube.tiff import tiles_of
 from geomm.errors import GridError, ReadError
 
 CACHE_MB = 512
@@ -26,7 +25,6 @@ CACHE_MB = 512
 10,980 pixels and 20 bands, so that computing a whole tile decodes each block once."""
 CELL = 512
 """Least height and width of what is decoded at once: the file's own blocks, or several of them."""
-_HANDLES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +60,9 @@ class SourceReader:
         self._process = os.getpid()
         self._blocks = BlockCache(self.cache_mb * 2**20)
         self._memory = Memory()
-        self._idle: OrderedDict[tuple[Hashable, ...], Any] = OrderedDict()
+        self._files = Files()
         self._layouts: dict[tuple[Hashable, ...], Layout] = {}
         self._expected = Expected(self._blocks)
-        self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.cache_mb,)
@@ -96,10 +93,10 @@ class SourceReader:
         Raises:
             ReadError: the file cannot be opened.
         """
-        layout = self.layout(sources[0])
-        identity, indexes = _identity(sources[0].href), tuple(s.index for s in sources)
+        layout = self._layout(sources[0])
+        file, indexes = identity(sources[0].href), tuple(s.index for s in sources)
         for cell in cells_of(rows, columns, layout):
-            yield (identity, indexes, cell), part_of(cell, rows, columns)
+            yield (file, indexes, cell), part_of(cell, rows, columns)
 
     def layout(self, source: BandSource) -> Layout:
         """Return the grid and block layout of a file.
@@ -107,11 +104,19 @@ class SourceReader:
         Raises:
             ReadError: the file cannot be opened, is not georeferenced, or is not what the catalog says.
         """
+        layout = self._layout(source)
+        agree(source, layout)
+        return layout
+
+    def _layout(self, source: BandSource) -> Layout:
+        """Return what a file is, whatever the catalog says."""
+        import rasterio
+
         if self._process != os.getpid():
             self._start()
-        key = _identity(source.href)
+        key = identity(source.href)
         if key not in self._layouts:
-            with self._open(source) as src:
+            with self._files.lend(source) as src, rasterio.Env(**GDAL_SETTINGS):
                 try:
                     grid = grid_of(src, source.href)
                 except GridError as error:
@@ -125,10 +130,9 @@ class SourceReader:
                     src.nodatavals,
                     "per_dataset" in flags,
                     src.dtypes,
+                    tiles_of(src, local_path(source.href)),
                 )
-        layout = self._layouts[key]
-        agree(source, layout)
-        return layout
+        return self._layouts[key]
 
     def read(
         self,
@@ -153,9 +157,8 @@ class SourceReader:
             ReadError: the file cannot be opened, or lacks the band. A block that cannot be decoded does not raise: see
                 :attr:`Pixels.unread`.
         """
-        first = sources[0]
-        layout = self.layout(first)
-        for source in sources[1:]:
+        first, layout = sources[0], self._layout(sources[0])
+        for source in sources:
             agree(source, layout)
         indexes = tuple(s.index for s in sources)
         shape = (len(sources), rows[1] - rows[0], columns[1] - columns[0])
@@ -186,12 +189,10 @@ class SourceReader:
                 unread = np.zeros(shape[1:], bool) if unread is None else unread
                 unread[here] = lost[there]
         valid = self._memory.take(shape, bool)
-        for k, source in enumerate(sources):
+        for source, value, flags in zip(sources, values, valid, strict=True):
             nodata = nodata_of(dtype, (*source.nodata, layout.nodata[source.index - 1]))
-            usable(values[k], nodata, source.valid_range, valid[k])
-        for lost in (masked, unread):
-            if lost is not None:
-                valid &= ~lost
+            usable(value, nodata, source.valid_range, flags)
+        _exclude(valid, masked, unread)
         return Pixels(values, valid, failure, unread)
 
     def _straight(self, source: BandSource, key: Key, out: NDArray[Any]) -> bool:
@@ -214,14 +215,19 @@ class SourceReader:
         out: NDArray[Any] | None = None,
     ) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """Decode rows and columns ``cell`` (first, end, first, end) of some bands: the only place that reads pixels."""
+        import rasterio
         from rasterio.errors import RasterioError
         from rasterio.windows import Window
 
         window = Window(cell[2], cell[0], cell[3] - cell[2], cell[1] - cell[0])
         try:
-            with self._open(source) as src:
-                values = src.read(indexes, window=window, out=out)
-                return values, src.read_masks(indexes, window=window) if masked else None
+            tiles = None if masked or out is None else self._layout(source).tiles
+            with self._files.lend(source) as src:
+                if tiles is not None and out is not None and tiles.read(src, indexes, cell, out):
+                    return out, None
+                with rasterio.Env(**GDAL_SETTINGS):
+                    values = src.read(indexes, window=window, out=out)
+                    return values, src.read_masks(indexes, window=window) if masked else None
         except RasterioError as error:
             raise ReadError(
                 "the source cannot be read",
@@ -263,35 +269,9 @@ class SourceReader:
                     mask[here] = found
         return values, mask, lost
 
-    @contextmanager
-    def _open(self, source: BandSource) -> Iterator[Any]:
-        """Lend an open file to this thread; files that are not lent are closed from the oldest on."""
-        import rasterio
 
-        identity = _identity(source.href)
-        with self._lock:
-            dataset = self._idle.pop(identity, None)
-        if dataset is None:
-            dataset = open_dataset(signed(source.href, source.signer))
-        try:
-            with rasterio.Env(**GDAL_SETTINGS):
-                yield dataset
-        except BaseException:
-            dataset.close()
-            raise
-        with self._lock:  # GDAL holds memory for every open file: one of each is enough
-            spare = [self._idle.pop(identity)] if identity in self._idle else []
-            self._idle[identity] = dataset
-            spare += [self._idle.popitem(last=False)[1] for _ in range(len(self._idle) - _HANDLES)]
-        for old in spare:
-            old.close()
-
-
-def _identity(href: str) -> tuple[Hashable, ...]:
-    """Tell a file from an earlier one of the same name."""
-    path = local_path(href)
-    try:
-        state = path.stat() if path else None
-    except OSError:
-        return (href,)
-    return (href, state.st_mtime_ns, state.st_size) if state else (href,)
+def _exclude(valid: NDArray[np.bool_], *excluded: NDArray[np.bool_] | None) -> None:
+    """Unset what any of some masks holds; a pass over all pixels only where there is one."""
+    for mask in excluded:
+        if mask is not None:
+            valid &= ~mask
