@@ -41,8 +41,12 @@ class ArraySpec:
     """For people and xarray."""
 
     def encode(self, value: NDArray[Any]) -> tuple[bytes, bytes]:
-        """Compress one chip's array: bits of equal weight together, LZ4. Returns data and checksum."""
-        data = _codec().encode(np.ascontiguousarray(value, self.dtype))
+        """Compress one chip's array: bytes (of bytes, bits) of equal weight together, LZ4.
+
+        Returns:
+            Data and checksum.
+        """
+        data = _codec(self.dtype).encode(np.ascontiguousarray(value, self.dtype))
         return data, checksum(data)
 
     def decode(self, data: bytes, out: NDArray[Any]) -> None:
@@ -52,7 +56,7 @@ class ArraySpec:
             ValueError: the checksum is not that of the data.
         """
         check(data)
-        _codec().decode(memoryview(data)[:-4], out)
+        _codec(self.dtype).decode(memoryview(data)[:-4], out)
 
     def metadata(self, chips: int) -> bytes:
         """Return the content of the array's ``zarr.json``."""
@@ -239,13 +243,14 @@ def check(data: bytes) -> None:
         raise ValueError("its checksum is wrong")
 
 
-def _codec() -> Any:
+def _codec(dtype: str) -> Any:
     from numcodecs import Blosc
 
-    return Blosc("lz4", 5, Blosc.BITSHUFFLE)
+    return Blosc("lz4", 5, Blosc.BITSHUFFLE if np.dtype(dtype).itemsize == 1 else Blosc.SHUFFLE)
 
 
 def _blosc_metadata(dtype: str) -> dict[str, Any]:
     size = np.dtype(dtype).itemsize
-    options = {"cname": "lz4", "clevel": 5, "shuffle": "bitshuffle", "typesize": size, "blocksize": 0}
+    shuffle = "bitshuffle" if size == 1 else "shuffle"
+    options = {"cname": "lz4", "clevel": 5, "shuffle": shuffle, "typesize": size, "blocksize": 0}
     return {"name": "blosc", "configuration": options}

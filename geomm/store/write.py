@@ -195,10 +195,12 @@ class _Shard:
         }
         if arrays.target is not None:
             values["target"] = arrays.target
-        jobs = [(spec, k) for k in range(len(arrays.chips)) for spec in self.plan.arrays]
-        encoded = pool.map(lambda job: job[0].encode(values[job[0].name][job[1]]), jobs)
-        for (spec, k), (data, checksum) in zip(jobs, encoded, strict=True):
-            self.files[spec.name].add(first + k - self.number * SHARD, data, checksum)
+        encoded = pool.map(
+            lambda k: [spec.encode(values[spec.name][k]) for spec in self.plan.arrays], range(len(arrays.chips))
+        )
+        for k, chunks in enumerate(encoded):
+            for spec, (data, checksum) in zip(self.plan.arrays, chunks, strict=True):
+                self.files[spec.name].add(first + k - self.number * SHARD, data, checksum)
         for name, table in arrays.calibration.items():
             self.tables[f"calibration/{name}"].append(table)
         self.tables["bounds"].append(arrays.bounds)
