@@ -56,7 +56,7 @@ axes = st.tuples(st.sampled_from([1.0, 0.5, 0.25, 1 / 3, 0.1, 1.37, 0.62]), st.f
 @given(axes, axes, st.integers(1, 30), st.integers(1, 200), st.sampled_from(DTYPES), st.sampled_from([0, 0.02, 0.6]))
 def test_separate_axes(down, right, height, width, dtype, holes):
     values, valid = _source(width, (height, width), dtype, holes)
-    rows, columns = (np.round((np.arange(n) * step + first) * 65536) / 65536 for step, first, n in (down, right))
+    rows, columns = (np.round((np.arange(n) * step + first) * 2**20) / 2**20 for step, first, n in (down, right))
     grid = np.meshgrid(rows, columns, indexing="ij")
     for method in ("bilinear", "nearest"):
         out, state = np.zeros(grid[0].shape, dtype), np.full(grid[0].shape, kernels.VALID, np.uint8)

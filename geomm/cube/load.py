@@ -15,7 +15,7 @@ from odc.geo.xr import xr_coords
 
 from geomm.catalog import Scene
 from geomm.cube.calibrate import CALIBRATION
-from geomm.cube.plan import STATUS, Plan, reach
+from geomm.cube.plan import STATUS, Plan, reach, time_steps
 from geomm.cube.read import SourceReader
 from geomm.cube.show import Cube
 from geomm.errors import CatalogError, ConfigError, GridError, MissingBandError, ReadError, SourceWarning, UnitError
@@ -31,6 +31,7 @@ def load_cube(
     chunks: int = 512,
     quality: Literal["apply", "ignore"] | Sequence[int] = "apply",
     errors: Literal["report", "raise"] = "report",
+    dtype: Literal["float32", "float64"] | None = None,
     reader: SourceReader | None = None,
 ) -> Cube:
     """Load scenes as a lazy cube.
@@ -44,10 +45,12 @@ def load_cube(
         quality: whether the sensor's own quality band, where scenes have it, makes pixels invalid; or which classes
             (Sentinel-2 SCL) or bits (Landsat QA_PIXEL) do.
         errors: ``report`` marks the pixels of a source that cannot be read in ``status`` and warns; ``raise`` raises.
+        dtype: of the data, NaN where there is no pixel; default as stored, to which interpolated integers are rounded.
+            Classes and bits stay as stored.
         reader: reads the sources; tests pass one that counts.
 
     Returns:
-        One node per modality with ``data (time, band, y, x)`` in the stored dtype, ``status (time, y, x)`` (0 outside
+        One node per modality with ``data (time, band, y, x)`` in that dtype, ``status (time, y, x)`` (0 outside
         every source, 1 nodata, 2 excluded by the quality band, such as cloud, 3 source unreadable, 4 valid), ``valid``
         (True where usable) and the calibration; the root shares
         ``y`` and ``x``. Attributes ``sensor``, ``units``, ``kind``, ``items`` (ids by time step) and ``sources``
@@ -62,20 +65,20 @@ def load_cube(
     reserved = {"x", "y", "time", "band", "spatial_ref"} & set(modalities or ())
     if reserved:
         raise ConfigError(f"a modality cannot be named {min(reserved)}", why="it is the name of a coordinate")
-    _check_options(geobox, modalities=modalities, chunks=chunks, quality=quality, errors=errors)
+    _check_options(geobox, modalities=modalities, chunks=chunks, quality=quality, errors=errors, dtype=dtype)
     if not geobox.axis_aligned or geobox.crs is None:
         raise GridError(
             "the target grid is rotated or has no CRS", where=str(geobox), fix="choose one: common_geobox(scenes)"
         )
     wanted = modalities or {name: Modality(name) for name in dict.fromkeys(s.sensor for s in scenes)}
     settings: dict[str, Any] = {"chunk": chunks, "errors": errors, "reader": reader or SourceReader()}
-    nodes = {name: _node(_plan(name, m, scenes, geobox, quality, settings)) for name, m in wanted.items()}
+    nodes = {name: _node(_plan(name, m, scenes, geobox, quality, settings, dtype)) for name, m in wanted.items()}
     root = xr.Dataset(coords=xr_coords(geobox, always_yx=True))
     cube: Cube = Cube.from_dict({"/": root, **nodes})
     return cube
 
 
-def _check_options(geobox: Any, *, modalities: Any, chunks: int, quality: Any, errors: str) -> None:
+def _check_options(geobox: Any, *, modalities: Any, chunks: int, quality: Any, errors: str, dtype: Any) -> None:
     """Refuse arguments that would be taken for something else."""
     if not isinstance(geobox, GeoBox):
         raise ConfigError("the grid is no GeoBox", where=repr(geobox)[:80], fix="choose one: common_geobox(scenes)")
@@ -86,6 +89,8 @@ def _check_options(geobox: Any, *, modalities: Any, chunks: int, quality: Any, e
         raise ConfigError("chunks need a positive size", where=f"chunks {chunks}")
     if errors not in ("report", "raise"):
         raise ConfigError("errors are reported or raised", where=f"errors {errors!r}", fix="write 'report' or 'raise'")
+    if dtype not in (None, "float32", "float64"):
+        raise ConfigError("unknown dtype", where=f"dtype {dtype!r}", fix="'float32', 'float64', or leave it out")
     if isinstance(quality, str) and quality not in ("apply", "ignore"):
         raise ConfigError("unknown quality", where=f"quality {quality!r}", fix="'apply', 'ignore', or classes or bits")
 
@@ -97,6 +102,7 @@ def _plan(
     geobox: GeoBox,
     quality: Any,
     settings: Mapping[str, Any],
+    dtype: str | None,
 ) -> Plan:
     """Decide everything about a modality that can be decided without reading pixels."""
     sensor = get_sensor(modality.sensor)
@@ -123,8 +129,12 @@ def _plan(
             fix="choose the grid from these scenes: common_geobox(scenes)",
         )
     windows = {id(s): w for s, w in inside}
-    steps = _time_steps([s for s, _ in inside], bands)
+    steps = time_steps([s for s, _ in inside], bands)
     types = {s.bands[b].dtype for s, _ in inside for b in bands} - {None}
+    if dtype and not any(sensor.band(b).kind in ("class", "bits") for b in bands):
+        types, fill = {dtype}, (float("nan"),) * len(bands)
+    else:
+        fill = tuple(_fill(inside[0][0].bands[b].nodata, types) for b in bands)
     return Plan(
         geobox=geobox,
         sensor=sensor.name,
@@ -132,7 +142,7 @@ def _plan(
         steps=tuple(map(tuple, steps)),
         windows=tuple(tuple(windows[id(s)] for s in step) for step in steps),
         dtype=str(np.result_type(*types)) if types else "float32",
-        fill=tuple(_fill(inside[0][0].bands[b].nodata, types) for b in bands),
+        fill=fill,
         rule=rule,
         invalid=None if isinstance(quality, str) else tuple(quality),
         **settings,
@@ -251,17 +261,6 @@ def _rule(sensor: SensorSpec, scenes: Sequence[Scene], quality: Any) -> QualityR
             stacklevel=4,
         )
     return rule if len(lacking) < len(scenes) else None
-
-
-def _time_steps(scenes: Sequence[Scene], bands: Sequence[str]) -> list[list[Scene]]:
-    """Group scenes of one solar day and one calibration, in order of time."""
-    groups: dict[tuple[object, ...], list[Scene]] = {}
-    for scene in sorted(scenes, key=lambda s: (s.time, s.id)):
-        west, east = scene.bbox[0], scene.bbox[2] + 360.0 * (scene.bbox[2] < scene.bbox[0])
-        shift = np.timedelta64(round((west + east) / 2 / 15 * 3600), "s")
-        day = (np.datetime64(scene.time.replace(tzinfo=None)) + shift).astype("datetime64[D]")
-        groups.setdefault((str(day), *(str(scene.bands[b].calibration) for b in bands)), []).append(scene)
-    return list(groups.values())
 
 
 def _fill(nodata: tuple[float, ...], types: set[Any]) -> float:

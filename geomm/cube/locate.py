@@ -1,8 +1,8 @@
-"""Where the pixels of a target window lie in a source: fractional source rows and columns, exact to 0.01 pixel.
+"""Where the pixels of a target window lie in a source: fractional rows and columns, exact to a thousandth of a pixel.
 
 Coordinates count from the upper left *corner* of the source's upper left pixel, as GDAL's transforms do: the centre of
 that pixel is (0.5, 0.5). They do not depend on how a grid is cut into windows: between different CRSs they are
-interpolated on a lattice that is anchored to the CRS, and all are rounded to 1/65536 pixel.
+interpolated on a lattice that is anchored to the CRS, and all are rounded to a millionth of a pixel.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from geomm.catalog import Grid
 
 STEP = 16
 """Target pixels between nodes of the lattice. UTM to UTM at 10 m: interpolation errs by less than 1e-4 pixel."""
-TOLERANCE = 0.005
+TOLERANCE = 0.0005
 """Largest error of the lattice in source pixels; where it is more, pixels are transformed one by one."""
-ROUND = 65536.0
+LOOSE = 0.005
+"""The same for sources placed by ground control points, which are themselves no better, and slow to interpolate."""
+ROUND = 2.0**20
 """Coordinates are whole multiples of one part in this many, so that no noise decides which pixel a point lies in."""
 
 Coordinates = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -147,7 +149,7 @@ def lattice(target: GeoBox, source: Grid, *, corners: bool = False) -> Lattice:
     rough = np.zeros(middle[0].shape, bool)
     for corner, centre in zip(nodes, middle, strict=True):
         between = (corner[:-1, :-1] + corner[1:, :-1] + corner[:-1, 1:] + corner[1:, 1:]) / 4
-        rough |= ~(np.abs(between - centre) <= TOLERANCE)
+        rough |= ~(np.abs(between - centre) <= (LOOSE if source.transform is None else TOLERANCE))
     rows, columns = (np.ascontiguousarray(a) for a in nodes)
     return Lattice(rows, columns, (first_y, first_x), rough)
 

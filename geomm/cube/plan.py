@@ -188,6 +188,17 @@ class Plan:
         return lost.where
 
 
+def time_steps(scenes: Sequence[Scene], bands: Sequence[str]) -> list[list[Scene]]:
+    """Group scenes of one solar day and one calibration, in order of time."""
+    groups: dict[tuple[object, ...], list[Scene]] = {}
+    for scene in sorted(scenes, key=lambda s: (s.time, s.id)):
+        west, east = scene.bbox[0], scene.bbox[2] + 360.0 * (scene.bbox[2] < scene.bbox[0])
+        shift = np.timedelta64(round((west + east) / 2 / 15 * 3600), "s")
+        day = (np.datetime64(scene.time.replace(tzinfo=None)) + shift).astype("datetime64[D]")
+        groups.setdefault((str(day), *(str(scene.bands[b].calibration) for b in bands)), []).append(scene)
+    return list(groups.values())
+
+
 def reach(grid: Grid | None, bbox: BBox, geobox: GeoBox) -> Window | None:
     """Return the window of a target grid in which a source may have pixels; None where it has none."""
     if grid is None:
