@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from geomm.prediction import predict
     from geomm.retrieval import Index
     from geomm.sensors import SENSORS, BandSpec, SensorSpec
-    from geomm.store import StoredChips, StorePart, verify_store, write_store
+    from geomm.store import StoredChips, StorePart, find_leaks, verify_store, write_store
     from geomm.types import ClassSpec, LayerSpec, Modality, Prediction, Window
 
 from geomm._version import __version__
@@ -65,7 +65,7 @@ _MODULES = {
     "prediction": ("predict",),
     "retrieval": ("Index",),
     "sensors": ("SENSORS", "BandSpec", "SensorSpec"),
-    "store": ("StorePart", "StoredChips", "verify_store", "write_store"),
+    "store": ("StorePart", "StoredChips", "find_leaks", "verify_store", "write_store"),
     "types": ("ClassSpec", "LayerSpec", "Modality", "Prediction", "Window"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -104,6 +104,7 @@ __all__ = [
     "common_geobox",
     "composite",
     "derive_annotations",
+    "find_leaks",
     "from_torchgeo",
     "group_sites",
     "label_counts",

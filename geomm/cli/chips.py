@@ -81,6 +81,25 @@ def verify(store: StoreArgument) -> None:
 
 
 @app.command()
+def leaks(
+    store: StoreArgument,
+    column: Annotated[str, typer.Option(help="of the manifest, by which chips are told apart")] = "split",
+) -> None:
+    """Say what the splits of a store have in common, and how far apart they are; status 1 if they share anything.
+
+    Example: `geomm chips leaks chips`
+    """
+    from geomm.progress import Bars
+    from geomm.store import StoredChips, find_leaks
+
+    with Bars() as bars:
+        found = find_leaks(StoredChips(store), column=column, progress=bars.update)
+    for leak in found:
+        typer.echo(str(leak))
+    raise typer.Exit(0 if all(leak.clean for leak in found) else 1)
+
+
+@app.command()
 def export(
     store: StoreArgument,
     out: Annotated[Path, typer.Option("-o", "--out", help="folder for the GeoTIFFs")],

@@ -6,9 +6,10 @@ they are; calibration and validity lie beside them. Missing or damaged chunks ra
 
 from __future__ import annotations
 
+from geomm.store.leaks import Leak, find_leaks
 from geomm.store.plan import StorePart
 from geomm.store.read import StoredChips
 from geomm.store.verify import verify_store
 from geomm.store.write import write_store
 
-__all__ = ["StorePart", "StoredChips", "verify_store", "write_store"]
+__all__ = ["Leak", "StorePart", "StoredChips", "find_leaks", "verify_store", "write_store"]

@@ -97,7 +97,8 @@ class StorePlan:
             when = chip.time.isoformat() if chip.time else mine.reader.time
             further = {name: values[k] for name, values in mine.columns.items()}
             place = dict(zip(("left", "bottom", "right", "top"), box, strict=True))
-            place |= {"origin_x": left + a * chip.read.x, "origin_y": top + e * chip.read.y, "resolution": a}
+            place |= {"origin_x": left + a * chip.read.x, "origin_y": top + e * chip.read.y}
+            place |= {"resolution": a, "resolution_y": e}
             rows.append(row | write | {"datetime": when} | further | place | {"crs": str(mine.reader.geobox.crs)})
         return rows
 

@@ -108,6 +108,20 @@ class StoredChips:
             self._decode(number, b, out)
         return self._batch(numbers, np.array(indexes, np.int64), out)
 
+    def usable(self, index: int) -> NDArray[np.bool_]:
+        """Return which pixels ``(y, x)`` of a chip any modality has at any time."""
+        number, found = int(self.numbers[index]), []
+        for spec in (a for a in self.arrays if a.name.startswith("valid/")):
+            out = np.empty(spec.shape, spec.dtype)
+            self._decode_one(spec, number, out)
+            found.append(out.any(0))
+        return np.any(found, axis=0)
+
+    def content(self, index: int) -> tuple[bytes, ...]:
+        """Return the checksums of a chip's imagery: chips of the same content have the same."""
+        shard, slot = divmod(int(self.numbers[index]), SHARD)
+        return tuple(self._shard(a, shard).checksum(slot) for a in self.arrays if a.name.startswith("images/"))
+
     def stream(
         self,
         batch: int,
@@ -158,13 +172,16 @@ class StoredChips:
 
     def _decode(self, number: int, b: int, out: dict[str, NDArray[Any]]) -> None:
         """Read one chip into its place in a batch."""
-        shard, slot = divmod(number, SHARD)
         for spec in self.arrays:
-            file = self._shard(spec, shard)
-            try:
-                spec.decode(file.chunk(slot), out[spec.name][b])
-            except (ValueError, RuntimeError) as error:
-                raise damaged(file.path, f"chip {number}: {error}") from error
+            self._decode_one(spec, number, out[spec.name][b])
+
+    def _decode_one(self, spec: ArraySpec, number: int, out: NDArray[Any]) -> None:
+        shard, slot = divmod(number, SHARD)
+        file = self._shard(spec, shard)
+        try:
+            spec.decode(file.chunk(slot), out)
+        except (ValueError, RuntimeError) as error:
+            raise damaged(file.path, f"chip {number}: {error}") from error
 
     def _batch(
         self, numbers: NDArray[np.int64], indexes: NDArray[np.int64], out: dict[str, NDArray[Any]]

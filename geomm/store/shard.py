@@ -187,10 +187,23 @@ class ShardReader:
         Raises:
             PackageError: it is not there.
         """
-        offset, size = self._index[slot]
+        offset, size = self._found(slot)
+        return os.pread(self._file, size, offset)
+
+    def checksum(self, slot: int) -> bytes:
+        """Return the length and the stored checksum of one chunk, without reading it.
+
+        Raises:
+            PackageError: it is not there.
+        """
+        offset, size = self._found(slot)
+        return int(size).to_bytes(8, "little") + os.pread(self._file, 4, offset + size - 4)
+
+    def _found(self, slot: int) -> list[int]:
+        offset, size = found = self._index[slot]
         if offset == _NONE or offset + size > self.length:
             raise damaged(self.path, f"chunk {slot} is missing")
-        return os.pread(self._file, size, offset)
+        return found
 
 
 def damaged(path: Path, why: str) -> PackageError:

@@ -1,0 +1,179 @@
+"""What splits of a chip store have in common: pixels, chips of the same content, scenes; and how far they are apart.
+
+A score on test chips means what it should only if nothing of them was seen in training. The report is made of what is
+stored, not of what was planned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geomm.errors import PackageError
+from geomm.store.read import StoredChips
+from geomm.types import Progress, silent
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """What two splits have in common, and how far apart they are."""
+
+    splits: tuple[str, str]
+    """Their names."""
+    distance: float
+    """Metres that usable pixels of the two lie apart at least: between the nearest chips, as rectangles around theirs;
+    NaN where one split has none."""
+    pixels: int
+    """Usable pixels of the first that lie in usable pixels of the second; the same ground in two chips counts twice."""
+    twins: tuple[tuple[int, int], ...]
+    """Chips of the same content, by number."""
+    items: tuple[str, ...]
+    """Catalog items that sites of the first and other sites of the second were made of."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether they have nothing in common."""
+        return not (self.pixels or self.twins or self.items)
+
+    def __str__(self) -> str:
+        """One line for people."""
+        found = [
+            f"at least {self.distance:,.0f} m apart",
+            f"{self.pixels:,} pixels in both" if self.pixels else "no pixel in both",
+            f"{len(self.twins)} chips twice ({self.twins[0][0]} and {self.twins[0][1]})" if self.twins else "",
+            f"{len(self.items)} items at several sites ({self.items[0]})" if self.items else "",
+        ]
+        return f"{' - '.join(self.splits)}: {', '.join(f for f in found if f)}"
+
+
+def find_leaks(store: StoredChips, *, column: str = "split", progress: Progress = silent) -> list[Leak]:
+    """Compare every two splits of a store.
+
+    Args:
+        store: whole, or as far as it is built.
+        column: of the manifest, by which chips are told apart.
+        progress: told how many chips are looked at.
+
+    Raises:
+        PackageError: there is no such column, or a file of the store is missing or damaged.
+    """
+    table = store.table
+    if column not in table:
+        raise PackageError(f"the store has no column {column}", why=f"it has {', '.join(table.columns)}")
+    names, chips, found = table[column].tolist(), [*_chips(store, progress)], []
+    for pair in combinations(dict.fromkeys(names), 2):
+        first, second = ([c for c, s in zip(chips, names, strict=True) if c and s == name] for name in pair)
+        content = {c.content: c.number for c in second}
+        twins = tuple((c.number, content[c.content]) for c in first if c.content in content)
+        pixels = _shared(store, first, second)
+        found.append(Leak(pair, _distance(first, second), pixels, twins, _items(store, first, second)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Chip:
+    """A chip, and the smallest rectangle around its usable pixels."""
+
+    index: int
+    number: int
+    site: str
+    crs: str
+    origin: tuple[float, float, float, float]
+    """Left and top of the chip, width and (negative) height of a pixel."""
+    rows: tuple[int, int]
+    """First usable one and the one after the last."""
+    columns: tuple[int, int]
+    """The same."""
+    content: tuple[bytes, ...]
+    """Checksums of its imagery."""
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom of that rectangle."""
+        left, top, right, down = self.origin
+        (r0, r1), (c0, c1) = self.rows, self.columns
+        return left + right * c0, top + down * r0, left + right * c1, top + down * r1
+
+
+def _chips(store: StoredChips, progress: Progress) -> Iterator[_Chip | None]:
+    """Yield the chips; None for those without a usable pixel."""
+    for index, row in enumerate(store.table.itertuples()):
+        used = store.usable(index)
+        rows, columns = np.flatnonzero(used.any(1)), np.flatnonzero(used.any(0))
+        progress("look at chips", index + 1, len(store))
+        yield (
+            _Chip(
+                index,
+                int(row.chip),
+                row.site,
+                row.crs,
+                (row.origin_x, row.origin_y, row.resolution, row.resolution_y),
+                (int(rows[0]), int(rows[-1]) + 1),
+                (int(columns[0]), int(columns[-1]) + 1),
+                store.content(index),
+            )
+            if rows.size
+            else None
+        )
+
+
+def _rectangles(chips: Sequence[_Chip], crs: str) -> NDArray[Any]:
+    """Return the chips' rectangles in a CRS; the corners are moved, the edges stay straight."""
+    import geopandas
+    import shapely
+
+    shapes = np.empty(len(chips), object)
+    for native in {c.crs for c in chips}:
+        mine = [k for k, c in enumerate(chips) if c.crs == native]
+        boxes = shapely.box(*np.array([chips[k].box for k in mine]).T)
+        shapes[mine] = geopandas.GeoSeries(boxes, crs=native).to_crs(crs).to_numpy()
+    return shapes
+
+
+def _distance(first: Sequence[_Chip], second: Sequence[_Chip]) -> float:
+    """Return the least distance in metres, along the ellipsoid."""
+    import shapely
+    from pyproj import Geod, Transformer
+
+    least = float("nan")
+    for crs in {c.crs for c in first} if second else ():
+        here, there = _rectangles([c for c in first if c.crs == crs], crs), _rectangles(second, crs)
+        (a, b), far = shapely.STRtree(there).query_nearest(here, return_distance=True, all_matches=False)
+        k = int(np.argmin(far))
+        ends = shapely.get_coordinates(shapely.shortest_line(here[a[k]], there[b[k]]))
+        lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*ends.T)
+        least = float(np.fmin(least, Geod(ellps="WGS84").inv(lon[0], lat[0], lon[1], lat[1])[2]))
+    return least
+
+
+def _shared(store: StoredChips, first: Sequence[_Chip], second: Sequence[_Chip]) -> int:
+    """Count usable pixels of the first whose centres lie in usable pixels of the second."""
+    import shapely
+    from pyproj import Transformer
+
+    count = 0
+    for crs in {c.crs for c in first} if second else ():
+        mine = [c for c in first if c.crs == crs]
+        for a, b in shapely.STRtree(_rectangles(second, crs)).query(_rectangles(mine, crs), "intersects").T:
+            one, other = mine[a], second[b]
+            rows, columns = np.nonzero(store.usable(one.index))
+            x, y = (o + s * (n + 0.5) for o, s, n in zip(one.origin[:2], one.origin[2:], (columns, rows), strict=True))
+            if other.crs != crs:
+                x, y = Transformer.from_crs(crs, other.crs, always_xy=True).transform(x, y)
+            used = store.usable(other.index)
+            c, r = (np.floor((v - o) / s) for v, o, s in zip((x, y), other.origin[:2], other.origin[2:], strict=True))
+            inside = (r >= 0) & (c >= 0) & (r < used.shape[0]) & (c < used.shape[1])
+            count += int(np.count_nonzero(used[r[inside].astype(int), c[inside].astype(int)]))
+    return count
+
+
+def _items(store: StoredChips, first: Sequence[_Chip], second: Sequence[_Chip]) -> tuple[str, ...]:
+    """Return the items of sites of the first that other sites of the second were made of too."""
+    items = {site["site"]: set(site["items"]) for site in store.about["sites"]}
+    pairs = product({c.site for c in first}, {c.site for c in second})
+    return tuple(sorted({item for a, b in pairs if a != b for item in items[a] & items[b]}))
