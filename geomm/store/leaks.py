@@ -26,7 +26,7 @@ class Leak:
     splits: tuple[str, str]
     """Their names."""
     distance: float
-    """Metres that usable pixels of the two lie apart at least: between the nearest chips, as rectangles around theirs;
+    """Metres between the nearest usable pixels of the two (between rectangles around those of chips in different CRSs);
     NaN where one split has none."""
     pixels: int
     """Usable pixels of the first that lie in usable pixels of the second; the same ground in two chips counts twice."""
@@ -43,7 +43,7 @@ class Leak:
     def __str__(self) -> str:
         """One line for people."""
         found = [
-            f"at least {self.distance:,.0f} m apart",
+            f"{self.distance:,.0f} m apart",
             f"{self.pixels:,} pixels in both" if self.pixels else "no pixel in both",
             f"{len(self.twins)} chips twice ({self.twins[0][0]} and {self.twins[0][1]})" if self.twins else "",
             f"{len(self.items)} items at several sites ({self.items[0]})" if self.items else "",
@@ -71,7 +71,7 @@ def find_leaks(store: StoredChips, *, column: str = "split", progress: Progress 
         content = {c.content: c.number for c in second}
         twins = tuple((c.number, content[c.content]) for c in first if c.content in content)
         pixels = _shared(store, first, second)
-        found.append(Leak(pair, _distance(first, second), pixels, twins, _items(store, first, second)))
+        found.append(Leak(pair, _distance(store, first, second), pixels, twins, _items(store, first, second)))
     return found
 
 
@@ -135,20 +135,51 @@ def _rectangles(chips: Sequence[_Chip], crs: str) -> NDArray[Any]:
     return shapes
 
 
-def _distance(first: Sequence[_Chip], second: Sequence[_Chip]) -> float:
+def _distance(store: StoredChips, first: Sequence[_Chip], second: Sequence[_Chip]) -> float:
     """Return the least distance in metres, along the ellipsoid."""
     import shapely
     from pyproj import Geod, Transformer
 
     least = float("nan")
     for crs in {c.crs for c in first} if second else ():
-        here, there = _rectangles([c for c in first if c.crs == crs], crs), _rectangles(second, crs)
-        (a, b), far = shapely.STRtree(there).query_nearest(here, return_distance=True, all_matches=False)
+        mine = [c for c in first if c.crs == crs]
+        here, there = _rectangles(mine, crs), _rectangles(second, crs)
+        tree = shapely.STRtree(there)
+        (a, b), far = tree.query_nearest(here, return_distance=True, all_matches=False)
         k = int(np.argmin(far))
-        ends = shapely.get_coordinates(shapely.shortest_line(here[a[k]], there[b[k]]))
-        lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*ends.T)
+        near, ends = _gap(store, mine[a[k]], second[b[k]], here[a[k]], there[b[k]])
+        a, b = tree.query(here, "dwithin", near)  # only these can be nearer still
+        apart = shapely.distance(here[a], there[b])
+        for k in np.argsort(apart):
+            if apart[k] >= near:
+                break
+            near, ends = min((near, ends), _gap(store, mine[a[k]], second[b[k]], here[a[k]], there[b[k]]))
+        lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*np.transpose(ends))
         least = float(np.fmin(least, Geod(ellps="WGS84").inv(lon[0], lat[0], lon[1], lat[1])[2]))
     return least
+
+
+def _gap(store: StoredChips, a: _Chip, b: _Chip, here: Any, there: Any) -> tuple[float, list[list[float]]]:
+    """Return the distance of two chips and where it is: between pixels in one CRS, else between rectangles."""
+    import shapely
+
+    if a.crs != b.crs:
+        line = shapely.shortest_line(here, there)
+        return float(line.length), shapely.get_coordinates(line).tolist()
+    centres, halves = [], []
+    for chip in (a, b):
+        used = np.pad(store.usable(chip.index), 1)
+        inner = used[:-2, 1:-1] & used[2:, 1:-1] & used[1:-1, :-2] & used[1:-1, 2:]
+        rows, columns = np.nonzero(used[1:-1, 1:-1] & ~inner)  # pixels at the edge of what is usable
+        left, top, right, down = chip.origin
+        centres.append(np.stack([left + right * (columns + 0.5), top + down * (rows + 0.5)], -1))
+        halves.append(np.abs([right, down]) / 2)
+    across = centres[1][None] - centres[0][:, None]
+    gaps = np.hypot(*np.moveaxis(np.maximum(np.abs(across) - halves[0] - halves[1], 0), -1, 0))
+    i, j = np.unravel_index(int(gaps.argmin()), gaps.shape)
+    step = across[i, j]
+    ends = centres[0][i] + np.clip(step, -halves[0], halves[0]), centres[1][j] - np.clip(step, -halves[1], halves[1])
+    return float(gaps[i, j]), [e.tolist() for e in ends]
 
 
 def _shared(store: StoredChips, first: Sequence[_Chip], second: Sequence[_Chip]) -> int:
