@@ -189,7 +189,7 @@ def _module(
             return batch.to(device)
 
         def training_step(self, batch: Sample, batch_idx: int) -> Tensor:  # noqa: ARG002
-            ready = augment(normaliser(batch), self.random)
+            ready = normaliser(augment(batch, self.random))
             if settings.modality_dropout > 0:
                 ready = drop_modalities(ready, settings.modality_dropout, self.random)
             loss = task.loss(self.model, ready)

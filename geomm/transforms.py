@@ -64,8 +64,7 @@ class Normaliser:
                 torch.tensor(v[name], dtype=torch.float32, device=stored.device)[:, None, None]
                 for v in (self.mean, self.std)
             )
-            value = (physical(stored, batch.calibration[name]) - mean) / std
-            images[name] = torch.where(batch.valid[name].unsqueeze(-3), value, 0.0)
+            images[name] = _normalised(stored, batch.valid[name], batch.calibration[name], mean, std)
         return replace(batch, images=images)
 
 
@@ -82,14 +81,39 @@ def physical(
     return torch.where(thermal, k2 / torch.log(k1 / value.clamp_min(1e-6) + 1.0), value)
 
 
+def _normalised(
+    stored: Shaped[Tensor, "*b t c h w"],
+    valid: Bool[Tensor, "*b t h w"],
+    calibration: Float[Tensor, "*b t c 4"],
+    mean: Float[Tensor, "c 1 1"],
+    std: Float[Tensor, "c 1 1"],
+) -> Float[Tensor, "*b t c h w"]:
+    """Calibrate, normalise and mask: for integers that are calibrated by a line, one multiplication and addition."""
+    scale, offset, k1, _ = (v[..., None, None] for v in calibration.unbind(-1))
+    if stored.is_floating_point() or bool(torch.isfinite(k1).any()):
+        value = physical(stored, calibration).sub_(mean).div_(std)
+        return value.masked_fill_(~valid.unsqueeze(-3), 0.0)  # what is invalid may be NaN
+    return stored.float().mul_(scale / std).add_((offset - mean) / std).mul_(valid.unsqueeze(-3))
+
+
 def augment(batch: Sample, generator: torch.Generator) -> Sample:
-    """Turn and mirror a batch, all modalities, masks and targets alike (the eight symmetries of the square)."""
-    turns = int(torch.randint(0, 4, (), generator=generator))
-    mirror = bool(torch.randint(0, 2, (), generator=generator))
+    """Turn and mirror every sample in a way of its own, all modalities, masks and targets alike.
+
+    The ways are the eight symmetries of the square. Before normalisation there are fewer bytes to move.
+
+    Args:
+        batch: stored or normalised.
+        generator: source of randomness.
+    """
+    count = len(next(iter(batch.images.values())))
+    turns, mirrors = (torch.randint(0, n, (count,), generator=generator).tolist() for n in (4, 2))
+
+    def moved(x: Tensor, turn: int, mirror: int) -> Tensor:
+        x = torch.rot90(x, turn, (-2, -1))
+        return x.flip(-1) if mirror else x
 
     def move(x: Tensor) -> Tensor:
-        x = torch.rot90(x, turns, (-2, -1))
-        return x.flip(-1) if mirror else x
+        return torch.stack([moved(*each) for each in zip(x, turns, mirrors, strict=True)])
 
     return replace(
         batch,

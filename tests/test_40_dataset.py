@@ -94,6 +94,22 @@ def test_normaliser_equals_numpy_on_valid_pixels(cube):
     assert (ready.images["optical"][0, 0, :, :4, :4] == 0).all()
 
 
+def test_normalising_is_calibrating_and_scaling(cube):
+    """Integers take a shorter way than thermal bands and floats; all give what NumPy gives."""
+    batch = collate([ChipDataset(cube, [ChipGrid((96, 128), 32)[k]], ["optical", "thermal"])[0] for k in (0, 5)])
+    batch.images["float"] = batch.images["optical"].float()
+    batch.images["float"][~batch.valid["optical"].unsqueeze(2).expand_as(batch.images["float"])] = float("nan")
+    for part in (batch.valid, batch.calibration, batch.present):
+        part["float"] = part["optical"]
+    scales = {n: (tuple(np.linspace(0.1, 0.4, x.shape[2])), (0.3,) * x.shape[2]) for n, x in batch.images.items()}
+    ready = Normaliser({n: m for n, (m, _) in scales.items()}, {n: s for n, (_, s) in scales.items()})(batch)
+    for name, (mean, std) in scales.items():
+        value = physical(batch.images[name], batch.calibration[name]).double().numpy()
+        truth = (value - np.array(mean)[:, None, None]) / np.array(std)[:, None, None]
+        truth = np.where(batch.valid[name].numpy()[:, :, None], truth, 0)
+        np.testing.assert_allclose(ready.images[name].numpy(), truth, rtol=1e-5, atol=1e-5)
+
+
 def test_normaliser_refuses_other_bands_and_empty_data(cube):
     dataset = ChipDataset(cube, [ChipGrid((96, 128), 32)[5]], ["optical"])
     with pytest.raises(ContractError, match="does not fit the imagery"):
@@ -123,6 +139,8 @@ def test_augmentation_moves_everything_alike(cube):
             assert (moved.valid[name][:, 0] == (moved.target != 1)).all()
         seen.add(moved.target.numpy().tobytes())
     assert len(seen) == 8
+    many = augment(collate([dataset[0]] * 40), _random())
+    assert len({t.numpy().tobytes() for t in many.target}) > 4
 
 
 def test_modality_dropout_never_takes_everything(cube):
