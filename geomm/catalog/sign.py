@@ -26,12 +26,12 @@ def signed(href: str, signer: str) -> str:
     Raises:
         ReadError: no token can be had.
     """
-    import requests
-
     parts = urlsplit(href)
     host = parts.hostname or ""
     if not signer or parts.query or not host.endswith(STORAGE):
         return href
+    import requests
+
     address = f"{signer}/{host.removesuffix(STORAGE)}/{parts.path.split('/')[1]}"
     with _lock:
         token, expiry = _tokens.get(address, ("", dt.datetime.min.replace(tzinfo=dt.UTC)))

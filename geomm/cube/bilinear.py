@@ -146,6 +146,7 @@ def bilinear_warp(
     count, nodes = out.shape[1], node_rows.shape[1]
     ys, xs, node_y, node_x = np.empty(count), np.empty(count), np.empty(nodes), np.empty(nodes)
     index, flat = np.empty(_SEGMENT, np.uint32), values.ravel()
+    clean, inner = whole(valid.ravel()), (count - 1 + first[1]) // STEP + 1
     for i in range(out.shape[0]):
         node, step = divmod(i + first[0], STEP)
         v = step / STEP
@@ -154,8 +155,12 @@ def bilinear_warp(
             node_x[k] = node_columns[node, k] * (1.0 - v) + node_columns[node + 1, k] * v - origin[1]
         _between(node_y, first[1], ys)
         _between(node_x, first[1], xs)
+        easy = clean and _within(node_y[1:inner], ys, height) and _within(node_x[1:inner], xs, width)
         for a in range(0, count, _SEGMENT):
             b = min(a + _SEGMENT, count)
+            if easy:
+                _gathered(flat, width, ys[a:b], xs[a:b], index, out[i, a:b], rounded)
+                continue
             low, high = (a + first[1]) // STEP, (b - 1 + first[1]) // STEP + 2
             top, bottom = node_y[low:high].min() - _BESIDE, node_y[low:high].max() + 1.0 + _BESIDE
             left, right = node_x[low:high].min() - _BESIDE, node_x[low:high].max() + 1.0 + _BESIDE
@@ -167,6 +172,15 @@ def bilinear_warp(
                 _gathered(flat, width, ys[a:b], xs[a:b], index, out[i, a:b], rounded)
             else:
                 _warp_one_by_one(values, valid, ys[a:b], xs[a:b], out[i, a:b], state[i, a:b], fill, rounded)
+
+
+@jit  # type: ignore[untyped-decorator, unused-ignore]
+def _within(nodes: Any, row: Any, size: int) -> bool:
+    """Tell whether a row of coordinates, straight between nodes, has all its neighbours inside the source."""
+    least, greatest = min(row[0], row[-1]), max(row[0], row[-1])
+    for k in range(nodes.size):
+        least, greatest = min(least, nodes[k]), max(greatest, nodes[k])
+    return least >= _BESIDE and greatest + _BESIDE < size
 
 
 @jit  # type: ignore[untyped-decorator, unused-ignore]

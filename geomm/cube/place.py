@@ -111,6 +111,14 @@ def pixel_shift(grid: Grid, geobox: GeoBox, tolerance: float = ALIGNED) -> tuple
 
 
 @lru_cache(maxsize=1024)
+def placed(grid: Grid, geobox: GeoBox) -> tuple[Grid, tuple[int, int] | None, bool]:
+    """Return a source's grid, turned, its shift where pixels coincide, and whether target pixels are areas of it."""
+    grid = turned(grid, geobox)
+    shift = pixel_shift(grid, geobox)
+    return grid, shift, shift is None and coarser(grid, geobox)
+
+
+@lru_cache(maxsize=1024)
 def coarser(grid: Grid, geobox: GeoBox) -> bool:
     """Tell whether target pixels are so large that they are areas of the source: decided once for the whole grid."""
     height, width = geobox.shape

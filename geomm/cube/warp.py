@@ -19,7 +19,7 @@ from geomm.catalog import BandSource, Grid
 from geomm.cube import kernels
 from geomm.cube.bilinear import bilinear, bilinear_warp
 from geomm.cube.locate import Coordinates
-from geomm.cube.place import Place, coarser, inside_file, pixel_shift, place_of, turned, whole_pixels
+from geomm.cube.place import Place, inside_file, place_of, placed, whole_pixels
 from geomm.cube.read import Pixels, SourceReader
 from geomm.cube.resample import Method, resample
 from geomm.errors import ReadError
@@ -91,12 +91,10 @@ def warp(
     Raises:
         ReadError: the file cannot be opened.
     """
-    grid = turned(reader.layout(sources[0]).grid, geobox)
-    shift = pixel_shift(grid, geobox)
+    grid, shift, areas = placed(reader.layout(sources[0]).grid, geobox)
     edge = 2**30 if keep else 0
     if shift is not None:
         return _copy(reader, sources, grid, window.relative_to(Window(-shift[0], -shift[1], 1, 1)), canvas, edge)
-    areas = coarser(grid, geobox)
     place = place_of(geobox[window.slices], grid, areas=areas)
     (r0, r1), (c0, c1) = place.span
     if r0 >= r1 or c0 >= c1:
