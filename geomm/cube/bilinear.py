@@ -180,7 +180,7 @@ def _within(nodes: Any, row: Any, size: int) -> bool:
     least, greatest = min(row[0], row[-1]), max(row[0], row[-1])
     for k in range(nodes.size):
         least, greatest = min(least, nodes[k]), max(greatest, nodes[k])
-    return least >= _BESIDE and greatest + _BESIDE < size
+    return bool(least >= _BESIDE and greatest + _BESIDE < size)
 
 
 @jit  # type: ignore[untyped-decorator, unused-ignore]
