@@ -1,73 +1,25 @@
-"""Fusions: feature maps of any non-empty subset of modalities to one pyramid.
-
-Contract of every fusion: invalid cells contribute exactly nothing, so that a fully masked modality gives the same bits
-as an absent one; modalities are taken in the order of the constructor, so that the order of a dict never matters.
-"""
+"""Fusions by name: feature maps of any subset of modalities to one pyramid; see :mod:`geomm.models.levels`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from geomm.errors import UnknownNameError
-from geomm.models.features import FeatureMaps, shrink_valid
+from geomm.models.levels import Levels
+from geomm.models.product import LowRankFusion, TensorFusion
 
 
-class Fusion(Protocol):
-    """What the model needs of a fusion: an ``nn.Module`` that also says what it returns."""
-
-    channels: tuple[int, ...]
-    """Channels per level, finest first."""
-
-    def __call__(self, features: Mapping[str, FeatureMaps], valid: Mapping[str, Tensor]) -> FeatureMaps:
-        """Fuse; ``valid[modality]`` is bool ``(B, H, W)`` at full resolution, all False for an absent sample."""
-        ...
-
-
-class _Levels(nn.Module):
-    """Runs one block per level over the modalities in a fixed order."""
-
-    def __init__(self, channels: Mapping[str, Sequence[int]], blocks: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.names = tuple(channels)
-        self.inputs = {n: tuple(c) for n, c in channels.items()}
-        self.blocks = nn.ModuleList(blocks)
-
-    def forward(self, features: Mapping[str, FeatureMaps], valid: Mapping[str, Tensor]) -> FeatureMaps:
-        """Fuse all levels; missing modalities become zeros that are invalid everywhere."""
-        like = next(iter(features.values()))
-        out, weights = [], None
-        for level, block in enumerate(self.blocks):
-            shape = like.maps[level].shape
-            maps, masks = [], []
-            for name in self.names:
-                if name in features:
-                    mask = shrink_valid(valid[name], (shape[-2], shape[-1]))
-                    maps.append(torch.where(mask.unsqueeze(1), features[name].maps[level], 0.0))
-                else:
-                    empty = (shape[0], self.inputs[name][level], *shape[-2:])
-                    mask = torch.zeros((shape[0], *shape[-2:]), dtype=torch.bool, device=like.maps[level].device)
-                    maps.append(like.maps[level].new_zeros(empty))
-                masks.append(mask)
-            fused, share = block(maps, torch.stack(masks))
-            out.append(fused)
-            weights = share if level == 0 else weights
-        return FeatureMaps(tuple(out), like.strides, weights=weights)
-
-
-class ConcatFusion(_Levels):
+class ConcatFusion(Levels):
     """Mid fusion: concatenate per level with one validity channel per modality, then mix."""
 
     def __init__(self, channels: Mapping[str, Sequence[int]]) -> None:
-        sizes = list(zip(*channels.values(), strict=True))
-        self_channels = tuple(max(level) for level in sizes)
-        super().__init__(channels, [_Concat(level, out) for level, out in zip(sizes, self_channels, strict=True)])
-        self.channels = self_channels
+        super().__init__(channels, _Concat)
 
 
 class _Concat(nn.Module):
@@ -86,7 +38,32 @@ class _Concat(nn.Module):
         return self.mix(torch.cat([*maps, flags], 1)), None
 
 
-class AttentionFusion(_Levels):
+class SumFusion(Levels):
+    """Mid fusion: the mean of what is valid, each modality under a gate that it opens itself.
+
+    The head has to find what lies between the modalities; see :mod:`geomm.models.product`.
+    """
+
+    def __init__(self, channels: Mapping[str, Sequence[int]]) -> None:
+        super().__init__(channels, _Sum)
+
+
+class _Sum(nn.Module):
+    def __init__(self, inputs: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.project = nn.ModuleList(nn.Linear(i, width) for i in inputs)
+        self.gate = nn.ModuleList(nn.Linear(i, width) for i in inputs)
+
+    def forward(
+        self, maps: list[Float[Tensor, "b _ h w"]], valid: Bool[Tensor, "m b h w"]
+    ) -> tuple[Float[Tensor, "b c h w"], None]:
+        cells, present = [x.movedim(1, -1) for x in maps], valid.unsqueeze(-1)
+        parts = [p(x) * g(x).sigmoid() for p, g, x in zip(self.project, self.gate, cells, strict=True)]
+        out = torch.where(present, torch.stack(parts), 0.0).sum(0) / present.sum(0).clamp_min(1)
+        return out.movedim(-1, 1).contiguous(), None
+
+
+class AttentionFusion(Levels):
     """Attention across modalities at every cell of every level.
 
     At each cell the modalities are tokens; the query is made of what is valid there, so that the weights follow the
@@ -95,11 +72,7 @@ class AttentionFusion(_Levels):
     """
 
     def __init__(self, channels: Mapping[str, Sequence[int]], heads: int = 4) -> None:
-        sizes = list(zip(*channels.values(), strict=True))
-        self_channels = tuple(max(level) for level in sizes)
-        blocks = [_CellAttention(level, out, heads) for level, out in zip(sizes, self_channels, strict=True)]
-        super().__init__(channels, blocks)
-        self.channels = self_channels
+        super().__init__(channels, lambda level, width: _CellAttention(level, width, heads))
 
 
 class _CellAttention(nn.Module):
@@ -136,7 +109,15 @@ class _CellAttention(nn.Module):
         return out.movedim(-1, 1).contiguous(), weights[:-1].mean(-1).movedim(0, 1)
 
 
-FUSIONS: Mapping[str, Any] = MappingProxyType({"concat": ConcatFusion, "attention": AttentionFusion})
+FUSIONS: Mapping[str, Any] = MappingProxyType(
+    {
+        "concat": ConcatFusion,
+        "sum": SumFusion,
+        "tfn": TensorFusion,
+        "lmf": LowRankFusion,
+        "attention": AttentionFusion,
+    }
+)
 """Fusions by name."""
 
 
