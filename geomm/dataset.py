@@ -43,6 +43,8 @@ class Sample:
     """Text tied to the place; one entry per sample in a batch."""
     bounds: Tensor | None = None
     """Left, bottom, right, top in the CRS of the grid, float64 ``(4,)``."""
+    index: Tensor | None = None
+    """Position in the list of chips it was read from, int64 scalar."""
 
     def to(self, device: str | torch.device) -> Sample:
         """Return the sample on another device."""
@@ -55,6 +57,10 @@ class Sample:
     def each(self, change: Callable[[Tensor], Tensor]) -> Sample:
         """Return the sample with every tensor changed."""
         return replace(self, **{f.name: _changed(getattr(self, f.name), change) for f in fields(self)})
+
+
+LANES = 8
+"""Places that are open at a time where shuffling is asked for and no number given."""
 
 
 class ChipSource(Protocol):
@@ -120,18 +126,19 @@ class ChipLoader(torch.utils.data.IterableDataset[Sample]):
 
     Give it to a model as it is, or to ``torch.utils.data.DataLoader(loader, batch_size=None)``. Worker processes of the
     latter and the ranks of a distributed run share the chips among them. Worker processes work on copies: with them,
-    set ``epoch`` before every pass, and ``done`` before one that goes on where another was.
+    set ``epoch`` before every pass, and load the state before one that goes on where another was.
 
     Args:
         source: chips of a cube or of a store.
         batch: chips at a time.
-        shuffle: areas in different places from which batches are drawn in turn; 0 for the order of the grid.
-        seed: of the shuffling; every pass over the loader is another epoch with another order.
+        shuffle: areas in different places from which batches are drawn in turn; 0 for the order of the grid, True
+            for :data:`LANES` of them.
+        seed: of the shuffling; every whole pass over the loader is another epoch with another order.
         rank: number of this process among ``world``; by default those of ``torch.distributed``, where it runs.
         world: processes that share the chips.
 
     Raises:
-        ConfigError: a batch of no chips.
+        ConfigError: a batch of no chips, or of a part of one.
     """
 
     def __init__(
@@ -139,30 +146,44 @@ class ChipLoader(torch.utils.data.IterableDataset[Sample]):
         source: ChipSource,
         batch: int,
         *,
-        shuffle: int = 0,
+        shuffle: int | bool = 0,
         seed: int = 0,
         rank: int | None = None,
         world: int | None = None,
     ) -> None:
-        if batch < 1:
-            raise ConfigError("a batch holds at least one chip", why=f"batch {batch}")
+        if not isinstance(batch, int) or batch < 1:
+            raise ConfigError("a batch holds at least one chip", why=f"batch {batch!r}")
         running = torch.distributed.is_available() and torch.distributed.is_initialized()
-        self.source, self.batch, self.shuffle, self.seed = source, batch, shuffle, seed
+        self.source, self.batch, self.seed = source, batch, seed
+        self.shuffle = LANES if shuffle is True else int(shuffle)
         self.rank = rank if rank is not None else torch.distributed.get_rank() if running else 0
         self.world = world if world is not None else torch.distributed.get_world_size() if running else 1
-        self.epoch, self.done = 0, 0
+        self.epoch, self._done, self._skip = 0, 0, 0
+
+    def _shape(self) -> dict[str, int]:
+        """Return what batches depend on besides epoch and seed."""
+        return {"batch": self.batch, "shuffle": self.shuffle, "world": self.world, "chips": len(self.source)}
 
     def state_dict(self) -> dict[str, int]:
-        """Return where the loader is: the epoch, and how many of its batches were handed out."""
-        return {"epoch": self.epoch, "done": self.done, "seed": self.seed}
+        """Return where the loader is: the epoch, how many of its batches were handed out, and what they depend on."""
+        return {"epoch": self.epoch, "done": self._done, "seed": self.seed, **self._shape()}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on where another loader over the same chips was; what it handed out is not read again."""
-        self.epoch, self.done, self.seed = state["epoch"], state["done"], state["seed"]
+        """Go on, in the next pass, where another loader over the same chips was; only later passes are whole again.
+
+        Raises:
+            ConfigError: its batches, shuffling, processes or chips were others, so that chips would be lost.
+        """
+        other = [f"{k} {state.get(k)}, here {v}" for k, v in self._shape().items() if state.get(k) != v]
+        if other:
+            raise ConfigError("the state is that of another loader", why="; ".join(other))
+        self.epoch, self.seed = state["epoch"], state["seed"]
+        self._done = self._skip = state["done"]
 
     def __iter__(self) -> Iterator[Sample]:
         worker = torch.utils.data.get_worker_info()
         number, count = (worker.id, worker.num_workers) if worker else (0, 1)
+        self._done, self._skip = self._skip, 0
         stream = self.source.stream(
             self.batch,
             shuffle=self.shuffle,
@@ -170,12 +191,12 @@ class ChipLoader(torch.utils.data.IterableDataset[Sample]):
             epoch=self.epoch,
             rank=self.rank * count + number,
             world=self.world * count,
-            skip=-(-(self.done - number) // count),
+            skip=-(-(self._done - number) // count),
         )
         for arrays in stream:
-            self.done += 1
+            self._done += 1
             yield to_sample(arrays)
-        self.epoch, self.done = self.epoch + 1, 0
+        self.epoch, self._done = self.epoch + 1, 0
 
 
 def to_sample(arrays: ChipArrays) -> Sample:
@@ -191,6 +212,7 @@ def to_sample(arrays: ChipArrays) -> Sample:
         None if arrays.target is None else torch.from_numpy(arrays.target).long(),
         arrays.text,
         torch.from_numpy(arrays.bounds),
+        torch.from_numpy(arrays.index),
     )
 
 
@@ -221,6 +243,7 @@ def collate(samples: Sequence[Sample]) -> Sample:
         calibration[name], present[name] = stack("calibration"), stack("present")
     targets = [s.target for s in samples if s.target is not None]
     bounds = [s.bounds for s in samples if s.bounds is not None]
+    indexes = [s.index for s in samples if s.index is not None]
     return Sample(
         images,
         valid,
@@ -229,6 +252,7 @@ def collate(samples: Sequence[Sample]) -> Sample:
         torch.stack(targets) if targets else None,
         tuple(t for s in samples for t in s.text),
         torch.stack(bounds) if bounds else None,
+        torch.stack(indexes) if indexes else None,
     )
 
 

@@ -99,14 +99,17 @@ def _normalised(
 def augment(batch: Sample, generator: torch.Generator) -> Sample:
     """Turn and mirror every sample in a way of its own, all modalities, masks and targets alike.
 
-    The ways are the eight symmetries of the square. Before normalisation there are fewer bytes to move.
+    The ways are the eight symmetries of the square, or the four of the rectangle. Before normalisation there are fewer
+    bytes to move.
 
     Args:
         batch: stored or normalised.
         generator: source of randomness.
     """
-    count = len(next(iter(batch.images.values())))
+    count, *_, height, width = next(iter(batch.images.values())).shape
     turns, mirrors = (torch.randint(0, n, (count,), generator=generator).tolist() for n in (4, 2))
+    if height != width:  # only half turns keep the shape
+        turns = [turn // 2 * 2 for turn in turns]
 
     def moved(x: Tensor, turn: int, mirror: int) -> Tensor:
         x = torch.rot90(x, turn, (-2, -1))

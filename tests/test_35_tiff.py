@@ -103,6 +103,27 @@ def test_a_tile_that_was_left_out_is_filled_by_gdal(tmp_path):
     assert (pixels.valid == (truth != 7)).all()
 
 
+@pytest.mark.parametrize("offset", [2**40, 2**63 + 5])
+def test_a_tile_that_lies_nowhere_is_reported(tmp_path, offset):
+    path = write(tmp_path / "a.tif", values_of("uint16", (1, 96, 192)), bigtiff="yes")
+    with rasterio.open(path) as src:
+        start = int(src.get_tag_item("BLOCK_OFFSET_1_1", "TIFF", bidx=1))
+    content = path.read_bytes()
+    assert content.count(start.to_bytes(8, "little")) == 1
+    path.write_bytes(content.replace(start.to_bytes(8, "little"), offset.to_bytes(8, "little")))
+    pixels = SourceReader().read([BandSource(str(path), 1)], (0, 96), (0, 192))
+    assert isinstance(pixels.error, ReadError)
+    assert pixels.unread[32:64, 64:128].all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "complex64"])
+def test_types_without_arithmetic_are_refused_by_name(tmp_path, dtype):
+    profile = {"nbits": 16} if dtype == "float16" else {}
+    path = write(tmp_path / "a.tif", np.ones((1, 96, 192), "float32" if profile else dtype), **profile)
+    with pytest.raises(ReadError, match=f"type {dtype}"):
+        SourceReader().read([BandSource(str(path), 1)], (0, 96), (0, 192))
+
+
 @pytest.mark.parametrize("harm", ["flipped", "cut"])
 def test_a_damaged_tile_is_refused_and_reported(tmp_path, harm):
     path = write(tmp_path / "a.tif", values_of("uint16", (1, 96, 192)), predictor=2)

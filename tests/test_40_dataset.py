@@ -139,6 +139,8 @@ def test_augmentation_moves_everything_alike(cube):
             assert (moved.valid[name][:, 0] == (moved.target != 1)).all()
         seen.add(moved.target.numpy().tobytes())
     assert len(seen) == 8
+    flat = ChipDataset(cube, [Chip(0, Window(8, 8, 16, 24), Window(8, 8, 16, 24))], ["optical"])[0]
+    assert {x.shape[-2:] for x in augment(collate([flat] * 20), _random()).images["optical"]} == {(16, 24)}
     many = augment(collate([dataset[0]] * 40), _random())
     assert len({t.numpy().tobytes() for t in many.target}) > 4
 

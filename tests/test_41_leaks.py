@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pyproj import Geod
 from typer.testing import CliRunner
 
 import geomm
@@ -13,6 +14,7 @@ from geomm.chips import Chip, ChipGrid, SpatialSplit, random_chips
 from geomm.cube import geobox_of
 from geomm.errors import PackageError
 from geomm.store import StoredChips, StorePart, find_leaks, write_store
+from geomm.testing import write_scene
 from geomm.types import Window
 
 STREAMS = ["optical", "thermal"]
@@ -95,6 +97,38 @@ def test_sites_in_other_zones_are_compared_on_the_ground(cube, landsat, tmp_path
     valid = _valid(cube)
     assert leak.pixels == pytest.approx(valid.sum(), rel=0.02)
     assert leak.distance == 0
+
+
+def test_degrees_are_metres_where_they_lie(tmp_path, landsat):
+    """At 60 degrees north a degree east is half as far as one north."""
+    folder = tmp_path / "scene"
+    write_scene(folder, "landsat-tirs-l1", crs="EPSG:4326", resolution=1e-3, origin=(10.0, 60.0))
+    scenes = geomm.build_catalog(
+        folder, tmp_path / "catalog", sensors=("landsat-tirs-l1",), datetime="2020-06-01"
+    ).search()
+    cube = geomm.load_cube(scenes, geomm.common_geobox(scenes), {"thermal": geomm.Modality("landsat-tirs-l1")})
+    at = [Chip(0, Window(y, x, 8, 8), Window(y, x, 8, 8)) for y, x in ((10, 10), (28, 10), (10, 33))]
+    made = [
+        StorePart("a", ChipReader(cube, chips, ["thermal"]), {"split": [name] * len(chips)})
+        for name, chips in (("train", at[:1]), ("test", at[1:]))
+    ]
+    (leak,) = find_leaks(StoredChips(write_store(made, tmp_path / "store")))
+    east = Geod(ellps="WGS84").inv(10.018, 59.99, 10.033, 59.99)[2]
+    assert east < Geod(ellps="WGS84").inv(10.018, 59.982, 10.018, 59.972)[2]
+    assert leak.distance == pytest.approx(east, rel=1e-3)
+
+
+def test_speckled_masks_are_compared_pixel_by_pixel(cube, tmp_path):
+    chips = [Chip(0, Window(0, x, 32, 32), Window(0, x, 32, 32)) for x in (0, 40)]
+    store = _store(
+        tmp_path, [("a", cube, [chip], name, {}) for chip, name in zip(chips, ("train", "test"), strict=True)]
+    )
+    masks = np.random.default_rng(3).random((2, 32, 32)) < 0.02
+    store.usable = lambda index: masks[index]
+    one, other = (np.argwhere(m) + np.array([0, x]) for m, x in zip(masks, (0, 40), strict=True))
+    gaps = np.maximum(np.abs(one[:, None] - other[None]) - 1, 0)
+    size = abs(geobox_of(cube).affine.a)
+    assert _leak(store).distance == pytest.approx(np.hypot(*gaps.T).min() * size, rel=2e-3)
 
 
 def test_a_column_that_is_not_there_is_named(cube, tmp_path):

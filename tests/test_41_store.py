@@ -291,3 +291,14 @@ def test_splits_go_into_the_store(cube, tmp_path):
                 allowed = split.mask(name, geomm.Window(row.y, row.x, 16, 16))
                 assert not (arrays.valid["optical"][k, 0] & ~allowed).any()
                 assert (arrays.target[k][~allowed] == 255).all()
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_written(cube, store, tmp_path):
+    with pytest.raises(ConfigError, match="one value for every chip"):
+        StorePart("a", _reader(cube), {"split": ["train"]})
+    with pytest.raises(ConfigError, match="below its count"):
+        write_store(_parts(cube), tmp_path / "s", share=(4, 4))
+    assert not (tmp_path / "s").exists()
+    with pytest.raises(PackageError, match="no chip of split nope.*there is train, test"):
+        StoredChips(store).select(split="nope")
+    assert StoredChips(store).table["crs"].unique().tolist() == ["EPSG:32632"]

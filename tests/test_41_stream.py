@@ -211,7 +211,7 @@ def test_a_loader_goes_on_where_it_was(scenes):
     second.load_state_dict(state)
     rest = [b.bounds for b in second]
     assert all((a == b).all() for a, b in zip(every, some + rest, strict=True))
-    assert second.state_dict() == {"epoch": 1, "done": 0, "seed": 5}
+    assert second.state_dict() == first.state_dict() | {"epoch": 1, "done": 0}
     again = [b.bounds for b in second]
     assert not all((a == b).all() for a, b in zip(every, again, strict=True))
 
@@ -239,7 +239,21 @@ def test_batches_of_a_loader_are_collated_samples(scenes):
         for name, value in getattr(expected, part).items():
             assert (getattr(batch, part)[name].nan_to_num() == value.nan_to_num()).all()
     assert (batch.target == expected.target).all()
+    assert (batch.index == next(dataset.reader.stream(6)).index).all()
     assert batch.text == expected.text
+
+
+def test_a_look_at_the_first_batch_does_not_cut_the_next_pass(scenes):
+    grid = list(ChipGrid((SIDE, SIDE), 100))
+    loader = ChipLoader(ChipDataset(_cube(scenes), grid, ["optical"]), 5, shuffle=True)
+    assert loader.shuffle == 8
+    first = next(iter(loader)).index.tolist()
+    seen = [batch.index.tolist() for batch in loader]
+    assert seen[0] == first
+    assert sorted(k for batch in seen for k in batch) == list(range(len(grid)))
+    other = ChipLoader(loader.source, 6, shuffle=True)
+    with pytest.raises(ConfigError, match="batch 5, here 6"):
+        other.load_state_dict(loader.state_dict())
 
 
 def test_chips_with_a_time_take_the_nearest_step(tmp_path):
@@ -257,7 +271,8 @@ def test_chips_with_a_time_take_the_nearest_step(tmp_path):
     cube = geomm.load_cube(scenes, geomm.common_geobox(scenes))
     name = next(iter(cube.children))
     window = Window(0, 0, 64, 64)
-    moments = [dt.datetime(2023, 6, d, tzinfo=dt.UTC) for d in (2, 8, 20)]
+    east = dt.timezone(dt.timedelta(hours=10))  # the same moments, in any zone
+    moments = [dt.datetime(2023, 6, d, tzinfo=dt.UTC).astimezone(east) for d in (2, 8, 20)]
     reader = ChipReader(cube, [Chip(k, window, window, m) for k, m in enumerate(moments)], [name], within=3)
     for arrays in (reader.read([0, 1, 2]), next(reader.stream(3))):
         data = cube[name]["data"].to_numpy()
@@ -280,8 +295,12 @@ def test_refusals(scenes):
     small, large = Window(0, 0, 5, 5), Window(0, 0, 6, 6)
     with pytest.raises(ConfigError, match="differ in size"):
         ChipReader(cube, [Chip(0, small, small), Chip(1, large, large)], ["sar"]).read([0, 1])
-    with pytest.raises(ConfigError, match="at least one chip"):
-        ChipLoader(ChipDataset(cube, [], ["sar"]), 0)
+    for batch in (0, 2.5):
+        with pytest.raises(ConfigError, match="at least one chip"):
+            ChipLoader(ChipDataset(cube, [], ["sar"]), batch)
+    assert list(ChipLoader(ChipDataset(cube, [], ["sar"]), 4, shuffle=True)) == []
+    with pytest.raises(ConfigError, match="at most 255 classes"):
+        Target("label", tuple(range(256)))
     with pytest.raises(ConfigError, match="even number"):
         ChipGrid.overlapping((50, 50), 16, 5)
     grid = ChipGrid.overlapping((50, 50), 16, 4)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomm.chips import Chip
+from geomm.errors import ConfigError
 from geomm.types import INVALID_CLASS
 
 
@@ -23,6 +24,10 @@ class Target:
     """Label value of each class index; other values are ignored."""
     decode: Callable[[np.ndarray], np.ndarray] | None = None
     """Turns stored numbers into label values first, such as :func:`geomm.radiometry.cloud_classes_from_bqa`."""
+
+    def __post_init__(self) -> None:
+        if len(self.values) > INVALID_CLASS:
+            raise ConfigError(f"a target has at most {INVALID_CLASS} classes", why=f"{len(self.values)} values")
 
     def index(self, stored: np.ndarray) -> np.ndarray:
         """Return class indices, uint8 of the same shape."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -134,7 +135,8 @@ class ChipReader:
         wanted = {chip.time for chip in chips}
         if None in wanted:
             return list(range(len(times)))
-        moments = [np.datetime64(t.replace(tzinfo=None), "ns") for t in wanted if t is not None]
+        aware = (t if t.tzinfo else t.replace(tzinfo=UTC) for t in wanted if t is not None)
+        moments = [np.datetime64(t.astimezone(UTC).replace(tzinfo=None), "ns") for t in aware]
         nearest = [(int(np.abs(times - m).argmin()), m) for m in moments]
         far = None if self.within is None else np.timedelta64(round(self.within * 86400e9), "ns")
         return sorted({k for k, m in nearest if far is None or abs(times[k] - m) <= far})

@@ -106,7 +106,7 @@ class ChipOrder:
         order = np.random.default_rng([self.seed, number]).permutation(len(runs))
         shares = [[runs[k] for k in order[r :: self.world]] for r in range(self.world)]
         mine = _shuffled(shares[self.rank], self.lanes, np.random.default_rng([self.seed, number, self.rank]))
-        return _repeated(mine, max(sum(len(v.chips) for run in s for g in run for v in g) for s in shares))
+        return _repeated(mine, max((sum(len(v.chips) for run in s for g in run for v in g) for s in shares), default=0))
 
 
 def _groups(chips: Sequence[Chip], shape: tuple[int, int], area: int) -> list[list[Visit]]:
@@ -139,7 +139,7 @@ def _hull(chips: Sequence[Chip], shape: tuple[int, int]) -> Window:
 
 def _divided(visits: list[Visit], chips: Sequence[Chip], shape: tuple[int, int], parts: int) -> list[Visit]:
     """Cut visits, the largest first, until there are as many as parts, or one for every chip."""
-    while len(visits) < parts and max(len(v.chips) for v in visits) > 1:
+    while len(visits) < parts and max((len(v.chips) for v in visits), default=0) > 1:
         visits.sort(key=lambda v: -len(v.chips))
         first, *rest = visits
         half = len(first.chips) // 2

@@ -43,6 +43,7 @@ class BlockCache:
             if key not in self._kept:
                 self._kept[key] = (value, _size(value))
                 self._size += _size(value)
+                self._evict()
 
     def get(self, key: Hashable, make: Callable[[], Any], *, keep: bool) -> Any:
         """Return a value (a tuple of arrays), making it if need be; ``keep`` it for others, or no longer."""
@@ -75,10 +76,13 @@ class BlockCache:
             if keep:
                 self._kept[key] = (value, size)
                 self._size += size
-            while self._size > self._limit and self._kept:
-                self._size -= self._kept.popitem(last=False)[1][1]
+            self._evict()
         mine.set_result(value)
         return value
+
+    def _evict(self) -> None:
+        while self._size > self._limit and self._kept:
+            self._size -= self._kept.popitem(last=False)[1][1]
 
 
 def _size(value: Any) -> int:

@@ -52,4 +52,4 @@ def identity(href: str) -> tuple[Hashable, ...]:
         state = path.stat() if path else None
     except OSError:
         return (href,)
-    return (href, state.st_mtime_ns, state.st_size) if state else (href,)
+    return (href, state.st_mtime_ns, state.st_size, state.st_ino, state.st_dev) if state else (href,)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
-import sys
-import threading
+import weakref
+from collections import deque
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-
-_UNUSED = 3  # references to pages that only their list, the loop and getrefcount itself hold
 
 
 class Memory:
@@ -24,8 +22,8 @@ class Memory:
 
     def __init__(self, spare_mb: int = 8) -> None:
         self._spare = spare_mb * 2**20
-        self._pages: dict[int, list[mmap.mmap]] = {}
-        self._lock = threading.Lock()
+        # Taken from and given back to without a lock: an array may end anywhere, even while another is being lent.
+        self._unused: dict[int, deque[mmap.mmap]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._spare >> 20,)
@@ -34,26 +32,29 @@ class Memory:
         """Return an array of any content."""
         kind = np.dtype(dtype)
         size = _rounded(math.prod(shape) * kind.itemsize)
-        with self._lock:
-            mine = self._pages.setdefault(size, [])
-            for pages in mine:
-                if sys.getrefcount(pages) == _UNUSED:
-                    return np.ndarray(shape, kind, pages)
+        unused = self._unused.setdefault(size, deque())
+        try:
+            pages = unused.pop()
+        except IndexError:
             self._shrink()
             # Mapped by itself, so that it goes back to the system whole, whatever lies beside it in the heap. Small
             # pages: the system may have to move others to make a large one, which takes eight times as long.
-            mine.append(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-            return np.ndarray(shape, kind, mine[-1])
+            pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        array: NDArray[Any] = np.ndarray(shape, kind, pages)
+        weakref.finalize(array, unused.append, pages).atexit = False
+        return array
 
     def _shrink(self) -> None:
         """Let go of unused pages beyond what may be kept."""
-        unused = 0
-        for size, pages in self._pages.items():
-            for k in range(len(pages) - 1, -1, -1):
-                if sys.getrefcount(pages[k]) == _UNUSED - 1:
-                    unused += size
-                    if unused > self._spare:
-                        del pages[k]
+        spare = self._spare
+        for size, unused in list(self._unused.items()):
+            spare -= size * len(unused)
+            while spare < 0 and unused:
+                try:
+                    unused.popleft()
+                except IndexError:
+                    break
+                spare += size
 
 
 def _rounded(size: int) -> int:

@@ -121,6 +121,13 @@ class SourceReader:
                     grid = grid_of(src, source.href)
                 except GridError as error:
                     raise ReadError(error.what, where=error.where, why=error.why, fix=error.fix) from error
+                strange = [d for d in src.dtypes if d == "float16" or np.dtype(d).kind not in "iuf"]
+                if strange:
+                    raise ReadError(
+                        f"geomm does not read pixels of the type {strange[0]}",
+                        where=source.href,
+                        fix="convert it: gdal_translate -ot Float32 SOURCE TARGET.tif",
+                    )
                 height, width = src.block_shapes[0]
                 flags = [f.name for flags in src.mask_flag_enums for f in flags]
                 self._layouts[key] = Layout(

@@ -51,6 +51,7 @@ class Tiles:
         height, width = self.block
         tile = _memory("tile", height * width * out.itemsize)
         file = os.open(self.path, os.O_RDONLY)
+        length = os.fstat(file).st_size
         try:
             for (band, into), row, column in product(
                 zip(indexes, out, strict=True),
@@ -58,10 +59,11 @@ class Tiles:
                 range(cell[2] // width, -(-cell[3] // width)),
             ):
                 place = [src.get_tag_item(f"BLOCK_{k}_{column}_{row}", "TIFF", bidx=band) for k in ("OFFSET", "SIZE")]
-                if not all(place):  # a tile that was left out
+                start, size = (int(v or 0) for v in place)
+                if not size or start + size > length or size > 2 * tile.size + 1024:  # left out, or cannot be
                     return False
-                stored = _memory("stored", int(place[1]))
-                if os.preadv(file, [stored], int(place[0])) < stored.size:
+                stored = _memory("stored", size)
+                if os.preadv(file, [stored], start) < size:
                     return False
                 if len(imagecodecs.deflate_decode(stored.data, out=tile.data)) < tile.size:
                     return False

@@ -66,10 +66,11 @@ def find_leaks(store: StoredChips, *, column: str = "split", progress: Progress 
     if column not in table:
         raise PackageError(f"the store has no column {column}", why=f"it has {', '.join(table.columns)}")
     names, chips, found = table[column].tolist(), [*_chips(store, progress)], []
-    for pair in combinations(dict.fromkeys(names), 2):
+    for pair in combinations(table[column].dropna().unique(), 2):
         first, second = ([c for c, s in zip(chips, names, strict=True) if c and s == name] for name in pair)
-        content = {c.content: c.number for c in second}
-        twins = tuple((c.number, content[c.content]) for c in first if c.content in content)
+        content = {c.content: c for c in second}
+        alike = [(c, content[c.content]) for c in first if c.content in content]
+        twins = tuple((a.number, b.number) for a, b in alike if _same(store, a, b))
         pixels = _shared(store, first, second)
         found.append(Leak(pair, _distance(store, first, second), pixels, twins, _items(store, first, second)))
     return found
@@ -122,64 +123,104 @@ def _chips(store: StoredChips, progress: Progress) -> Iterator[_Chip | None]:
         )
 
 
-def _rectangles(chips: Sequence[_Chip], crs: str) -> NDArray[Any]:
-    """Return the chips' rectangles in a CRS; the corners are moved, the edges stay straight."""
-    import geopandas
-    import shapely
+def _same(store: StoredChips, a: _Chip, b: _Chip) -> bool:
+    """Tell whether two chips of the same checksums have the same imagery indeed."""
+    one, other = store.read([a.index]), store.read([b.index])
+    return all(np.array_equal(v, other.images[n]) for n, v in one.images.items())
 
-    shapes = np.empty(len(chips), object)
-    for native in {c.crs for c in chips}:
-        mine = [k for k, c in enumerate(chips) if c.crs == native]
-        boxes = shapely.box(*np.array([chips[k].box for k in mine]).T)
-        shapes[mine] = geopandas.GeoSeries(boxes, crs=native).to_crs(crs).to_numpy()
-    return shapes
+
+@dataclass(frozen=True, slots=True)
+class _Plane:
+    """A CRS whose units are made metres as they are at a place; degrees are counted from its meridian."""
+
+    crs: str
+    middle: float | None
+    scale: tuple[float, float]
+
+    @classmethod
+    def around(cls, chip: _Chip) -> _Plane:
+        from pyproj import CRS, Geod, Transformer
+
+        left, top, right, bottom = chip.box
+        ground = Transformer.from_crs(chip.crs, "EPSG:4326", always_xy=True)
+        lon, lat = ground.transform([left, right, left], [top, top, bottom])
+        east, north = (Geod(ellps="WGS84").inv(lon[0], lat[0], lon[k], lat[k])[2] for k in (1, 2))
+        middle = left if CRS(chip.crs).is_geographic else None
+        return cls(chip.crs, middle, (east / abs(right - left), north / abs(top - bottom)))
+
+    def metres(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Turn coordinates ``(..., 2)`` of the CRS into metres."""
+        x, y = points[..., 0], points[..., 1]
+        if self.middle is not None:
+            x = (x - self.middle + 180.0) % 360.0 - 180.0
+        return np.stack([x * self.scale[0], y * self.scale[1]], -1)
+
+    def rectangles(self, chips: Sequence[_Chip]) -> NDArray[Any]:
+        """Return the rectangles of chips of any CRS; their corners are moved, their edges stay straight."""
+        import shapely
+        from pyproj import Transformer
+
+        shapes = np.empty(len(chips), object)
+        for native in {c.crs for c in chips}:
+            mine = [k for k, c in enumerate(chips) if c.crs == native]
+            boxes = shapely.box(*np.array([chips[k].box for k in mine]).T)
+            move = Transformer.from_crs(native, self.crs, always_xy=True)
+
+            def moved(points: NDArray[np.float64], move: Any = move) -> NDArray[np.float64]:
+                return self.metres(np.stack(move.transform(*points.T), -1))
+
+            shapes[mine] = shapely.transform(boxes, moved)
+        return shapes
 
 
 def _distance(store: StoredChips, first: Sequence[_Chip], second: Sequence[_Chip]) -> float:
-    """Return the least distance in metres, along the ellipsoid."""
+    """Return the least distance in metres, site by site of the first."""
     import shapely
-    from pyproj import Geod, Transformer
 
     least = float("nan")
-    for crs in {c.crs for c in first} if second else ():
-        mine = [c for c in first if c.crs == crs]
-        here, there = _rectangles(mine, crs), _rectangles(second, crs)
+    for site in {c.site for c in first} if second else ():
+        mine = [c for c in first if c.site == site]
+        plane = _Plane.around(mine[0])
+        here, there = plane.rectangles(mine), plane.rectangles(second)
         tree = shapely.STRtree(there)
         (a, b), far = tree.query_nearest(here, return_distance=True, all_matches=False)
         k = int(np.argmin(far))
-        near, ends = _gap(store, mine[a[k]], second[b[k]], here[a[k]], there[b[k]])
+        near = _gap(store, plane, mine[a[k]], second[b[k]], float(far[k]))
         a, b = tree.query(here, "dwithin", near)  # only these can be nearer still
         apart = shapely.distance(here[a], there[b])
         for k in np.argsort(apart):
             if apart[k] >= near:
                 break
-            near, ends = min((near, ends), _gap(store, mine[a[k]], second[b[k]], here[a[k]], there[b[k]]))
-        lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*np.transpose(ends))
-        least = float(np.fmin(least, Geod(ellps="WGS84").inv(lon[0], lat[0], lon[1], lat[1])[2]))
+            near = min(near, _gap(store, plane, mine[a[k]], second[b[k]], float(apart[k])))
+        least = float(np.fmin(least, near))
     return least
 
 
-def _gap(store: StoredChips, a: _Chip, b: _Chip, here: Any, there: Any) -> tuple[float, list[list[float]]]:
-    """Return the distance of two chips and where it is: between pixels in one CRS, else between rectangles."""
-    import shapely
+def _gap(store: StoredChips, plane: _Plane, a: _Chip, b: _Chip, rectangles: float) -> float:
+    """Return the distance of two chips: between their usable pixels in one CRS, else between their rectangles."""
+    from scipy.spatial import cKDTree
 
     if a.crs != b.crs:
-        line = shapely.shortest_line(here, there)
-        return float(line.length), shapely.get_coordinates(line).tolist()
-    centres, halves = [], []
+        return rectangles
+    centres, sizes = [], []
     for chip in (a, b):
         used = np.pad(store.usable(chip.index), 1)
         inner = used[:-2, 1:-1] & used[2:, 1:-1] & used[1:-1, :-2] & used[1:-1, 2:]
         rows, columns = np.nonzero(used[1:-1, 1:-1] & ~inner)  # pixels at the edge of what is usable
         left, top, right, down = chip.origin
-        centres.append(np.stack([left + right * (columns + 0.5), top + down * (rows + 0.5)], -1))
-        halves.append(np.abs([right, down]) / 2)
-    across = centres[1][None] - centres[0][:, None]
-    gaps = np.hypot(*np.moveaxis(np.maximum(np.abs(across) - halves[0] - halves[1], 0), -1, 0))
-    i, j = np.unravel_index(int(gaps.argmin()), gaps.shape)
-    step = across[i, j]
-    ends = centres[0][i] + np.clip(step, -halves[0], halves[0]), centres[1][j] - np.clip(step, -halves[1], halves[1])
-    return float(gaps[i, j]), [e.tolist() for e in ends]
+        centres.append(plane.metres(np.stack([left + right * (columns + 0.5), top + down * (rows + 0.5)], -1)))
+        sizes.append(np.abs([right, down]) * plane.scale)
+    half = (sizes[0] + sizes[1]) / 2
+    # The nearest squares are among those whose centres are nearly the nearest.
+    tree = cKDTree(centres[1])
+    far = np.asarray(tree.query(centres[0])[0])
+    reach, least = far.min() + float(np.hypot(*half)), float(np.inf)
+    for centre in centres[0][far <= reach]:
+        across = np.abs(centres[1][tree.query_ball_point(centre, reach)] - centre)
+        least = min(least, float(np.hypot(*np.maximum(across - half, 0.0).T).min()))
+        if least == 0:
+            break
+    return least
 
 
 def _shared(store: StoredChips, first: Sequence[_Chip], second: Sequence[_Chip]) -> int:
@@ -188,14 +229,15 @@ def _shared(store: StoredChips, first: Sequence[_Chip], second: Sequence[_Chip])
     from pyproj import Transformer
 
     count = 0
-    for crs in {c.crs for c in first} if second else ():
-        mine = [c for c in first if c.crs == crs]
-        for a, b in shapely.STRtree(_rectangles(second, crs)).query(_rectangles(mine, crs), "intersects").T:
+    for site in {c.site for c in first} if second else ():
+        mine = [c for c in first if c.site == site]
+        plane = _Plane.around(mine[0])
+        for a, b in shapely.STRtree(plane.rectangles(second)).query(plane.rectangles(mine), "intersects").T:
             one, other = mine[a], second[b]
             rows, columns = np.nonzero(store.usable(one.index))
             x, y = (o + s * (n + 0.5) for o, s, n in zip(one.origin[:2], one.origin[2:], (columns, rows), strict=True))
-            if other.crs != crs:
-                x, y = Transformer.from_crs(crs, other.crs, always_xy=True).transform(x, y)
+            if other.crs != one.crs:
+                x, y = Transformer.from_crs(one.crs, other.crs, always_xy=True).transform(x, y)
             used = store.usable(other.index)
             c, r = (np.floor((v - o) / s) for v, o, s in zip((x, y), other.origin[:2], other.origin[2:], strict=True))
             inside = (r >= 0) & (c >= 0) & (r < used.shape[0]) & (c < used.shape[1])

@@ -29,11 +29,20 @@ class StorePart:
     """Chips of one cube."""
 
     site: str
-    """Name of the place."""
+    """Name of the place; parts of one scene, such as its splits, share it."""
     reader: ChipReader
     """Reads them."""
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     """Further columns of the manifest, one value for every chip, such as ``split``."""
+
+    def __post_init__(self) -> None:
+        for name, values in self.columns.items():
+            if len(values) != len(self.reader):
+                raise ConfigError(
+                    f"column {name} has not one value for every chip",
+                    where=f"site {self.site}",
+                    why=f"{len(values)} values, {len(self.reader)} chips",
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +97,8 @@ class StorePlan:
         mine = self.parts[part]
         bounds = mine.reader.bounds([mine.reader.chips[k].read for k in positions]).tolist()
         a, _, left, _, e, top = mine.reader.geobox.affine[:6]
-        rows = []
+        epsg = mine.reader.geobox.crs.epsg
+        crs, rows = f"EPSG:{epsg}" if epsg else str(mine.reader.geobox.crs), []
         for k, box in zip(positions, bounds, strict=True):
             chip = mine.reader.chips[k]
             row = {"site": mine.site, "index": int(k), "y": chip.read.y, "x": chip.read.x, "size": chip.read.height}
@@ -99,7 +109,7 @@ class StorePlan:
             place = dict(zip(("left", "bottom", "right", "top"), box, strict=True))
             place |= {"origin_x": left + a * chip.read.x, "origin_y": top + e * chip.read.y}
             place |= {"resolution": a, "resolution_y": e}
-            rows.append(row | write | {"datetime": when} | further | place | {"crs": str(mine.reader.geobox.crs)})
+            rows.append(row | write | {"datetime": when} | further | place | {"crs": crs})
         return rows
 
     def describe(self) -> dict[str, Any]:

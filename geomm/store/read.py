@@ -87,13 +87,16 @@ class StoredChips:
         """Return the chips whose columns of the manifest have given values, such as ``split="train"``.
 
         Raises:
-            PackageError: there is no such column.
+            PackageError: there is no such column, or no such chip.
         """
         keep = np.ones(len(self), bool)
         for name, value in columns.items():
             if name not in self.table:
                 raise PackageError(f"the store has no column {name}", why=f"it has {', '.join(self.table.columns)}")
             keep &= (self.table[name] == value).to_numpy()
+            if not keep.any():
+                known = ", ".join(map(str, self.table[name].unique()[:8]))
+                raise PackageError(f"the store has no chip of {name} {value}", why=f"there is {known}")
         return type(self)(self.folder, self.numbers[keep].tolist(), threads=self._threads)
 
     def read(self, indexes: Sequence[int]) -> ChipArrays:

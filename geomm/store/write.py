@@ -19,7 +19,7 @@ import numpy as np
 
 from geomm.chipping import ChipArrays
 from geomm.chips import Itinerary
-from geomm.errors import GeommError, OutputError
+from geomm.errors import ConfigError, GeommError, OutputError
 from geomm.store.plan import ARRAYS, MANIFEST, PLAN, RECORD, StorePart, StorePlan
 from geomm.store.shard import SHARD, ShardWriter
 from geomm.types import INVALID_CLASS, Progress, silent
@@ -47,10 +47,12 @@ def write_store(
         The folder.
 
     Raises:
-        ConfigError: there is no chip, or the parts do not fit together.
+        ConfigError: there is no chip, the parts do not fit together, or there is no such share.
         OutputError: the folder holds something else, or cannot be written.
         ReadError: a source cannot be read; what was stored before stays, and the same call goes on from there.
     """
+    if not 0 <= share[0] < share[1]:
+        raise ConfigError("the share's number is below its count", where=str(share), fix="the first of four is (0, 4)")
     plan, target = StorePlan.of(parts), Path(folder)
     try:
         _prepare(plan, target)
