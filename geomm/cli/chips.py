@@ -56,8 +56,10 @@ def info(store: StoreArgument) -> None:
             f"  {spec.name:20} {' x '.join(map(str, spec.shape)):18} {spec.dtype:8} {spec.attrs.get('units', '')} "
             f"{'/'.join(bands)}".rstrip()
         )
-    for site in chips.about["sites"]:
-        typer.echo(f"  {site['site']}: {site['chips']} chips of {', '.join(site['items'])}")
+    for site in dict.fromkeys(s["site"] for s in chips.about["sites"]):
+        parts = [s for s in chips.about["sites"] if s["site"] == site]
+        items = sorted({i for s in parts for i in s["items"]})
+        typer.echo(f"  {site}: {sum(s['chips'] for s in parts)} chips of {', '.join(items)}")
     if "split" in chips.table:
         counts = chips.table.groupby("split", sort=False).size()
         typer.echo("  " + ", ".join(f"{name}: {count}" for name, count in counts.items()))
@@ -76,7 +78,8 @@ def verify(store: StoreArgument) -> None:
         found = verify_store(store, progress=bars.update)
     for line in found:
         typer.echo(line)
-    typer.echo(f"{store}: {f'{len(found)} damaged' if found else 'whole'}")
+    repair = "; remove the files named above and build again" if found else ""
+    typer.echo(f"{store}: {f'{len(found)} damaged' if found else 'whole'}{repair}")
     raise typer.Exit(1 if found else 0)
 
 
