@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from geomm.errors import UnknownNameError
 from geomm.models.levels import Levels
 from geomm.models.product import LowRankFusion, TensorFusion
+from geomm.models.tokens import BottleneckFusion, CoAttentionFusion, JointFusion, PerceiverFusion
 
 
 class ConcatFusion(Levels):
@@ -116,6 +117,10 @@ FUSIONS: Mapping[str, Any] = MappingProxyType(
         "tfn": TensorFusion,
         "lmf": LowRankFusion,
         "attention": AttentionFusion,
+        "co_attention": CoAttentionFusion,
+        "joint": JointFusion,
+        "mbt": BottleneckFusion,
+        "perceiver": PerceiverFusion,
     }
 )
 """Fusions by name."""
