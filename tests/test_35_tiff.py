@@ -103,6 +103,14 @@ def test_a_tile_that_was_left_out_is_filled_by_gdal(tmp_path):
     assert (pixels.valid == (truth != 7)).all()
 
 
+def test_a_file_that_was_removed_is_left_to_what_is_open(tmp_path):
+    path = write(tmp_path / "a.tif", values_of("uint16"))
+    with rasterio.open(path) as src:
+        tiles = tiles_of(src, path)
+        path.unlink()
+        assert not tiles.read(src, (1,), (0, 32, 0, 64), np.empty((1, 32, 64), np.uint16))
+
+
 @pytest.mark.parametrize("offset", [2**40, 2**63 + 5])
 def test_a_tile_that_lies_nowhere_is_reported(tmp_path, offset):
     path = write(tmp_path / "a.tif", values_of("uint16", (1, 96, 192)), bigtiff="yes")

@@ -50,9 +50,12 @@ class Tiles:
 
         height, width = self.block
         tile = _memory("tile", height * width * out.itemsize)
-        file = os.open(self.path, os.O_RDONLY)
-        length = os.fstat(file).st_size
         try:
+            file = os.open(self.path, os.O_RDONLY)
+        except OSError:  # it was removed since: what is open can still be read
+            return False
+        try:
+            length = os.fstat(file).st_size
             for (band, into), row, column in product(
                 zip(indexes, out, strict=True),
                 range(cell[0] // height, -(-cell[1] // height)),
