@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from geomm.errors import UnknownNameError
 from geomm.models.levels import Levels
 from geomm.models.product import LowRankFusion, TensorFusion
-from geomm.models.tokens import BottleneckFusion, CoAttentionFusion, JointFusion, PerceiverFusion
+from geomm.models.tokens import Bottleneck, CoAttention, Joint, Perceiver
 
 
 class ConcatFusion(Levels):
@@ -117,10 +118,10 @@ FUSIONS: Mapping[str, Any] = MappingProxyType(
         "tfn": TensorFusion,
         "lmf": LowRankFusion,
         "attention": AttentionFusion,
-        "co_attention": CoAttentionFusion,
-        "joint": JointFusion,
-        "mbt": BottleneckFusion,
-        "perceiver": PerceiverFusion,
+        "co_attention": partial(Levels, block=CoAttention),
+        "joint": partial(Levels, block=Joint),
+        "mbt": partial(Levels, block=Bottleneck),
+        "perceiver": partial(Levels, block=Perceiver),
     }
 )
 """Fusions by name."""

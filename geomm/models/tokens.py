@@ -12,14 +12,13 @@ Sources: CROMA (Fuller et al. 2023, arXiv 2311.00566), MBT (Nagrani et al. 2021,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-
-from geomm.models.levels import Levels
 
 WINDOW = 4
 """Height and width of a window in cells."""
@@ -84,7 +83,7 @@ def distance_bias(heads: int, window: int = WINDOW) -> Float[Tensor, "a s s"]:
     return (-slopes[:, None, None] * torch.cdist(at, at)).float()
 
 
-class _Windows(nn.Module):
+class _Windows(nn.Module, ABC):
     """One level: cuts maps into windows of tokens, lets a subclass attend, reads out, puts windows together again."""
 
     bias: Tensor
@@ -98,9 +97,9 @@ class _Windows(nn.Module):
         )
         self.register_buffer("bias", distance_bias(heads), persistent=False)
 
+    @abstractmethod
     def attend(self, tokens: Float[Tensor, "m n s d"], valid: Bool[Tensor, "m n s"]) -> Float[Tensor, "n s d"]:
         """Return what attention makes of the tokens of each window, one for every cell."""
-        raise NotImplementedError
 
     def forward(
         self, maps: list[Float[Tensor, "b _ h w"]], valid: Bool[Tensor, "m b h w"]
@@ -115,7 +114,7 @@ class _Windows(nn.Module):
         return _joined(found, len(maps[0]), height, width).movedim(-1, 1).contiguous(), None
 
 
-class _CoAttention(_Windows):
+class CoAttention(_Windows):
     """Every modality attends to all others, at the same time."""
 
     def __init__(self, inputs: Sequence[int], width: int, heads: int = 4) -> None:
@@ -123,6 +122,7 @@ class _CoAttention(_Windows):
         self.blocks = nn.ModuleList(AttentionBlock(width, heads) for _ in inputs)
 
     def attend(self, tokens: Tensor, valid: Tensor) -> Tensor:
+        """Let every modality ask all others."""
         found, count = [], len(tokens)
         for m, block in enumerate(self.blocks):
             others = [k for k in range(count) if k != m]
@@ -133,7 +133,7 @@ class _CoAttention(_Windows):
         return _mean(torch.stack(found), valid)
 
 
-class _Joint(_Windows):
+class Joint(_Windows):
     """All tokens of all modalities attend to each other, twice."""
 
     def __init__(self, inputs: Sequence[int], width: int, heads: int = 4, layers: int = 2) -> None:
@@ -141,6 +141,7 @@ class _Joint(_Windows):
         self.blocks = nn.ModuleList(AttentionBlock(width, heads) for _ in range(layers))
 
     def attend(self, tokens: Tensor, valid: Tensor) -> Tensor:
+        """Let all tokens of all modalities ask each other."""
         count = len(tokens)
         together, allowed = torch.cat([*tokens], 1), torch.cat([*valid], 1)
         for block in self.blocks:
@@ -148,7 +149,7 @@ class _Joint(_Windows):
         return _mean(torch.stack(together.chunk(count, 1)), valid)
 
 
-class _Bottleneck(_Windows):
+class Bottleneck(_Windows):
     """Every modality attends to itself and to a few tokens per window that all share (MBT)."""
 
     def __init__(
@@ -159,6 +160,7 @@ class _Bottleneck(_Windows):
         self.blocks = nn.ModuleList(nn.ModuleList(AttentionBlock(width, heads) for _ in inputs) for _ in range(layers))
 
     def attend(self, tokens: Tensor, valid: Tensor) -> Tensor:
+        """Let every modality ask itself and what all share."""
         streams, cells = list(tokens), tokens.shape[2]
         shared = self.bottlenecks.expand(tokens.shape[1], -1, -1)
         here = valid.any(-1)  # windows where a modality has anything
@@ -175,7 +177,7 @@ class _Bottleneck(_Windows):
         return _mean(torch.stack(streams), valid)
 
 
-class _Perceiver(_Windows):
+class Perceiver(_Windows):
     """A few latent tokens per window take up all modalities; cells then ask them (Flamingo's resampler)."""
 
     def __init__(self, inputs: Sequence[int], width: int, heads: int = 4, layers: int = 2, latents: int = 8) -> None:
@@ -186,6 +188,7 @@ class _Perceiver(_Windows):
         self.ask = AttentionBlock(width, heads)
 
     def attend(self, tokens: Tensor, valid: Tensor) -> Tensor:
+        """Let latents ask all modalities, and cells the latents."""
         placed = tokens + self.place
         together, allowed = torch.cat([*placed], 1), torch.cat([*valid], 1)
         latents = self.latents.expand(tokens.shape[1], -1, -1)
@@ -215,31 +218,3 @@ def _mean(tokens: Tensor, valid: Tensor) -> Tensor:
     """Mean of ``(M, ..., D)`` over the modalities that are ``valid (M, ...)``; 0 where none is."""
     weight = valid.unsqueeze(-1)
     return torch.where(weight, tokens, 0.0).sum(0) / weight.sum(0).clamp_min(1)
-
-
-class CoAttentionFusion(Levels):
-    """Every modality attends to all others."""
-
-    def __init__(self, channels: Mapping[str, Sequence[int]]) -> None:
-        super().__init__(channels, _CoAttention)
-
-
-class JointFusion(Levels):
-    """Self-attention over the cells of all modalities."""
-
-    def __init__(self, channels: Mapping[str, Sequence[int]]) -> None:
-        super().__init__(channels, _Joint)
-
-
-class BottleneckFusion(Levels):
-    """Attention through a few shared tokens."""
-
-    def __init__(self, channels: Mapping[str, Sequence[int]]) -> None:
-        super().__init__(channels, _Bottleneck)
-
-
-class PerceiverFusion(Levels):
-    """A few latent tokens per window take up all modalities."""
-
-    def __init__(self, channels: Mapping[str, Sequence[int]]) -> None:
-        super().__init__(channels, _Perceiver)
