@@ -60,12 +60,29 @@ class ClassConfig(_Strict):
 
 
 class LabelConfig(_Strict):
-    """Where the labels come from."""
+    """Where the labels come from: a band of the catalog, or polygons that somebody drew."""
 
-    sensor: str = Field(description="sensor that holds them")
-    bands: list[str] = Field([], description="the band; empty for the sensor's first")
+    sensor: str | None = Field(None, description="sensor that holds them")
+    bands: list[str] = Field([], description="the band of the sensor; empty for its first")
     decode: Literal["values", "cloud_bqa"] = Field("values", description="how stored numbers become codes")
+    polygons: str | None = Field(None, description="GeoJSON, GeoPackage or GeoParquet file, relative to the recipe")
+    column: str = Field("class", description="column of the polygons that holds the name of the class")
+    ignore: list[str] = Field([], description='names of the column that are left out; "" for polygons without a name')
     classes: list[ClassConfig] = Field(description="classes of the map", min_length=2)
+
+    @model_validator(mode="after")
+    def _one(self) -> LabelConfig:
+        if (self.sensor is None) == (self.polygons is None):
+            raise ValueError("give either sensor or polygons")
+        useless = ("column", "ignore") if self.polygons is None else ("bands", "decode")
+        set_anyway = [n for n in useless if getattr(self, n) != type(self).model_fields[n].default]
+        if set_anyway:
+            other = "polygons" if self.polygons is None else "a sensor"
+            raise ValueError(f"{' and '.join(set_anyway)} are for labels of {other} only")
+        names = [c.name for c in self.classes]
+        if self.polygons is not None and len({*names, *self.ignore}) < len(names) + len(self.ignore):
+            raise ValueError("polygons are matched by name: no two classes or names to ignore may be alike")
+        return self
 
 
 class GridConfig(_Strict):
@@ -82,7 +99,14 @@ class SplitConfig(_Strict):
     block: int = Field(96, description="block in pixels", gt=0)
     buffer: int = Field(32, description="smallest distance between training and test pixels", ge=0)
     test: float = Field(0.3, description="share of blocks for the test", gt=0, lt=1)
+    validation: float = Field(0.0, description="share of blocks that decide which epoch is kept; blocks only", ge=0, lt=1)
     seed: int = Field(0, description="of the drawing")
+
+    @model_validator(mode="after")
+    def _shares(self) -> SplitConfig:
+        if self.test + self.validation >= 1 or (self.validation and self.kind != "blocks"):
+            raise ValueError("test and validation leave nothing to train on, or sites are left out one by one")
+        return self
 
 
 class ChipsConfig(_Strict):
@@ -95,8 +119,13 @@ class ChipsConfig(_Strict):
 class ModelConfig(_Strict):
     """The model."""
 
-    encoder: str = Field("tiny_cnn", description="tiny_cnn, timm:<model> or torchgeo:<model>[:<weights>]")
-    fusion: str = Field("attention", description="attention or concat")
+    encoder: str | dict[str, str] = Field(
+        "tiny_cnn", description="see geomm.models.encoders: one name, or one for every modality"
+    )
+    weights: dict[str, str] = Field({}, description="modality to local file of weights, relative to the recipe")
+    pretrained: bool = Field(False, description="download the weights that the encoder names ask for")
+    fusion: str = Field("attention", description="see geomm.models.fusion")
+    decoder: Literal["light", "unet", "upernet"] = Field("light", description="from features to the map")
     width: int = Field(16, description="size of the local encoders", gt=0)
 
 
@@ -104,9 +133,21 @@ class TrainConfig(_Strict):
     """How to train, and what to compare."""
 
     steps: int = Field(200, description="optimiser steps", gt=0)
-    batch: int = Field(16, description="chips per step", gt=0)
+    batch: int = Field(16, description="chips per step and device", gt=0)
     rate: float = Field(3e-3, description="peak learning rate", gt=0)
+    schedule: Literal["one_cycle", "cosine", "constant"] = Field("one_cycle", description="of the rate")
+    warmup: int = Field(0, description="steps that cosine and constant start with", ge=0)
+    weight_decay: float = Field(1e-2, description="of AdamW", ge=0)
+    clip: float = Field(1.0, description="largest norm of the gradient; 0 for none", ge=0)
+    accumulate: int = Field(1, description="batches that make one step", gt=0)
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="automatic mixed precision")
+    average: float = Field(0.0, description="decay of the moving average of the weights; 0 for none", ge=0, lt=1)
+    loss: str = Field("cross_entropy", description="cross_entropy, focal, dice, or several joined by +")
     modality_dropout: float = Field(0.0, description="probability of hiding a modality of a sample", ge=0, lt=1)
+    augment: bool = Field(True, description="turn and mirror every chip in a way of its own")
+    patience: int = Field(0, description="epochs without better validation after which training stops", ge=0)
+    accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="where to train")
+    devices: int = Field(1, description="processes of a distributed training", gt=0)
     seeds: list[int] = Field([0, 1, 2], description="each variant is trained once per seed", min_length=1)
 
 

@@ -88,7 +88,7 @@ def predict(
     model = fitted.model.to(settings.device).eval()
 
     def answer(batch: Sample) -> Tensor:
-        return model(fitted.normaliser(batch))  # type: ignore[no-any-return]
+        return model(fitted.normaliser(batch)) / fitted.temperature  # type: ignore[no-any-return]
 
     names = tuple(package.contract.modalities)
     return predict_blocks(cube, answer, package.task(), names, settings, on_block=on_block)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -21,6 +22,21 @@ class Normaliser:
     """Modality to one value per band."""
     std: Mapping[str, tuple[float, ...]]
     """Modality to one positive value per band."""
+    decibels: tuple[str, ...] = ()
+    """Modalities whose backscatter is turned from power into decibels first."""
+    ceiling: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Modality to one value per band, for those that are clipped to 0 .. ceiling first."""
+    by_image: tuple[str, ...] = ()
+    """Modalities whose every band of every image goes from its own mean - 2 standard deviations to its mean + 2, which
+    become 0 and 1, clipped; mean and std are not used."""
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Normaliser:
+        """Read what ``dataclasses.asdict`` and JSON made of one."""
+        tables = {
+            k: {n: tuple(v) for n, v in raw.get(k, {}).items()} for k in ("mean", "std", "ceiling")
+        }
+        return cls(**tables, decibels=tuple(raw.get("decibels", ())), by_image=tuple(raw.get("by_image", ())))
 
     @classmethod
     def fit(cls, samples: Iterable[Sample]) -> Normaliser:
@@ -64,8 +80,29 @@ class Normaliser:
                 torch.tensor(v[name], dtype=torch.float32, device=stored.device)[:, None, None]
                 for v in (self.mean, self.std)
             )
-            images[name] = _normalised(stored, batch.valid[name], batch.calibration[name], mean, std)
+            valid, calibration = batch.valid[name], batch.calibration[name]
+            if name in self.decibels or name in self.ceiling or name in self.by_image:
+                value = self._prepared(name, physical(stored, calibration), valid)
+                images[name] = value if name in self.by_image else _standardised(value, valid, mean, std)
+            else:
+                images[name] = _normalised(stored, valid, calibration, mean, std)
         return replace(batch, images=images)
+
+    def _prepared(self, name: str, value: Tensor, valid: Tensor) -> Tensor:
+        """Convert, clip or stretch physical values as the weights of a modality want it."""
+        if name in self.decibels:
+            value = 10.0 * value.clamp_min(1e-5).log10()  # -50 dB at least, as in radiometry.to_db
+        if name in self.ceiling:
+            top = torch.tensor(self.ceiling[name], dtype=torch.float32, device=value.device)[:, None, None]
+            value = torch.minimum(value.clamp_min(0.0), top)
+        if name not in self.by_image:
+            return value
+        mask = valid.unsqueeze(-3)
+        count = mask.sum((-2, -1), keepdim=True).clamp_min(1)
+        value = value.masked_fill(~mask, 0.0)
+        mean = value.sum((-2, -1), keepdim=True) / count
+        std = (((value - mean) * mask) ** 2).sum((-2, -1), keepdim=True).div(count).sqrt().clamp_min(1e-6)
+        return ((value - mean) / (4 * std) + 0.5).clamp(0.0, 1.0).masked_fill(~mask, 0.0)
 
 
 def physical(
@@ -91,9 +128,13 @@ def _normalised(
     """Calibrate, normalise and mask: for integers that are calibrated by a line, one multiplication and addition."""
     scale, offset, k1, _ = (v[..., None, None] for v in calibration.unbind(-1))
     if stored.is_floating_point() or bool(torch.isfinite(k1).any()):
-        value = physical(stored, calibration).sub_(mean).div_(std)
-        return value.masked_fill_(~valid.unsqueeze(-3), 0.0)  # what is invalid may be NaN
+        return _standardised(physical(stored, calibration), valid, mean, std)
     return stored.float().mul_(scale / std).add_((offset - mean) / std).mul_(valid.unsqueeze(-3))
+
+
+def _standardised(value: Tensor, valid: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Normalise physical values; 0 where invalid, which may be NaN."""
+    return value.sub(mean).div_(std).masked_fill_(~valid.unsqueeze(-3), 0.0)
 
 
 def augment(batch: Sample, generator: torch.Generator) -> Sample:

@@ -11,7 +11,8 @@ from scipy.special import erf
 
 from geomm.errors import ConfigError
 from geomm.models.features import FeatureMaps
-from geomm.models.fusion import build_fusion
+from geomm.models.fusion import find_fusion
+from geomm.models.levels import Shape
 from geomm.models.product import LowRankProduct, TensorProduct
 from geomm.models.tokens import distance_bias
 
@@ -169,7 +170,7 @@ def _perceiver(level, tokens, valid, bias):
     [("co_attention", _co_attention), ("joint", _joint), ("mbt", _bottleneck), ("perceiver", _perceiver)],
 )
 def test_attention_between_cells_is_what_a_loop_makes_of_it(name, oracle):
-    level = build_fusion(name, dict.fromkeys("abc", (8,))).double().blocks[0]
+    level = find_fusion(name).build(dict.fromkeys("abc", Shape((8,), (1,)))).double().blocks[0]
     level.bias = level.bias.double()
     tokens, valid = torch.randn(3, 4, 16, 8, dtype=torch.double), torch.rand(3, 4, 16) > 0.4
     valid[:, 1], valid[0, 2] = False, False  # a window without anything, and one without the first modality
@@ -190,7 +191,7 @@ def test_distance_bias_is_slope_times_distance():
 @pytest.mark.parametrize("name", ["co_attention", "joint", "mbt", "perceiver"])
 @pytest.mark.parametrize("size", [(4, 4), (5, 9), (8, 3)])
 def test_windows_cover_any_size_and_do_not_reach_into_each_other(name, size):
-    fusion = build_fusion(name, {"a": (8,), "b": (8,)})
+    fusion = find_fusion(name).build(dict.fromkeys("ab", Shape((8,), (1,))))
     maps = {m: FeatureMaps((torch.randn(2, 8, *size),), (1,)) for m in "ab"}
     valid = {m: torch.ones(2, *size, dtype=torch.bool) for m in "ab"}
     before = fusion(maps, valid).maps[0]

@@ -122,6 +122,35 @@ class SpatialSplit:
         rows, columns = -(-shape[0] // block), -(-shape[1] // block)
         return cls(shape, block, 0, (name,), ((0,) * columns,) * rows)
 
+    def halves(self, name: str, *, seed: int = 0) -> list[SpatialSplit]:
+        """Divide the blocks of a split at random into two halves: train on the one and test on the other, both ways.
+
+        Returns:
+            Two splits into ``train``, ``test`` and, where there are other blocks, ``rest``; the buffer holds.
+
+        Raises:
+            SplitError: the split has fewer than two blocks.
+        """
+        table = np.asarray(self.assignment)
+        mine = np.flatnonzero(table == self._index(name))
+        if len(mine) < 2:
+            raise SplitError(f"split {name!r} cannot be halved", why=f"{len(mine)} blocks", fix="choose smaller blocks")
+        first, second = (np.full(table.size, 2) for _ in range(2))
+        drawn = np.random.default_rng(seed).permutation(mine)
+        first[drawn[::2]], first[drawn[1::2]] = 0, 1
+        second[drawn[::2]], second[drawn[1::2]] = 1, 0
+        names = ("train", "test", "rest")[: 2 + (len(mine) < table.size)]
+        return [
+            SpatialSplit(
+                self.shape,
+                self.block,
+                self.buffer,
+                names,
+                tuple(tuple(int(v) for v in row) for row in half.reshape(table.shape)),
+            )
+            for half in (first, second)
+        ]
+
     @property
     def margin(self) -> int:
         """What each side of a border between splits loses."""

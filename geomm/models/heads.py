@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -12,29 +11,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from geomm.errors import UnknownNameError
+from geomm.models.decoders import build_decoder
 from geomm.models.features import FeatureMaps, masked_pool, shrink_valid
+from geomm.models.levels import Shape
 
 
 class SegmentationHead(nn.Module):
-    """A light pyramid decoder: from coarse to fine, narrow, upsample, add, convolve; logits at full resolution."""
+    """Decodes a pyramid to logits at full resolution: a decoder, then one linear layer for every cell."""
 
-    def __init__(self, channels: Sequence[int], outputs: int) -> None:
+    def __init__(self, shape: Shape, outputs: int, decoder: str = "light") -> None:
         super().__init__()
-        self.narrow = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(channels))
-        self.smooth = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(c, c, 3, padding=1, bias=False), nn.BatchNorm2d(c), nn.LeakyReLU(0.1, inplace=True))
-            for c in channels
-        )
-        self.classify = nn.Conv2d(channels[0], outputs, 1)
+        self.decoder = build_decoder(decoder, shape)
+        self.classify = nn.Conv2d(self.decoder.channels, outputs, 1)
 
     def forward(self, features: FeatureMaps, valid: Tensor) -> Tensor:
         """Return logits ``(B, K, H, W)`` for ``valid (B, H, W)``."""
-        x = self.smooth[-1](features.maps[-1])
-        for level in reversed(range(len(features.maps) - 1)):
-            fine = features.maps[level]
-            coarse = functional.interpolate(self.narrow[level](x), fine.shape[-2:], mode="nearest")
-            x = self.smooth[level](fine + coarse)
-        logits: Tensor = self.classify(x)
+        logits: Tensor = self.classify(self.decoder(features, valid))
         size = (valid.shape[-2], valid.shape[-1])
         return logits if tuple(logits.shape[-2:]) == size else functional.interpolate(logits, size, mode="bilinear")
 
@@ -42,9 +34,9 @@ class SegmentationHead(nn.Module):
 class ClassificationHead(nn.Module):
     """Mean over valid cells of every level, then two linear layers; logits ``(B, K)``."""
 
-    def __init__(self, channels: Sequence[int], outputs: int, width: int = 64) -> None:
+    def __init__(self, shape: Shape, outputs: int, width: int = 64) -> None:
         super().__init__()
-        self.classify = nn.Sequential(nn.Linear(sum(channels), width), nn.GELU(), nn.Linear(width, outputs))
+        self.classify = nn.Sequential(nn.Linear(sum(shape.channels), width), nn.GELU(), nn.Linear(width, outputs))
 
     def forward(self, features: FeatureMaps, valid: Tensor) -> Tensor:
         """Return logits ``(B, K)``."""
@@ -61,17 +53,30 @@ class EmbeddingHead(ClassificationHead):
 
 
 HEADS: Mapping[str, Any] = MappingProxyType(
-    {"segmentation": SegmentationHead, "classification": ClassificationHead, "contrastive": EmbeddingHead}
+    {
+        "segmentation": SegmentationHead,
+        "classification": ClassificationHead,
+        "multilabel": ClassificationHead,
+        "contrastive": EmbeddingHead,
+    }
 )
 """Heads by the name of their task."""
 
 
-def build_head(name: str, channels: Sequence[int], outputs: int) -> Any:
+def build_head(name: str, shape: Shape, outputs: int, *, decoder: str = "light") -> Any:
     """Build the head of a task.
 
+    Args:
+        name: of the task.
+        shape: of the pyramid that it reads.
+        outputs: classes, or length of the embedding.
+        decoder: see :mod:`geomm.models.decoders`; only segmentation has one.
+
     Raises:
-        UnknownNameError: there is none of that name.
+        UnknownNameError: there is no head or decoder of that name.
     """
     if name not in HEADS:
         raise UnknownNameError.of("head", name, HEADS)
-    return HEADS[name](channels, outputs)
+    if name == "segmentation":
+        return SegmentationHead(shape, outputs, decoder)
+    return HEADS[name](shape, outputs)

@@ -1,9 +1,10 @@
-"""The multimodal model: one encoder per modality, one fusion, one head, optionally a text encoder."""
+"""The multimodal model: encoders, a fusion of images, features or answers, a head, optionally a text encoder."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,11 +12,13 @@ from torch import Tensor, nn
 
 from geomm.dataset import Sample
 from geomm.errors import ContractError, UnknownNameError
-from geomm.models.encoders import build_encoder
+from geomm.models.encoders import EncoderInput, build_encoder
 from geomm.models.features import FeatureMaps, masked_mean, shrink_valid
-from geomm.models.fusion import build_fusion
+from geomm.models.fusion import find_fusion
 from geomm.models.heads import build_head
+from geomm.models.levels import Shape
 from geomm.models.text import TinyText
+from geomm.types import Modality
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,45 +31,130 @@ class ModelSpec:
     """Classes, or length of the embedding."""
     task: str = "segmentation"
     """Decides the head."""
-    encoder: str = "tiny_cnn"
-    """Encoder name, see :mod:`geomm.models.encoders`."""
+    encoder: str | Mapping[str, str] = "tiny_cnn"
+    """Encoder name, or one for every modality; see :mod:`geomm.models.encoders`."""
     fusion: str = "attention"
     """Fusion name, see :mod:`geomm.models.fusion`."""
     width: int = 16
-    """Size of the local encoders."""
+    """Size of the local encoders and of images merged early."""
     text: str = ""
     """``tiny`` for a text encoder; empty for none."""
+    decoder: str = "light"
+    """Decoder name, see :mod:`geomm.models.decoders`."""
+    streams: Mapping[str, Modality] = field(default_factory=dict)
+    """Modality to sensor and bands, for encoders that ask for them."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain types."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> ModelSpec:
+        """Read what :meth:`to_json` wrote."""
+        streams = {n: Modality(m["sensor"], tuple(m["bands"])) for n, m in raw.get("streams", {}).items()}
+        return cls(**{**raw, "streams": streams})
+
+    def encoder_of(self, name: str) -> str:
+        """Return the name of a modality's encoder.
+
+        Raises:
+            ContractError: it has none.
+        """
+        if isinstance(self.encoder, str):
+            return self.encoder
+        if name not in self.encoder:
+            raise ContractError(
+                "a modality has no encoder", where=f"modality {name}", why=f"there are ones for {', '.join(self.encoder)}"
+            )
+        return self.encoder[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model, or one expert of it, says of a batch."""
+
+    logits: Tensor
+    """``(B, K, H, W)`` or ``(B, K)``; unit vectors ``(B, D)`` of an embedding."""
+    valid: Tensor
+    """Where it saw anything, bool ``(B, H, W)``."""
+    weights: Tensor | None = None
+    """Share of each modality, ``(B, M, h, w)`` or ``(B, M)``, where the fusion has it."""
+
 
 class MultimodalModel(nn.Module):
     """Encode each modality, fuse what is valid, answer.
 
+    An early fusion merges the images before one encoder; one of the middle the features of an encoder per modality; a
+    late one the answers of an encoder and a head per modality.
+
     Args:
         spec: what to build.
+        pretrained: load the weights that encoder names ask for, by download.
+        weights: local files of weights, by modality, instead of a download.
 
     Raises:
-        UnknownNameError: an encoder, fusion, head or text encoder that does not exist.
+        UnknownNameError: an encoder, fusion, decoder, head or text encoder that does not exist.
+        ContractError: parts that do not fit each other, or weights that want other bands.
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(
+        self, spec: ModelSpec, *, pretrained: bool = False, weights: Mapping[str, Path] | None = None
+    ) -> None:
         super().__init__()
         self.spec = spec
+        kind = find_fusion(spec.fusion)
+        self.stage = kind.stage
+        files = dict(weights or {})
+        if self.stage == "early":
+            self.fusion = kind.build(spec.modalities, spec.width)
+            names = {"merged": EncoderInput(self.fusion.channels, width=spec.width)}
+        else:
+            names = {
+                n: EncoderInput(bands, spec.streams.get(n), spec.width, pretrained=pretrained, weights=files.get(n))
+                for n, bands in spec.modalities.items()
+            }
+        first = next(iter(spec.modalities))
         self.encoders = nn.ModuleDict(
-            {n: build_encoder(spec.encoder, bands, width=spec.width) for n, bands in spec.modalities.items()}
+            {n: build_encoder(spec.encoder_of(first if n == "merged" else n), given) for n, given in names.items()}
         )
-        channels: dict[str, Sequence[int]] = {n: e.channels for n, e in self.encoders.items()}  # type: ignore[misc]
-        self.fusion = build_fusion(spec.fusion, channels)
-        self.head = build_head(spec.task, self.fusion.channels, spec.outputs)
+        shapes: dict[str, Shape] = {n: Shape(e.channels, e.strides) for n, e in self.encoders.items()}  # type: ignore[arg-type]
+        if self.stage == "late":
+            if spec.task == "contrastive":
+                raise ContractError("a late fusion has no embedding", why=spec.fusion, fix="use a fusion of features")
+            self.fusion = kind.build(len(shapes), spec.outputs)
+            heads = {n: build_head(spec.task, s, spec.outputs, decoder=spec.decoder) for n, s in shapes.items()}
+        else:
+            if self.stage != "early":
+                self.fusion = kind.build(shapes)
+            shape = shapes["merged"] if self.stage == "early" else Shape(self.fusion.channels, self.fusion.strides)
+            heads = {"fused": build_head(spec.task, shape, spec.outputs, decoder=spec.decoder)}
+        self.heads = nn.ModuleDict(heads)
         if spec.text not in ("", "tiny"):
             raise UnknownNameError.of("text encoder", spec.text, ("tiny",))
         self.text = TinyText(spec.outputs) if spec.text else None
         # SigLIP: temperature 10 and a bias that makes the first positive rate 1/N for N near 32 (arXiv 2303.15343).
         self.logit_scale = nn.Parameter(torch.tensor(2.3026)) if spec.text else None
         self.logit_bias = nn.Parameter(torch.tensor(-3.4)) if spec.text else None
+
+    def forward(self, batch: Sample) -> Tensor:
+        """Return the head's answer: logits ``(B, K, H, W)`` or ``(B, K)``, or unit vectors ``(B, D)``."""
+        return self.answers(batch)[0].logits
+
+    def answers(self, batch: Sample) -> list[Answer]:
+        """Return the model's answer and, for late fusions, those of its experts after it.
+
+        Of a late fusion, the first answer trains the rule alone and the others the experts.
+
+        Args:
+            batch: normalised.
+
+        Raises:
+            ContractError: the batch has none of the model's modalities, or a wrong number of bands.
+        """
+        if self.stage == "late":
+            return self._late(batch)
+        features, valid = self.encode_image(batch)
+        return [Answer(self.heads["fused"](features, valid), valid, features.weights)]
 
     def encode_image(self, batch: Sample) -> tuple[FeatureMaps, Tensor]:
         """Encode and fuse a normalised batch.
@@ -75,27 +163,18 @@ class MultimodalModel(nn.Module):
             The fused pyramid and where any modality is valid at any time, bool ``(B, H, W)``.
 
         Raises:
-            ContractError: the batch has none of the model's modalities, or a wrong number of bands.
+            ContractError: the batch has none of the model's modalities, or a wrong number of bands; or the fusion is a
+                late one, which has no fused features.
         """
-        known = [n for n in self.spec.modalities if n in batch.images]
-        if not known:
-            raise ContractError(
-                "the batch has none of the model's modalities",
-                why=f"it has {', '.join(batch.images)}; the model wants {', '.join(self.spec.modalities)}",
-            )
-        features, valid = {}, {}
-        for name in known:
-            image = batch.images[name]
-            if image.shape[2] != self.spec.modalities[name]:
-                raise ContractError(
-                    "the modality has another number of bands than the model",
-                    where=f"modality {name}",
-                    why=f"{image.shape[2]} instead of {self.spec.modalities[name]}",
-                )
-            mask = batch.valid[name] & batch.present[name][:, None, None, None]
-            features[name] = self._over_time(name, image, mask)
-            valid[name] = mask.any(1)
-        return self.fusion(features, valid), torch.stack(list(valid.values())).any(0)
+        images, valid = self._inputs(batch)
+        if self.stage == "late":
+            raise ContractError("a late fusion has no fused features", fix="use a fusion of images or features")
+        if self.stage == "early":
+            merged, anywhere = self.fusion(images, valid)
+            return self.encoders["merged"](merged, anywhere), anywhere
+        features = {n: self._over_time(n, image, valid[n]) for n, image in images.items()}
+        here = {n: v.any(1) for n, v in valid.items()}
+        return self.fusion(features, here), torch.stack(list(here.values())).any(0)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return unit vectors ``(B, D)``.
@@ -107,9 +186,50 @@ class MultimodalModel(nn.Module):
             raise ContractError("the model has no text encoder", fix="train it with the contrastive task")
         return self.text(texts)  # type: ignore[no-any-return]
 
-    def forward(self, batch: Sample) -> Tensor:
-        """Return the head's answer: logits ``(B, K, H, W)`` or ``(B, K)``, or unit vectors ``(B, D)``."""
-        return self.head(*self.encode_image(batch))  # type: ignore[no-any-return]
+    def _inputs(self, batch: Sample) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return images and validity of the modalities that the batch has, in the model's order."""
+        known = [n for n in self.spec.modalities if n in batch.images]
+        if not known:
+            raise ContractError(
+                "the batch has none of the model's modalities",
+                why=f"it has {', '.join(batch.images)}; the model wants {', '.join(self.spec.modalities)}",
+            )
+        for name in known:
+            bands = batch.images[name].shape[2]
+            if bands != self.spec.modalities[name]:
+                raise ContractError(
+                    "the modality has another number of bands than the model",
+                    where=f"modality {name}",
+                    why=f"{bands} instead of {self.spec.modalities[name]}",
+                )
+        valid = {n: batch.valid[n] & batch.present[n][:, None, None, None] for n in known}
+        return {n: batch.images[n] for n in known}, valid
+
+    def experts(self, batch: Sample) -> tuple[Tensor, Tensor]:
+        """Return what every modality says by itself, of a model with late fusion.
+
+        Returns:
+            Logits ``(M, B, K, ...)``, 0 of modalities that the batch lacks, and where each saw anything, bool
+            ``(M, B, H, W)``.
+        """
+        images, valid = self._inputs(batch)
+        here = {n: v.any(1) for n, v in valid.items()}
+        said = {n: self.heads[n](self._over_time(n, images[n], valid[n]), here[n]) for n in images}
+        nothing, nowhere = torch.zeros_like(next(iter(said.values()))), torch.zeros_like(next(iter(here.values())))
+        names = list(self.spec.modalities)
+        return torch.stack([said.get(n, nothing) for n in names]), torch.stack([here.get(n, nowhere) for n in names])
+
+    def _late(self, batch: Sample) -> list[Answer]:
+        """Let every modality answer by itself, then merge."""
+        logits, where = self.experts(batch)
+        merged, weights = self.fusion(logits.detach(), where if logits.ndim == 5 else where.flatten(2).any(2))
+        anywhere = where.any(0)
+        present = [m for m, name in enumerate(self.spec.modalities) if name in batch.images]
+        answers = [Answer(merged, anywhere, weights), *(Answer(logits[m], where[m]) for m in present)]
+        constant = self.fusion.constant()
+        if constant is not None:
+            answers.append(Answer(constant.view(1, -1, *[1] * (logits.ndim - 3)).expand_as(logits[0]), anywhere))
+        return answers
 
     def _over_time(self, name: str, image: Tensor, valid: Tensor) -> FeatureMaps:
         """Encode every time step, then take the mean of those that are valid, cell by cell."""

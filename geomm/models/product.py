@@ -7,14 +7,13 @@ Network (Zadeh et al. 2017, arXiv 1707.07250) and Low-rank Multimodal Fusion (Li
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from geomm.errors import ConfigError
-from geomm.models.levels import Levels
 
 MOST = 4096
 """Most products of features that :class:`TensorProduct` forms; it is (size + 1) to the number of modalities."""
@@ -100,20 +99,11 @@ class _Product(nn.Module):
         return out.movedim(-1, 1).contiguous(), None
 
 
-class TensorFusion(Levels):
-    """All products of eight features of every modality, at every cell."""
-
-    def __init__(self, channels: Mapping[str, Sequence[int]], size: int = 8) -> None:
-        super().__init__(
-            channels, lambda level, width: _Product(level, width, size, TensorProduct([size] * len(level), width))
-        )
+def tensor_block(inputs: Sequence[int], width: int, size: int = 8) -> nn.Module:
+    """Return the block of one level: all products of eight features of every modality, at every cell."""
+    return _Product(inputs, width, size, TensorProduct([size] * len(inputs), width))
 
 
-class LowRankFusion(Levels):
-    """Products at low rank, whose cost grows with the number of modalities and not with a power of it."""
-
-    def __init__(self, channels: Mapping[str, Sequence[int]], rank: int = 4) -> None:
-        super().__init__(
-            channels,
-            lambda level, width: _Product(level, width, width, LowRankProduct([width] * len(level), width, rank)),
-        )
+def low_rank_block(inputs: Sequence[int], width: int, rank: int = 4) -> nn.Module:
+    """Return the block of one level: products at low rank, whose cost grows with the modalities and not as a power."""
+    return _Product(inputs, width, width, LowRankProduct([width] * len(inputs), width, rank))

@@ -53,11 +53,11 @@ class Attention(nn.Module):
         allowed = torch.cat([torch.ones_like(allowed[:, :1]), allowed], 1)
         query = self.query(self.query_norm(tokens)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         key, value = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in self.key_value(context).chunk(2, -1))
-        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+        mask = torch.zeros_like(allowed, dtype=query.dtype).masked_fill(~allowed, float("-inf"))[:, None, None]
         if bias is not None:
-            scores = scores + nn.functional.pad(bias, (1, 0))
-        weights = scores.masked_fill(~allowed[:, None, None], float("-inf")).softmax(-1)
-        return self.out((weights @ value).transpose(1, 2).flatten(-2))  # type: ignore[no-any-return]
+            mask = mask + nn.functional.pad(bias, (1, 0)).to(query.dtype)
+        found = nn.functional.scaled_dot_product_attention(query, key, value, mask)
+        return self.out(found.transpose(1, 2).flatten(-2))  # type: ignore[no-any-return]
 
 
 class AttentionBlock(nn.Module):
@@ -108,10 +108,10 @@ class _Windows(nn.Module, ABC):
         tokens = torch.stack(
             [f(x.movedim(1, -1)) + e for f, x, e in zip(self.project, maps, self.identity, strict=True)]
         )
-        cut, inside = _cut(torch.where(valid.unsqueeze(-1), tokens, 0.0)), _cut(valid.unsqueeze(-1))[..., 0]
-        before = _mean(cut, inside)
-        found = before + self.read(torch.cat([before, self.attend(cut, inside)], -1))
-        return _joined(found, len(maps[0]), height, width).movedim(-1, 1).contiguous(), None
+        parts, inside = cut(torch.where(valid.unsqueeze(-1), tokens, 0.0)), cut(valid.unsqueeze(-1))[..., 0]
+        before = _mean(parts, inside)
+        found = before + self.read(torch.cat([before, self.attend(parts, inside)], -1))
+        return joined(found, len(maps[0]), height, width).movedim(-1, 1).contiguous(), None
 
 
 class CoAttention(_Windows):
@@ -198,7 +198,7 @@ class Perceiver(_Windows):
         return self.ask(_mean(placed, valid) + self.place, latents, free)  # type: ignore[no-any-return]
 
 
-def _cut(x: Tensor) -> Tensor:
+def cut(x: Tensor) -> Tensor:
     """Cut ``(M, B, H, W, C)`` into windows ``(M, N, S, C)``; what is missing to whole windows is 0."""
     high, wide = (-x.shape[k] % WINDOW for k in (2, 3))
     x = nn.functional.pad(x, (0, 0, 0, wide, 0, high))
@@ -207,7 +207,7 @@ def _cut(x: Tensor) -> Tensor:
     return x.reshape(count, -1, WINDOW**2, channels)
 
 
-def _joined(x: Tensor, batch: int, height: int, width: int) -> Tensor:
+def joined(x: Tensor, batch: int, height: int, width: int) -> Tensor:
     """Put windows ``(N, S, C)`` together to ``(B, H, W, C)``."""
     down, across = -(-height // WINDOW), -(-width // WINDOW)
     x = x.reshape(batch, down, across, WINDOW, WINDOW, -1).transpose(2, 3).flatten(3, 4).flatten(1, 2)

@@ -10,6 +10,7 @@ from geomm.package.contract import InputContract
 from geomm.sensors import get_sensor
 
 if TYPE_CHECKING:
+    from geomm.models.multimodal import ModelSpec
     from geomm.train import Fitted
 
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
@@ -48,7 +49,7 @@ def mlm_item(fitted: Fitted, contract: InputContract, name: str, metrics: dict[s
             "start_datetime": "1972-07-23T00:00:00Z",
             "end_datetime": "9999-12-31T00:00:00Z",
             "mlm:name": name,
-            "mlm:architecture": f"{spec.encoder} + {spec.fusion} fusion",
+            "mlm:architecture": f"{_encoders(spec)} + {spec.fusion} fusion",
             "mlm:tasks": ["semantic-segmentation" if spec.task == "segmentation" else spec.task],
             "mlm:framework": "pytorch",
             "mlm:total_parameters": sum(p.numel() for p in fitted.model.parameters()),
@@ -69,6 +70,7 @@ def mlm_item(fitted: Fitted, contract: InputContract, name: str, metrics: dict[s
             "geomm:contract": asdict(contract),
             "geomm:spec": spec.to_json(),
             "geomm:normalisation": asdict(fitted.normaliser),
+            "geomm:temperature": fitted.temperature,
             "geomm:metrics": metrics,
         },
         "links": [],
@@ -80,6 +82,10 @@ def mlm_item(fitted: Fitted, contract: InputContract, name: str, metrics: dict[s
             }
         },
     }
+
+
+def _encoders(spec: ModelSpec) -> str:
+    return spec.encoder if isinstance(spec.encoder, str) else ", ".join(dict.fromkeys(spec.encoder.values()))
 
 
 def model_card(contract: InputContract, name: str, metrics: dict[str, Any]) -> str:

@@ -39,6 +39,8 @@ class ModelPackage:
     """Hash of the weights: the identity of the model."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """How well it did, as the training run reported it."""
+    temperature: float = 1.0
+    """What logits are divided by, so that probabilities mean what they say."""
 
     def model(self) -> Fitted:
         """Build the network and load its weights.
@@ -52,14 +54,12 @@ class ModelPackage:
         from geomm.train import Fitted
         from geomm.transforms import Normaliser
 
-        spec: dict[str, Any] = dict(self.spec)
-        network = MultimodalModel(ModelSpec(**spec))
+        network = MultimodalModel(ModelSpec.from_json(self.spec))
         try:
             network.load_state_dict(load_file(self.path / "model.safetensors"))
         except (RuntimeError, OSError) as error:
             raise PackageError("the weights do not fit the model", where=str(self.path), why=str(error)) from error
-        mean, std = ({k: tuple(v) for k, v in self.normalisation[part].items()} for part in ("mean", "std"))
-        return Fitted(network.eval(), Normaliser(mean, std), ())
+        return Fitted(network.eval(), Normaliser.from_json(self.normalisation), (), temperature=self.temperature)
 
     def task(self) -> Task:
         """Return the task that decodes its answers."""
@@ -139,9 +139,14 @@ def load_package(folder: str | Path) -> ModelPackage:
             halo=raw["halo"],
             required=tuple(raw["required"]),
         )
-        spec, normalisation = properties["geomm:spec"], properties["geomm:normalisation"]
         return ModelPackage(
-            path, contract, spec, normalisation, sums["model.safetensors"], properties.get("geomm:metrics", {})
+            path,
+            contract,
+            properties["geomm:spec"],
+            properties["geomm:normalisation"],
+            sums["model.safetensors"],
+            properties.get("geomm:metrics", {}),
+            properties.get("geomm:temperature", 1.0),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, PackageError):

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from geomm import radiometry
 from geomm.catalog import Scene
-from geomm.chips import SpatialSplit
+from geomm.chips import SpatialSplit, label_counts
 from geomm.config import RunConfig
 from geomm.cube import check_radiometry, common_geobox, geobox_of, group_sites, load_cube
 from geomm.errors import SplitError
+from geomm.pipeline.areas import check_classes, draw_whole
+from geomm.pipeline.labels import AREA, check_places, label_node, read_polygons
 from geomm.pipeline.sources import find_scenes
 from geomm.types import INVALID_CLASS, Modality
 
@@ -52,8 +55,15 @@ class Fold:
 
 
 def load_sites(config: RunConfig, out: Path) -> list[Site]:
-    """Find the scenes and put those of each place on its own grid."""
-    streams = config.streams() | {LABEL: Modality(config.label.sensor, tuple(config.label.bands))}
+    """Find the scenes and put those of each place on its own grid.
+
+    Raises:
+        GeommError: the catalog, the imagery or the labels cannot be used.
+    """
+    drawn = read_polygons(config.label, Path(config.root)) if config.label.polygons else None
+    streams = config.streams()
+    if config.label.sensor is not None:
+        streams[LABEL] = Modality(config.label.sensor, tuple(config.label.bands))
     scenes = find_scenes(config, tuple(dict.fromkeys(m.sensor for m in streams.values())), out)
     imagery = {m.sensor for m in config.streams().values()}
     sites = []
@@ -63,9 +73,14 @@ def load_sites(config: RunConfig, out: Path) -> list[Site]:
             crs=config.grid.crs,
             resolution=config.grid.resolution,
         )
-        cube = load_cube(group, geobox, streams, errors="raise")
+        cube: xr.DataTree = load_cube(group, geobox, streams, errors="raise")
         check_radiometry(cube)
+        if drawn is not None:
+            label = label_node(drawn, geobox, config.label, group[0].time)
+            cube = cube.assign({LABEL: xr.DataTree(label)})
         sites.append(Site(name, tuple(group), cube.compute() if cube.nbytes < IN_MEMORY else cube))
+    if drawn is not None:
+        check_places(drawn, {s.name: geobox_of(s.cube) for s in sites}, config.label)
     return sites
 
 
@@ -77,23 +92,11 @@ def make_folds(config: RunConfig, sites: list[Site]) -> list[Fold]:
     """
     shapes = {s.name: shape_of(s) for s in sites}
     if config.split.kind == "blocks":
-        fractions = {"train": 1.0 - config.split.test, "test": config.split.test}
-        return [
-            Fold(
-                "blocks",
-                {
-                    s.name: SpatialSplit.draw(
-                        shapes[s.name],
-                        fractions,
-                        block=config.split.block,
-                        buffer=config.split.buffer,
-                        seed=config.split.seed,
-                        counts=_label_counts(config, s),
-                    )
-                    for s in sites
-                },
-            )
-        ]
+        labels = {s.name: _labels(config, s) for s in sites}
+        splits = {s.name: _draw(config, s, labels[s.name]) for s in sites}
+        if config.label.polygons is not None:
+            check_classes(config.label, [(labels[name], split) for name, split in splits.items()])
+        return [Fold("blocks", splits)]
     if len(sites) < 2:
         raise SplitError(
             "leaving one site out needs at least two sites", why=f"found {len(sites)}", fix="split: {kind: blocks}"
@@ -118,19 +121,33 @@ def target_of(config: RunConfig) -> Target:
     return Target(LABEL, tuple(c.value for c in config.label.classes), decode)
 
 
-def _label_counts(config: RunConfig, site: Site) -> np.ndarray:
-    """Count labels per block and class, to draw splits that hold every class."""
-    target, block = target_of(config), config.split.block
+def _labels(config: RunConfig, site: Site) -> NDArray[np.uint8]:
+    """Return the class index of every pixel, 255 where there is none."""
     node = site.cube.children[LABEL].to_dataset().isel(time=0)
-    labels = target.index(node.data.isel(band=0).to_numpy())
+    labels = target_of(config).index(node.data.isel(band=0).to_numpy())
     labels[~node.valid.to_numpy()] = INVALID_CLASS
     if not (labels != INVALID_CLASS).any():
-        raise SplitError("there is no labelled pixel", where=f"site {site.name}", fix="check the classes' values")
-    rows, columns = (-(-n // block) for n in labels.shape)
-    counts = np.zeros((rows, columns, len(target.values)), dtype=np.int64)
-    y, x = np.nonzero(labels != INVALID_CLASS)
-    np.add.at(counts, (y // block, x // block, labels[y, x]), 1)
-    return counts
+        raise SplitError(
+            "there is no labelled pixel",
+            where=f"site {site.name}",
+            fix="check the classes' values" if config.label.sensor else "search only where there are polygons",
+        )
+    return labels
+
+
+def _draw(config: RunConfig, site: Site, labels: NDArray[np.uint8]) -> SpatialSplit:
+    """Assign blocks to training and test; polygons stay whole."""
+    split = config.split
+    if config.label.polygons is not None:
+        return draw_whole(labels, site.cube.children[LABEL][AREA].to_numpy(), split)
+    return SpatialSplit.draw(
+        shape_of(site),
+        {"train": 1.0 - split.test, "test": split.test},
+        block=split.block,
+        buffer=split.buffer,
+        seed=split.seed,
+        counts=label_counts(labels, split.block, len(config.label.classes)),
+    )
 
 
 def shape_of(site: Site) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from geomm.dataset import Sample
 from geomm.errors import UnknownNameError
 from geomm.types import ClassSpec, LayerSpec, Prediction
 
-TASKS = ("segmentation", "classification", "contrastive")
+TASKS = ("segmentation", "classification", "multilabel", "contrastive")
 """Names of the tasks."""
 
 
@@ -42,13 +42,18 @@ class Task(Protocol):
         ...
 
 
-def get_task(name: str, classes: Sequence[ClassSpec]) -> Task:
+def get_task(name: str, classes: Sequence[ClassSpec], *, loss: str = "cross_entropy") -> Task:
     """Build a task by name.
 
+    Args:
+        name: one of :data:`TASKS`.
+        classes: in the order of the model's outputs.
+        loss: see :mod:`geomm.tasks.losses`; the contrastive task has its own.
+
     Raises:
-        UnknownNameError: there is none of that name.
+        UnknownNameError: there is no task or loss of that name.
     """
     if name not in TASKS:
         raise UnknownNameError.of("task", name, TASKS)
-    task: Task = import_module(f"geomm.tasks.{name}").TASK(tuple(classes))
+    task: Task = import_module(f"geomm.tasks.{name}").TASK(tuple(classes), loss)
     return task

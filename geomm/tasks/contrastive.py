@@ -46,12 +46,13 @@ class ContrastiveTask:
 
     Args:
         classes: unused; a retrieval model has none.
+        loss: unused; the loss is SigLIP's.
     """
 
     name = "contrastive"
     layers = ()
 
-    def __init__(self, classes: Any = ()) -> None:
+    def __init__(self, classes: Any = (), loss: str = "") -> None:  # noqa: ARG002 - tasks are built alike
         self.classes = tuple(classes)
 
     def loss(self, model: Any, batch: Sample) -> Tensor:

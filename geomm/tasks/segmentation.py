@@ -8,23 +8,27 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from geomm.dataset import Sample
+from geomm.tasks.losses import find_loss
 from geomm.types import INVALID_CLASS, ClassSpec, LayerSpec, Prediction
 
 
 class SegmentationTask:
-    """Cross-entropy on labelled pixels; class and probability maps.
+    """A loss on pixels that are labelled and that the model saw.
 
     Args:
         classes: in the order of the model's outputs.
+        loss: see :mod:`geomm.tasks.losses`.
+
+    Raises:
+        UnknownNameError: there is no such loss.
     """
 
     name = "segmentation"
 
-    def __init__(self, classes: tuple[ClassSpec, ...]) -> None:
-        self.classes = classes
+    def __init__(self, classes: tuple[ClassSpec, ...], loss: str = "cross_entropy") -> None:
+        self.classes, self.criterion = classes, find_loss(loss)
         names = tuple(c.name for c in classes)
         self.layers = (
             LayerSpec("class", "class", "uint8", INVALID_CLASS, ("class",), "class", classes),
@@ -32,13 +36,15 @@ class SegmentationTask:
         )
 
     def loss(self, model: Any, batch: Sample) -> Tensor:
-        """Return the mean cross-entropy over labelled pixels; 0 (with a gradient of 0) if a batch has none."""
-        logits: Tensor = model(batch)
+        """Return the loss, of a late fusion the mean of its experts' and its own; 0 if no pixel can be judged."""
         assert batch.target is not None
-        total = functional.cross_entropy(logits.float(), batch.target, ignore_index=INVALID_CLASS, reduction="sum")
-        return total / (batch.target != INVALID_CLASS).sum().clamp_min(1)
+        parts = [
+            self.criterion(a.logits.float(), batch.target.masked_fill(~a.valid, INVALID_CLASS))
+            for a in model.answers(batch)
+        ]
+        return torch.stack(parts).mean()
 
-    def activate(self, answer: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+    def activate(self, answer: Float[Tensor, "b k *size"]) -> Float[Tensor, "b k *size"]:
         """Return class probabilities."""
         return torch.softmax(answer.float(), 1)
 

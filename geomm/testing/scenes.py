@@ -1,4 +1,4 @@
-"""For tests and benchmarks: synthetic scenes of any sensor, an identity decoder, a reader that counts."""
+"""Synthetic scenes of any sensor, an identity decoder, a reader that counts."""
 
 from __future__ import annotations
 

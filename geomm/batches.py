@@ -1,0 +1,74 @@
+"""Batches for training: chips of one or of several sources, epoch by epoch, the same for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from geomm.dataset import LANES, ChipSource, Sample, collate, one, to_sample
+from geomm.errors import ConfigError
+
+
+class Batches(Protocol):
+    """What training needs: batches that are a plain function of the epoch, so that a stopped run can go on."""
+
+    def epoch(self, number: int, *, rank: int = 0, world: int = 1) -> Iterator[Sample]:
+        """Yield the batches of an epoch that this process is to see; equally many on every rank."""
+        ...
+
+
+class ChipBatches:
+    """Shuffled batches of the chips of cubes or stores; of several, each batch mixes all in proportion.
+
+    Args:
+        sources: :class:`geomm.ChipDataset` or :class:`geomm.StoredChips`; their modalities may differ.
+        size: chips in a batch.
+        seed: of the order.
+        shuffle: False for the order of the sources, as validation wants it.
+
+    Raises:
+        ConfigError: there is no chip, or a batch of none.
+    """
+
+    def __init__(self, sources: Sequence[ChipSource], size: int, *, seed: int = 0, shuffle: bool = True) -> None:
+        if size < 1 or sum(len(s) for s in sources) == 0:
+            raise ConfigError(
+                "there is nothing to make batches of",
+                why=f"{sum(len(s) for s in sources)} chips, batches of {size}",
+                fix="check the split and the chip size",
+            )
+        self.sources = [s for s in sources if len(s)]
+        self.size, self.seed, self.lanes = size, seed, LANES if shuffle else 0
+
+    def __len__(self) -> int:
+        """Batches in an epoch on one process."""
+        return -(-sum(len(s) for s in self.sources) // self.size)
+
+    def epoch(self, number: int, *, rank: int = 0, world: int = 1) -> Iterator[Sample]:
+        """Yield the batches of an epoch; see :class:`Batches`."""
+        if len(self.sources) == 1:
+            options = {"shuffle": self.lanes, "seed": self.seed, "epoch": number, "rank": rank, "world": world}
+            for arrays in self.sources[0].stream(self.size, skip=0, **options):
+                yield to_sample(arrays)
+            return
+        order = np.repeat(np.arange(len(self.sources)), [len(s) for s in self.sources])
+        order = np.resize(order, -(-len(order) // world) * world)
+        if self.lanes:
+            order = np.random.default_rng([self.seed, number]).permutation(order)
+        singles = [self._singles(k, number, rank, world) for k in range(len(self.sources))]
+        mine = order[rank::world]
+        for start in range(0, len(mine), self.size):
+            yield collate([next(singles[k]) for k in mine[start : start + self.size]])
+
+    def _singles(self, source: int, number: int, rank: int, world: int) -> Iterator[Sample]:
+        """Yield the chips of a source one by one; round again where the draw of sources asks for more."""
+        again = 0
+        while True:
+            stream = self.sources[source].stream(
+                1, shuffle=self.lanes, seed=self.seed + again, epoch=number, rank=rank, world=world, skip=0
+            )
+            for arrays in stream:
+                yield one(to_sample(arrays))
+            again += 1

@@ -1,0 +1,49 @@
+"""Encoders: one modality's image to :class:`FeatureMaps`. The only door to torchgeo and timm.
+
+A name is ``tiny_cnn``, ``tiny_vit``, ``timm:<model>`` or ``torchgeo:<model>[:<weights>]``. Weights are loaded only where a
+name asks for them, from torchgeo (which downloads them and checks their hash) or from a local file; everything else
+starts at random, by choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from geomm.errors import UnknownNameError
+from geomm.models.encoders.contract import Encoder, EncoderInput, Wants
+from geomm.models.encoders.galileo import build_galileo
+from geomm.models.encoders.local import TinyCNN, TinyViT
+from geomm.models.encoders.pyramid import build_timm
+from geomm.models.encoders.torchgeo import build_torchgeo
+
+__all__ = ["ENCODERS", "Encoder", "EncoderInput", "Wants", "build_encoder"]
+
+ENCODERS: Mapping[str, Callable[[str, EncoderInput], Any]] = MappingProxyType(
+    {
+        "tiny_cnn": lambda _name, given: TinyCNN(given.bands, given.width),
+        "tiny_vit": lambda _name, given: TinyViT(given.bands, given.width),
+        "galileo": build_galileo,
+        "timm": build_timm,
+        "torchgeo": build_torchgeo,
+    }
+)
+"""Family to builder of (rest of the name, what it is built for)."""
+
+
+def build_encoder(name: str, given: EncoderInput) -> Any:
+    """Build an encoder by name.
+
+    Args:
+        name: see the module's docstring.
+        given: bands, sensor, weights.
+
+    Raises:
+        UnknownNameError: no such family, model or weights.
+        ContractError: weights that want other bands.
+    """
+    family, _, rest = name.partition(":")
+    if family not in ENCODERS:
+        raise UnknownNameError.of("encoder", family, ENCODERS)
+    return ENCODERS[family](rest, given)

@@ -1,0 +1,197 @@
+"""Labels drawn as polygons: read, checked, and put on a site's grid."""
+
+from __future__ import annotations
+
+import datetime as dt
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio.features
+import xarray as xr
+from numpy.typing import NDArray
+
+from geomm.config import LabelConfig
+from geomm.cube.calibrate import CALIBRATION
+from geomm.errors import ConfigError, GridError, SourceWarning
+from geomm.types import INVALID_CLASS
+
+AREA = "polygon"
+"""Variable of the label node that numbers the labelled areas: ``(y, x)``, negative where there is none."""
+
+NONE, DISPUTED = -1, -2
+"""Numbers of a pixel in no area, and in areas of different classes."""
+
+CHUNK = 512
+"""Height and width of what is rasterised at once."""
+
+
+def read_polygons(label: LabelConfig, root: Path) -> Any:
+    """Read labelled polygons.
+
+    Args:
+        label: file, column and classes.
+        root: folder that the file's path is relative to.
+
+    Returns:
+        GeoDataFrame of areas in the file's CRS, numbered from 0: ``kind``, the index of the class, and ``geometry``, a
+        polygon. Polygons of one class that touch are one area, the parts of a multipolygon several.
+
+    Raises:
+        ConfigError: the file cannot be read, lacks the column, holds other shapes than polygons, or classes that the
+            recipe does not know.
+        GridError: it has no CRS.
+    """
+    import geopandas
+
+    assert label.polygons is not None
+    path = root / label.polygons
+    table = _table(path, label.column)
+    names = table[label.column].convert_dtypes().astype("string").fillna("").str.strip()
+    known = {c.name: k for k, c in enumerate(label.classes)}
+    unknown = names[~names.isin([*known, *label.ignore])].value_counts().sort_index()
+    if len(unknown):
+        raise ConfigError(
+            "the polygons hold classes that the recipe does not name",
+            where=f"{path}, column {label.column}",
+            why=f"{_listed(unknown)}; the recipe names {', '.join(known)}",
+            fix="add them to label.classes, or to label.ignore to leave them out",
+        )
+    shapes = geopandas.GeoSeries(table.geometry.make_valid(method="structure", keep_collapsed=False))
+    merged = {k: shapes[(names == name) & ~shapes.is_empty].union_all() for name, k in known.items()}
+    areas = geopandas.GeoDataFrame({"kind": list(merged)}, geometry=list(merged.values()), crs=table.crs)
+    areas = areas[~areas.is_empty].explode(ignore_index=True)
+    return areas[areas.geom_type == "Polygon"].reset_index(drop=True)
+
+
+def _table(path: Path, column: str) -> Any:
+    """Read a vector file and check its shape."""
+    import geopandas
+
+    if not path.is_file():
+        raise ConfigError(
+            "the label polygons do not exist", where=str(path), fix="label.polygons is relative to the recipe's folder"
+        )
+    try:
+        table = geopandas.read_parquet(path) if path.suffix == ".parquet" else geopandas.read_file(path)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError("the label polygons cannot be read", where=str(path), why=str(error)) from error
+    if not isinstance(table, geopandas.GeoDataFrame):
+        raise ConfigError("the label polygons have no geometry", where=str(path))
+    columns = [str(c) for c in table.columns if c != table.geometry.name]
+    if column not in columns:
+        raise ConfigError(
+            f"the label polygons have no column {column!r}",
+            where=str(path),
+            why=f"they have {', '.join(columns) or 'none'}",
+            fix="name it in label.column",
+        )
+    if table.crs is None:
+        raise GridError("the label polygons have no CRS", where=str(path), fix="set one with GeoDataFrame.set_crs")
+    table = table[table.geometry.notna() & ~table.geometry.is_empty]
+    others = table.geom_type[~table.geom_type.isin(["Polygon", "MultiPolygon"])].value_counts().sort_index()
+    if len(others) or not len(table):
+        raise ConfigError(
+            "the labels are not polygons" if len(others) else "there is no polygon",
+            where=str(path),
+            why=_listed(others),
+            fix="draw areas; points say nothing of the pixel around them",
+        )
+    return table
+
+
+def _listed(counts: Any) -> str:
+    return ", ".join(f"{name or '(empty)'} ({count})" for name, count in counts.items())
+
+
+def check_places(areas: Any, geoboxes: Mapping[str, Any], label: LabelConfig) -> None:
+    """Warn of areas that lie outside every site.
+
+    Raises:
+        GridError: all of them do.
+    """
+    touched = np.zeros(len(areas), bool)
+    for geobox in geoboxes.values():
+        touched |= areas.to_crs(geobox.crs.proj).intersects(geobox.extent.geom).to_numpy()
+    if touched.all():
+        return
+    outside = areas["kind"][~touched].map(lambda k: label.classes[k].name).value_counts(sort=False)
+    if not touched.any():
+        raise GridError(
+            "no polygon lies in any site",
+            where=str(label.polygons),
+            why=f"they cover {_degrees(areas)}; the sites are {', '.join(geoboxes)}",
+            fix="check the CRS of the file, or search for imagery of that place",
+        )
+    warnings.warn(
+        f"{(~touched).sum()} of {len(areas)} labelled areas of {label.polygons} lie outside every site: "
+        f"{_listed(outside)}.",
+        SourceWarning,
+        stacklevel=3,
+    )
+
+
+def _degrees(areas: Any) -> str:
+    west, south, east, north = areas.to_crs("EPSG:4326").total_bounds
+    return f"{west:.4f}, {south:.4f}, {east:.4f}, {north:.4f} (west, south, east, north)"
+
+
+def label_node(areas: Any, geobox: Any, label: LabelConfig, time: dt.datetime) -> xr.Dataset:
+    """Put areas on a grid, lazily, in the form of a node of a cube.
+
+    A pixel gets the class of the area that holds its centre; without one, or within areas of different classes, it is
+    not ``valid``.
+
+    Args:
+        areas: see :func:`read_polygons`.
+        geobox: the grid.
+        label: gives the codes of the classes.
+        time: of the only time step.
+
+    Returns:
+        ``data (time, band, y, x)`` uint8, ``valid (time, y, x)``, and :data:`AREA`.
+    """
+    import dask.array as da
+
+    placed = areas.to_crs(geobox.crs.proj)
+    chunks = da.core.normalize_chunks(CHUNK, geobox.shape)
+    area = da.map_blocks(
+        _numbers, chunks=chunks, dtype="int32", meta=np.empty((0, 0), "int32"), areas=placed, geobox=geobox
+    )
+    # Looked up by number, from the end of the list where there is none.
+    values = [label.classes[k].value for k in placed["kind"]]
+    codes = np.array([*values, INVALID_CLASS, INVALID_CLASS], np.uint8)
+    plain = dict(zip(CALIBRATION, (1.0, 0.0, np.nan, np.nan), strict=True))
+    return xr.Dataset(
+        {
+            "data": (("time", "band", "y", "x"), area.map_blocks(codes.take, dtype="uint8")[None, None]),
+            "valid": (("time", "y", "x"), (area >= 0)[None]),
+            AREA: (("y", "x"), area),
+        },
+        coords={
+            "time": ("time", np.array([time.replace(tzinfo=None)], "datetime64[ns]")),
+            "band": ["class"],
+            **{key: (("time", "band"), np.full((1, 1), value)) for key, value in plain.items()},
+        },
+        attrs={"sensor": "landcover", "units": "class", "kind": "class", "items": [[]], "sources": [label.polygons]},
+    )
+
+
+def _numbers(areas: Any, geobox: Any, block_info: Any = None) -> NDArray[np.int32]:
+    """Number the pixels of a block by the area that holds their centre."""
+    (top, bottom), (left, right) = block_info[None]["array-location"]
+    part = geobox[top:bottom, left:right]
+    out = np.full(part.shape, NONE, np.int32)
+    near = areas.iloc[np.sort(areas.sindex.query(part.extent.geom))]
+    for _, same in near.groupby("kind"):
+        mine = rasterio.features.rasterize(
+            list(zip(same.geometry, same.index, strict=True)),
+            part.shape,
+            fill=NONE,
+            transform=part.affine,
+            dtype="int32",
+        )
+        out = np.where(mine == NONE, out, np.where(out == NONE, mine, DISPUTED))
+    return out.astype(np.int32)

@@ -1,0 +1,139 @@
+"""One model of a recipe: what it learns from, how, and what it is judged on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geomm.config import RunConfig
+from geomm.pipeline.sites import Fold, Site, target_of
+from geomm.types import Modality
+
+if TYPE_CHECKING:
+    from geomm.dataset import ChipDataset
+    from geomm.models.multimodal import ModelSpec
+    from geomm.tasks import Task
+    from geomm.train import Fitted, OnStep, TrainData, TrainSettings
+    from geomm.train.evaluate import TestSet
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One thing to train."""
+
+    modalities: tuple[str, ...]
+    """What it sees."""
+    fusion: str
+    """How it fuses; of a single modality it only shapes the head."""
+
+
+def train_one(
+    config: RunConfig,
+    sites: list[Site],
+    fold: Fold,
+    variant: Variant,
+    *,
+    seed: int,
+    folder: Path | None = None,
+    on_step: OnStep | None = None,
+) -> Fitted:
+    """Train one model of a recipe on the training pixels of a fold; a stack, twice more on halves of them."""
+    from geomm.train.fit import fit
+    from geomm.train.stacking import fit_stack
+    from geomm.train.stacking import fit_stack
+
+    data = train_data(config, sites, fold, variant.modalities, seed)
+    spec, task, settings = spec_of(config, sites, variant), task_of(config), settings_of(config)
+    fitted = fit(spec, task, data, settings=settings, seed=seed, folder=folder, on_step=on_step)
+    if variant.fusion != "late_stack":
+        return fitted
+    held = []
+    for k in range(2):
+        halves = {n: s.halves("train", seed=seed)[k] for n, s in fold.splits.items() if "train" in s.names}
+        half = Fold(fold.name, halves)
+        mine = [s for s in sites if s.name in halves]
+        other = fit(spec, task, train_data(config, mine, half, variant.modalities, seed), settings=settings, seed=seed)
+        held.append((other, test_sets(config, mine, half, variant.modalities)))
+    return fit_stack(fitted, held)
+
+
+def train_data(config: RunConfig, sites: list[Site], fold: Fold, names: tuple[str, ...], seed: int) -> TrainData:
+    """Draw training chips, fit the normalisation on them, and lay out the validation where the split has one."""
+    from geomm.batches import ChipBatches
+    from geomm.train import TrainData
+    from geomm.transforms import Normaliser
+
+    size, batch = config.chips.size, config.train.batch
+    training = [s for s in sites if "train" in fold.splits[s.name].names]
+    share = -(-config.chips.number // len(training))
+    parts, held = [], []
+    for site in sites:
+        split = fold.splits[site.name]
+        if "train" in split.names:
+            chips = split.random_chips("train", size, share, seed)
+            parts.append(_dataset(config, site, names, chips, (split, "train")))
+        if "validation" in split.names:
+            held.append(_dataset(config, site, names, split.tiles("validation", size), (split, "validation")))
+    normaliser = Normaliser.fit(ChipBatches(parts, batch, shuffle=False).epoch(0))
+    validation = ChipBatches(held, batch, shuffle=False) if held else None
+    return TrainData(ChipBatches(parts, batch, seed=seed), normaliser, validation)
+
+
+def test_sets(config: RunConfig, sites: list[Site], fold: Fold, names: tuple[str, ...]) -> list[TestSet]:
+    """Lay out the test pixels of every site that has some."""
+    from geomm.train.evaluate import TestSet
+
+    found = []
+    for site in sites:
+        split = fold.splits[site.name]
+        if "test" in split.names:
+            # A whole block at a time, so that test pixels see as much of their block as they can.
+            chips = split.tiles("test", -(-split.block // config.chips.size) * config.chips.size)
+            found.append(TestSet(_dataset(config, site, names, chips, (split, "test")), split.block))
+    return found
+
+
+def spec_of(config: RunConfig, sites: list[Site], variant: Variant) -> ModelSpec:
+    """Return what a recipe builds for a variant."""
+    from geomm.models.multimodal import ModelSpec
+
+    nodes = {n: sites[0].cube.children[n] for n in variant.modalities}
+    streams = {
+        n: Modality(config.modalities[n].sensor, tuple(str(b) for b in node["band"].to_numpy()))
+        for n, node in nodes.items()
+    }
+    model = config.model
+    return ModelSpec(
+        {n: len(m.bands) for n, m in streams.items()},
+        len(config.label.classes),
+        "segmentation",
+        model.encoder,
+        variant.fusion,
+        model.width,
+        decoder=model.decoder,
+        streams=streams,
+    )
+
+
+def settings_of(config: RunConfig) -> TrainSettings:
+    """Return how a recipe trains."""
+    from geomm.train import TrainSettings
+
+    own = {"batch", "seeds"}
+    return TrainSettings(**{k: v for k, v in config.train.model_dump().items() if k not in own and k != "loss"})
+
+
+def _dataset(config: RunConfig, site: Site, names: tuple[str, ...], chips: Any, split: Any) -> ChipDataset:
+    from geomm.dataset import ChipDataset
+
+    return ChipDataset(site.cube, chips, names, target=target_of(config), split=split)
+
+
+def task_of(config: RunConfig) -> Task:
+    """Return the recipe's task."""
+    from geomm.tasks import get_task
+
+    return get_task("segmentation", config.classes(), loss=config.train.loss)
+
+

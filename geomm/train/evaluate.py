@@ -1,0 +1,172 @@
+"""Measure a trained model on chips whose labels are known: counts by spatial block, calibration, every subset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from geomm.chips import Chip
+from geomm.batches import Batches
+from geomm.dataset import ChipDataset, Sample, collate
+from geomm.errors import SplitError
+from geomm.metrics import Reliability, confusion
+from geomm.tasks import Task
+from geomm.train.settings import Fitted
+from geomm.transforms import blank
+from geomm.types import INVALID_CLASS
+
+KEPT = 2**17
+"""Most pixels that a temperature is fitted on."""
+
+
+@dataclass(frozen=True, slots=True)
+class TestSet:
+    """Chips to be judged on, each within one spatial block."""
+
+    dataset: ChipDataset
+    """Chips with targets, see :meth:`geomm.SpatialSplit.tiles`."""
+    block: int
+    """Height and width of the blocks in pixels."""
+
+    def batches(self, size: int) -> Iterator[tuple[Sequence[Chip], Sample]]:
+        """Yield chips and their samples."""
+        for start in range(0, len(self.dataset), size):
+            chips = self.dataset.chips[start : start + size]
+            yield chips, collate([self.dataset[start + k] for k in range(len(chips))])
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a model was counted to say."""
+
+    blocks: Mapping[tuple[int, int], np.ndarray]
+    """Row and column of every block that has labels, to int64 counts ``(K, K)``: label, prediction."""
+    reliability: Reliability = field(default_factory=lambda: Reliability.of(np.zeros((0, 1)), np.zeros(0)))
+    """Confidences and proper scores over all labelled pixels."""
+
+    @property
+    def counts(self) -> np.ndarray:
+        """int64 ``(blocks, K, K)`` in the order of rows and columns."""
+        return np.stack([c for _, c in sorted(self.blocks.items())])
+
+
+@torch.inference_mode()
+def evaluate(
+    fitted: Fitted, task: Task, test: TestSet, *, classes: int, only: Sequence[str] = (), batch: int = 16
+) -> Evaluation:
+    """Count predictions against labels, block by block.
+
+    Args:
+        fitted: a trained model.
+        task: its task, which answers with class probabilities.
+        test: what to judge on.
+        classes: number of classes K.
+        only: modalities that the model may see, as if the others were not there; empty for all.
+        batch: chips at a time.
+
+    Raises:
+        SplitError: there is no labelled pixel.
+    """
+    counts: dict[tuple[int, int], np.ndarray] = {}
+    reliability = Evaluation({}).reliability
+    for chips, sample in test.batches(batch):
+        scores = scores_of(fitted, task, sample, only)
+        assert sample.target is not None
+        for chip, chances, wanted in zip(chips, scores.numpy(), sample.target.numpy(), strict=True):
+            inner = chip.trim.slices
+            truth = wanted[inner]
+            if (truth == INVALID_CLASS).all():
+                continue
+            said = np.broadcast_to(chances, (len(chances), *wanted.shape))[:, *inner]
+            key = (chip.write.y // test.block, chip.write.x // test.block)
+            counts[key] = counts.get(key, 0) + confusion(truth, said.argmax(0).astype(np.uint8), classes)
+            reliability += Reliability.of(said.reshape(len(said), -1).T, truth.ravel())
+    if not counts:
+        raise SplitError("the evaluated split has no labelled pixel", fix="choose other blocks or more labels")
+    return Evaluation(counts, reliability)
+
+
+def scores_of(fitted: Fitted, task: Task, sample: Sample, only: Sequence[str] = ()) -> Tensor:
+    """Return what a model says of a batch as stored, float32 ``(B, K, H, W)`` or ``(B, K, 1, 1)``.
+
+    Args:
+        fitted: a trained model.
+        task: turns answers into scores.
+        sample: a batch before normalisation.
+        only: modalities that the model may see; empty for all.
+    """
+    ready = fitted.normaliser(sample)
+    return task.activate(fitted.model(without(ready, only) if only else ready) / fitted.temperature)
+
+
+def without(batch: Sample, only: Sequence[str]) -> Sample:
+    """Return a normalised batch in which all other modalities are missing."""
+    images, valid, present = dict(batch.images), dict(batch.valid), dict(batch.present)
+    for name in set(images) - set(only):
+        present[name] = torch.zeros_like(present[name])
+        images[name], valid[name] = blank(images[name], valid[name], present[name])
+    return replace(batch, images=images, valid=valid, present=present)
+
+
+def subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return every non-empty subset, small ones first.
+
+    >>> subsets(["s1", "s2"])
+    [('s1',), ('s2',), ('s1', 's2')]
+    """
+    return [part for size in range(1, len(names) + 1) for part in combinations(names, size)]
+
+
+@torch.inference_mode()
+def calibrate(fitted: Fitted, validation: Batches, *, seed: int = 0) -> Fitted:
+    """Fit the temperature: one number that logits are divided by, so that confidences mean what they say.
+
+    It changes no decision. Source: Guo et al. 2017, arXiv 1706.04599.
+
+    Args:
+        fitted: a trained model.
+        validation: batches of chips with targets that were neither trained on nor will be tested on, see
+            :class:`geomm.batches.Batches`.
+        seed: of the pixels that are drawn where there are many.
+
+    Raises:
+        SplitError: there is no labelled pixel.
+    """
+    generator = np.random.default_rng(seed)
+    logits, labels = [], []
+    for sample in validation.epoch(0):
+        answer = fitted.model(fitted.normaliser(sample)).movedim(1, -1)
+        assert sample.target is not None
+        truth = sample.target.numpy()
+        known = truth != INVALID_CLASS
+        logits.append(answer.reshape(-1, answer.shape[-1]).double().numpy()[known.ravel()])
+        labels.append(truth[known])
+        if sum(map(len, labels)) > 2 * KEPT:
+            logits, labels = _thinned(logits, labels, generator)
+    if not labels or not sum(map(len, labels)):
+        raise SplitError("there is no labelled pixel to fit the temperature on", fix="choose other blocks")
+    (said,), (wanted,) = _thinned(logits, labels, generator)
+
+    def loss(log_temperature: float) -> float:
+        scaled = said / np.exp(log_temperature)
+        top = scaled.max(1)
+        total = top + np.log(np.exp(scaled - top[:, None]).sum(1))
+        return float((total - np.take_along_axis(scaled, wanted[:, None], 1)[:, 0]).mean())
+
+    found = minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded")
+    return replace(fitted, temperature=float(np.exp(found.x)))
+
+
+def _thinned(
+    logits: list[np.ndarray], labels: list[np.ndarray], generator: np.random.Generator
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    said, truth = np.concatenate(logits), np.concatenate(labels)
+    chosen = generator.permutation(len(truth))[:KEPT] if len(truth) > KEPT else slice(None)
+    return [said[chosen]], [truth[chosen]]
+

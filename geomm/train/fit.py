@@ -1,0 +1,114 @@
+"""Train a model: Lightning's Trainer around a task."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
+
+from geomm.models.multimodal import ModelSpec, MultimodalModel
+from geomm.tasks import Task
+from geomm.train.checkpoints import BEST, LAST, KeepLastAndBest, WholeFiles
+from geomm.train.loggers import make_loggers
+from geomm.train.module import EpochData, Told, TrainModule
+from geomm.train.settings import Fitted, OnStep, TrainData, TrainSettings
+
+
+def fit(
+    spec: ModelSpec | MultimodalModel,
+    task: Task,
+    data: TrainData,
+    *,
+    settings: TrainSettings,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    on_step: OnStep | None = None,
+) -> Fitted:
+    """Train a model from a seed.
+
+    Args:
+        spec: what to build, or a model that is built already, such as one with pretrained weights; it is trained in
+            place.
+        task: loss and decoding.
+        data: chips, normalisation, and validation where there is one; with it, the best epoch is kept.
+        settings: how to train.
+        seed: of the initial weights, the augmentation and dropped modalities; the order of chips is that of ``data``.
+        folder: of the run: checkpoints and TensorBoard events. A run that was stopped goes on from its last epoch, with
+            the same losses as if it had not been stopped. None to keep nothing.
+        on_step: progress.
+
+    Returns:
+        The model in evaluation mode and its losses.
+
+    Raises:
+        PackageError: the checkpoint in ``folder`` is of another model or other settings.
+    """
+    kept = folder is not None or data.validation is not None
+    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory(prefix="geomm-fit-") as scratch, _quiet():
+        torch.manual_seed(seed)
+        model = MultimodalModel(spec) if isinstance(spec, ModelSpec) else spec
+        checkpoints = Path(folder or scratch) / "checkpoints" if kept else None
+        module = TrainModule(model, task, data.normaliser, settings, seed)
+        trainer = _trainer(settings, data, checkpoints, Path(folder) if folder else None, on_step)
+        last = checkpoints / LAST if checkpoints and (checkpoints / LAST).is_file() else None
+        trainer.fit(module, datamodule=EpochData(data), ckpt_path=last)
+        if checkpoints and data.validation is not None:
+            module.load_state_dict(torch.load(checkpoints / BEST, map_location="cpu", weights_only=True)["state_dict"])
+    return Fitted(model.cpu().eval(), data.normaliser, tuple(module.history), tuple(module.validation))
+
+
+def _trainer(
+    settings: TrainSettings, data: TrainData, checkpoints: Path | None, folder: Path | None, on_step: OnStep | None
+) -> Trainer:
+    callbacks: list[Callback] = [Told(on_step)] if on_step else []
+    if settings.average:
+        callbacks.append(EMAWeightAveraging(decay=settings.average))
+    if settings.patience and data.validation is not None:
+        callbacks.append(EarlyStopping("validation/loss", patience=settings.patience))
+    if checkpoints:
+        callbacks.append(KeepLastAndBest(checkpoints))
+    return Trainer(
+        max_steps=settings.steps,
+        max_epochs=-1,
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy="ddp_find_unused_parameters_true" if settings.devices > 1 else "auto",
+        precision=settings.precision,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.clip or None,
+        callbacks=callbacks,
+        plugins=[WholeFiles()],
+        logger=make_loggers(folder) if folder else False,
+        log_every_n_steps=10,
+        num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
+        enable_checkpointing=checkpoints is not None,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Lightning's start-up messages and advice; errors still come through."""
+    loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*num_workers.*|.*litlogger.*|.*treespec.*")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
