@@ -42,10 +42,6 @@ class ChipBatches:
         self.sources = [s for s in sources if len(s)]
         self.size, self.seed, self.lanes = size, seed, LANES if shuffle else 0
 
-    def __len__(self) -> int:
-        """Batches in an epoch on one process."""
-        return -(-sum(len(s) for s in self.sources) // self.size)
-
     def epoch(self, number: int, *, rank: int = 0, world: int = 1) -> Iterator[Sample]:
         """Yield the batches of an epoch; see :class:`Batches`."""
         if len(self.sources) == 1:

@@ -99,7 +99,7 @@ class SplitConfig(_Strict):
     block: int = Field(96, description="block in pixels", gt=0)
     buffer: int = Field(32, description="smallest distance between training and test pixels", ge=0)
     test: float = Field(0.3, description="share of blocks for the test", gt=0, lt=1)
-    validation: float = Field(0.0, description="share of blocks that decide which epoch is kept; blocks only", ge=0, lt=1)
+    validation: float = Field(0.0, description="share of blocks that decide which epoch is kept", ge=0, lt=1)
     seed: int = Field(0, description="of the drawing")
 
     @model_validator(mode="after")

@@ -146,6 +146,32 @@ def test_every_place_has_positions_of_its_own(name):
     assert apart.min() > 1e-4
 
 
+@pytest.mark.parametrize("name", ["vit", "dofa", "copernicus", "panopticon"])
+def test_rows_stay_rows_on_any_grid(name):
+    """Positions that differ by row alone, an image of nothing but zeros: tokens differ by row alone.
+
+    Other images would differ at the edge: DOFA and Copernicus-FM pad by a pixel.
+    """
+    make, bands, stride = ENCODERS[name]
+    encoder = make().eval()
+    positions = encoder.network.pos_embed
+    side = round((positions.shape[1] - 1) ** 0.5)
+    with torch.no_grad():
+        positions[0, 1:] = torch.randn(side, positions.shape[-1]).repeat_interleave(side, 0)
+    size = (2 * stride, 7 * stride)
+    tokens = encoder(torch.zeros(1, bands, *size), torch.ones(1, *size, dtype=torch.bool)).maps[0][0]
+    assert torch.allclose(tokens, tokens[..., :1].expand_as(tokens), atol=1e-4)
+    assert (tokens[:, 0] - tokens[:, 1]).abs().max() > 1e-3
+
+
+def test_swin_gives_the_end_of_every_stage():
+    network = _swin().eval()
+    image, valid = torch.randn(1, 3, 64, 96), torch.ones(1, 64, 96, dtype=torch.bool)
+    expected = [network.features[: 2 * k](image).permute(0, 3, 1, 2) for k in (1, 2, 3, 4)]
+    found = SwinEncoder(network, 3)(image, valid).maps
+    assert all(torch.equal(f, e) for f, e in zip(found, expected, strict=True))
+
+
 def test_dofa_answers_as_torchgeo():
     network = _dofa().eval()
     image, valid = torch.randn(2, 3, 224, 224), torch.ones(2, 224, 224, dtype=torch.bool)

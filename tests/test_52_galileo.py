@@ -25,7 +25,7 @@ from geomm.models.encoders.galileo import (
 from geomm.types import Modality
 
 S2 = Modality("sentinel2-l2a", ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"))
-S1 = Modality("sentinel1-rtc-db", ("VV", "VH"))
+S1 = Modality("sentinel1-grd-db", ("VV", "VH"))
 SMALL = GalileoSize(32, 2, 2)
 
 
@@ -190,11 +190,11 @@ def test_what_galileo_does_not_know_is_refused_by_name(look):
     with pytest.raises(ContractError, match="unknown: B01, B09, B10"):
         look(Modality("sentinel2-l1c", ("B01", "B02", "B09", "B10")))
     with pytest.raises(ContractError, match="unknown: HH"):
-        look(Modality("sentinel1-rtc-db", ("VV", "HH")))
+        look(Modality("sentinel1-grd-db", ("VV", "HH")))
     with pytest.raises(ContractError, match="one twice"):
         look(Modality("sentinel2-l2a", ("B02", "blue")))
     with pytest.raises(ContractError, match="does not know the sensor"):
-        look(Modality("sentinel1-rtc", ("VV", "VH")))  # power, not dB
+        look(Modality("sentinel1-rtc-db", ("VV", "VH")))  # gamma0, not sigma0
     with pytest.raises(UnknownNameError):
         look(Modality("sentinel2-l2a", ("B10",)))
 
@@ -228,7 +228,7 @@ def test_normalisation_is_that_of_the_reference():
         0.9528135,
     ]
     for modality, values, want, unit in (
-        (S1, np.array([-12.5, -19.25]), want_s1, "gamma0_db"),
+        (S1, np.array([-12.5, -19.25]), want_s1, "sigma0_db"),
         (S2, np.arange(1000, 3500, 250) / 1e4, want_s2, "reflectance"),
     ):
         wants = galileo_wants(modality)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from geomm._version import __version__
+from geomm.cli.catalogs import app as catalogs
 from geomm.cli.chips import app as chips
+from geomm.cli.options import CATALOG, AoiOption, SetOption, TimeOption, assignment, box
 from geomm.errors import ConfigError, GeommError
 
 app = typer.Typer(
@@ -21,13 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-CATALOG = "STAC file, folder or API, stac-geoparquet, or a public catalog such as earth_search"
-catalogs = typer.Typer(help="Imagery catalogs.", no_args_is_help=True)
 app.add_typer(catalogs, name="catalog")
 app.add_typer(chips, name="chips")
-
-AoiOption = Annotated[str | None, typer.Option(help="west,south,east,north in degrees")]
-TimeOption = Annotated[str | None, typer.Option(help="date or interval start/end")]
 
 
 def main() -> None:
@@ -64,13 +60,75 @@ def demo(
 def run(
     recipe: Annotated[Path, typer.Argument(help="YAML recipe, see pipelines/")],
     out: Annotated[Path | None, typer.Option(help="folder for maps, model and report; default runs/NAME")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="override a field: train.steps=50")] = None,
+    set_: SetOption = None,
 ) -> None:
     """Run a recipe: from its catalog to maps, a model package and a report.
 
     Example: `geomm run pipelines/landcover_s1_s2.yaml --out runs/landcover --set train.steps=60`
     """
     _run(recipe, out, dict(assignment(text) for text in set_ or ()))
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, see pipelines/")],
+    out: Annotated[Path | None, typer.Option(help="folder of the run; default runs/NAME-train")] = None,
+    set_: SetOption = None,
+) -> None:
+    """Train a recipe's model, once per seed; stopped, the same command goes on where it was.
+
+    Example: `geomm train pipelines/clouds_landsat.yaml --out runs/clouds --set split.validation=0.2`
+    """
+    from geomm.config import load_recipe
+    from geomm.pipeline.train import train as train_recipe
+    from geomm.progress import Bars
+
+    config = load_recipe(recipe, dict(assignment(text) for text in set_ or ()))
+    with Bars() as bars:
+        folder = train_recipe(config, out or Path("runs") / f"{config.name}-train", progress=bars.update)
+    for package in sorted(folder.glob("seed-*/model")):
+        typer.echo(package)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="folder of a run, as `geomm train` leaves it")],
+) -> None:
+    """Judge a run on its test blocks: quality with intervals, calibration, every subset of the modalities.
+
+    Example: `geomm evaluate runs/clouds`
+    """
+    from geomm.pipeline.assess import assess
+    from geomm.progress import Bars
+
+    with Bars() as bars:
+        page = assess(run, progress=bars.update)
+    typer.echo(page)
+
+
+@app.command()
+def ablate(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, see pipelines/")],
+    out: Annotated[Path | None, typer.Option(help="folder of the report; default runs/NAME-ablation")] = None,
+    fusion: Annotated[
+        list[str] | None, typer.Option(help="fusion to compare; repeatable; default some of every kind")
+    ] = None,
+    set_: SetOption = None,
+) -> None:
+    """Compare every modality alone with early, mid, attention and late fusions, under one budget.
+
+    Example: `geomm ablate pipelines/clouds_landsat.yaml --fusion concat --fusion late_product --set train.steps=60`
+    """
+    from geomm.config import load_recipe
+    from geomm.pipeline.ablate import FUSIONS
+    from geomm.pipeline.ablate import ablate as ablate_recipe
+    from geomm.progress import Bars
+
+    config = load_recipe(recipe, dict(assignment(text) for text in set_ or ()))
+    folder = out or Path("runs") / f"{config.name}-ablation"
+    with Bars() as bars:
+        page = ablate_recipe(config, folder, fusions=fusion or FUSIONS, progress=bars.update)
+    typer.echo(page)
 
 
 @app.command()
@@ -91,81 +149,11 @@ def predict(
 
     with Bars() as bars:
         products = predict_source(
-            load_package(model), source, out, aoi=_box(aoi), datetime=datetime, progress=bars.update
+            load_package(model), source, out, aoi=box(aoi), datetime=datetime, progress=bars.update
         )
     for product in products:
         for path in (*product.files.values(), product.item):
             typer.echo(path)
-
-
-@catalogs.command()
-def build(
-    folder: Annotated[Path, typer.Argument(help="folder of GeoTIFFs")],
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="folder of the catalog; default FOLDER-catalog here")
-    ] = None,
-    sensor: Annotated[
-        list[str] | None, typer.Option(help="sensor of files named <item>_<band>.tif; repeatable")
-    ] = None,
-    definition: Annotated[Path | None, typer.Option(help="catalog definition (YAML), see catalogs/")] = None,
-    datetime: TimeOption = None,
-) -> None:
-    """Describe a folder of GeoTIFFs as a STAC catalog; the files stay where they are.
-
-    Example: `geomm catalog build scenes --sensor landsat-oli-l1 --sensor landsat-tirs-l1 --datetime 2016-02-09`
-    """
-    import yaml
-
-    from geomm.catalog import build_catalog
-
-    if definition is not None and not definition.is_file():
-        raise ConfigError("the catalog definition does not exist", where=str(definition))
-    target = out or Path(f"{folder.resolve().name}-catalog")
-    catalog = build_catalog(
-        folder,
-        target,
-        sensors=sensor or ["generic"],
-        definition=yaml.safe_load(definition.read_text()) if definition else None,
-        datetime=datetime,
-    )
-    typer.echo(f"{catalog.href}: {len(catalog.items())} items of {', '.join(catalog.sensors())}")
-
-
-@catalogs.command()
-def search(
-    catalog: Annotated[str, typer.Argument(help=CATALOG)],
-    sensor: Annotated[list[str] | None, typer.Option(help="sensor; repeatable; default all")] = None,
-    aoi: AoiOption = None,
-    datetime: TimeOption = None,
-) -> None:
-    """List the scenes of a catalog.
-
-    Example: `geomm catalog search demo/catalog --aoi=-87.5,30.6,-87.3,30.8`, or
-    `geomm catalog search earth_search --sensor sentinel2-l2a --aoi=9,46,9.2,46.2 --datetime 2024-06-01/2024-06-10`
-    """
-    from geomm.catalog import open_catalog
-
-    scenes = open_catalog(catalog).search(_box(aoi), datetime, sensors=sensor)
-    if not scenes:
-        typer.echo("no scene found", err=True)
-    for scene in scenes:
-        typer.echo(f"{scene.time:%Y-%m-%dT%H:%MZ}  {scene.sensor:18}  {scene.id}  {_listed(scene.bands)}")
-
-
-@catalogs.command()
-def index(
-    catalog: Annotated[Path, typer.Argument(help="static STAC catalog")],
-    out: Annotated[Path, typer.Argument(help="file to write, .parquet")],
-) -> None:
-    """Write a static catalog as one stac-geoparquet file, which is searched without reading it whole.
-
-    Example: `geomm catalog index demo/catalog demo.parquet`
-    """
-    from geomm.catalog import open_catalog
-    from geomm.catalog.parquet import write_parquet
-
-    items = open_catalog(catalog).items()
-    typer.echo(f"{write_parquet(items, out)}: {len(items)} items")
 
 
 @app.command()
@@ -227,34 +215,3 @@ def _recipe_path(name: str) -> Path:
     """Find a recipe that ships with geomm: beside the package in a checkout, inside it once installed."""
     here = Path(__file__).parent.parent
     return next(p for p in (here / "pipelines" / name, here.parent / "pipelines" / name) if p.is_file())
-
-
-def assignment(text: str) -> tuple[str, object]:
-    """Read ``field=value``.
-
-    Raises:
-        ConfigError: there is no ``=``.
-    """
-    import yaml
-
-    key, found, value = text.partition("=")
-    if not found:
-        raise ConfigError("an override has the form field=value", where=text, fix="for example --set train.steps=50")
-    return key, yaml.safe_load(value)
-
-
-def _listed(bands: Iterable[str]) -> str:
-    names = list(bands)
-    return "/".join(names[:16]) + (f" and {len(names) - 16} more" if len(names) > 16 else "")
-
-
-def _box(text: str | None) -> tuple[float, float, float, float] | None:
-    if text is None:
-        return None
-    try:
-        west, south, east, north = (float(v) for v in text.split(","))
-    except ValueError as error:
-        raise ConfigError(
-            "the area is not west,south,east,north", where=text, fix="--aoi=-87.5,30.6,-87.3,30.8"
-        ) from error
-    return west, south, east, north

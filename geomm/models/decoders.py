@@ -33,7 +33,7 @@ def _smooth(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class LightDecoder(nn.Module):
-    """From coarse to fine: narrow, upsample, add, convolve; below stride 2, where tokens end, half the channels a step."""
+    """From coarse to fine: narrow, upsample, add, convolve; below stride 2 half the channels a step."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()

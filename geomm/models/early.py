@@ -72,6 +72,7 @@ class ConcatImages(ImageMerge):
     def forward(
         self, images: list[Float[Tensor, "b _ h w"]], valid: Bool[Tensor, "m b h w"]
     ) -> Float[Tensor, "b c h w"]:
+        """Merge."""
         return torch.cat([*self.missing(images, valid), valid.movedim(0, 1).to(images[0].dtype)], 1)
 
 
@@ -85,6 +86,7 @@ class SumImages(ImageMerge):
     def forward(
         self, images: list[Float[Tensor, "b _ h w"]], valid: Bool[Tensor, "m b h w"]
     ) -> Float[Tensor, "b c h w"]:
+        """Merge."""
         return masked_mean(torch.stack([p(x) for p, x in zip(self.project, images, strict=True)]), valid)
 
 
@@ -101,6 +103,7 @@ class MultiplyImages(SumImages):
     def forward(
         self, images: list[Float[Tensor, "b _ h w"]], valid: Bool[Tensor, "m b h w"]
     ) -> Float[Tensor, "b c h w"]:
+        """Merge."""
         gates = torch.stack([g(x).tanh() for g, x in zip(self.gate, images, strict=True)])
         product = (1.0 + gates * valid.unsqueeze(2)).prod(0)
         return super().forward(images, valid) + product - 1.0

@@ -1,7 +1,7 @@
 """Fusion that leaves its first modality as it is until it has learned better: gated cross-attention (Flamingo).
 
-Both steps of a block pass a gate tanh(a) with a = 0 at first, so that at first the result is the first modality, bit for
-bit: other modalities can be added to a model that works. Source: Alayrac et al. 2022, arXiv 2204.14198.
+Both steps of a block pass a gate tanh(a) with a = 0 at first, so that the result is the first modality, bit for bit:
+other modalities can be added to a model that works. Source: Alayrac et al. 2022, arXiv 2204.14198.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class GatedAttention(nn.Module):
     def forward(
         self, maps: list[Float[Tensor, "b _ h w"]], valid: Bool[Tensor, "m b h w"]
     ) -> tuple[Float[Tensor, "b c h w"], None]:
+        """Fuse; see :data:`geomm.models.levels.Block`."""
         (host,) = self.missing(maps[:1], valid[:1])
         tokens = cut(self.host(host.movedim(1, -1)).unsqueeze(0))[0]
         guests = [cut(f(x.movedim(1, -1)).unsqueeze(0))[0] for f, x in zip(self.project, maps[1:], strict=True)]

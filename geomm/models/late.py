@@ -37,7 +37,7 @@ class LateFusion(nn.Module, ABC):
         """
 
     def constant(self) -> Float[Tensor, " k"] | None:
-        """Return the logits of an expert that sees nothing, for rules that need the prior; it is trained like others."""
+        """Return the logits of an expert that sees nothing, for rules that need the prior; None for others."""
         return None
 
 
@@ -56,6 +56,7 @@ class MeanLogits(LateFusion):
     """The mean of the experts' logits."""
 
     def forward(self, logits: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Merge; see :class:`LateFusion`."""
         shares = _equal(valid, logits)
         return _weighted(logits, shares), shares.movedim(0, 1)
 
@@ -64,6 +65,7 @@ class MeanProbabilities(LateFusion):
     """The logarithm of the mean of the experts' probabilities."""
 
     def forward(self, logits: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Merge; see :class:`LateFusion`."""
         shares = _equal(valid, logits)
         mean = _weighted(logits.softmax(2), shares)
         return mean.clamp_min(1e-12).log(), shares.movedim(0, 1)
@@ -73,6 +75,7 @@ class Vote(LateFusion):
     """The share of the experts that put a class first; where the vote is tied, the mean probability decides."""
 
     def forward(self, logits: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Merge; see :class:`LateFusion`."""
         shares = _equal(valid, logits)
         first = torch.nn.functional.one_hot(logits.argmax(2), self.classes).movedim(-1, 2).to(logits.dtype)
         votes = _weighted(first + 1e-3 * logits.softmax(2), shares)
@@ -87,6 +90,7 @@ class Weighted(LateFusion):
         self.weights = nn.Parameter(torch.zeros(experts))
 
     def forward(self, logits: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Merge; see :class:`LateFusion`."""
         share = self.weights.softmax(0).view(-1, *[1] * (valid.ndim - 1)) * valid
         shares = share / share.sum(0).clamp_min(torch.finfo(share.dtype).tiny)
         return _weighted(logits, shares), shares.movedim(0, 1)
@@ -108,6 +112,7 @@ class ProductOfExperts(LateFusion):
         return self.prior
 
     def forward(self, logits: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Merge; see :class:`LateFusion`."""
         prior = self.prior.detach().log_softmax(0).view(-1, *[1] * (valid.ndim - 2))
         evidence = torch.where(valid.unsqueeze(2), logits.log_softmax(2) - prior, 0.0).sum(0)
         return evidence + prior, _equal(valid, logits).movedim(0, 1)
@@ -125,6 +130,7 @@ class Stack(LateFusion):
         self.bias = nn.Parameter(torch.zeros(experts, classes))
 
     def forward(self, logits: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Merge; see :class:`LateFusion`."""
         said = torch.einsum("mbk...,mkj->mbj...", logits.log_softmax(2), self.weight)
         said = said + self.bias.view(len(said), 1, -1, *[1] * (valid.ndim - 2))
         merged = torch.where(valid.unsqueeze(2), said, 0.0).sum(0)

@@ -26,6 +26,7 @@ class Concat(nn.Module):
     def forward(
         self, maps: list[Float[Tensor, "b _ h w"]], valid: Bool[Tensor, "m b h w"]
     ) -> tuple[Float[Tensor, "b c h w"], None]:
+        """Fuse; see :data:`geomm.models.levels.Block`."""
         flags = valid.movedim(0, 1).to(maps[0].dtype)
         return self.mix(torch.cat([*self.missing(maps, valid), flags], 1)), None
 
@@ -44,6 +45,7 @@ class GatedSum(nn.Module):
     def forward(
         self, maps: list[Float[Tensor, "b _ h w"]], valid: Bool[Tensor, "m b h w"]
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b m h w"]]:
+        """Fuse; see :data:`geomm.models.levels.Block`."""
         cells, present = [x.movedim(1, -1) for x in maps], valid.unsqueeze(-1)
         gates = torch.stack([g(x).sigmoid() for g, x in zip(self.gate, cells, strict=True)]) * present
         parts = torch.stack([p(x) for p, x in zip(self.project, cells, strict=True)])
@@ -76,6 +78,7 @@ class CellAttention(nn.Module):
     def forward(
         self, maps: list[Float[Tensor, "b _ h w"]], valid: Bool[Tensor, "m b h w"]
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b m h w"]]:
+        """Fuse; see :data:`geomm.models.levels.Block`."""
         tokens = torch.stack(
             [p(x.movedim(1, -1)) + e for p, x, e in zip(self.project, maps, self.identity, strict=True)]
         )

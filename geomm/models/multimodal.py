@@ -64,7 +64,7 @@ class ModelSpec:
             return self.encoder
         if name not in self.encoder:
             raise ContractError(
-                "a modality has no encoder", where=f"modality {name}", why=f"there are ones for {', '.join(self.encoder)}"
+                "a modality has no encoder", where=f"modality {name}", why=f"only {', '.join(self.encoder)} have"
             )
         return self.encoder[name]
 

@@ -1,14 +1,14 @@
-"""Splits into blocks that keep drawn labels whole: no labelled area has pixels in both training and test."""
+"""Splits into blocks that keep drawn labels whole: no labelled area has pixels in two of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geomm.chips import SpatialSplit
-from geomm.config import LabelConfig, SplitConfig
+from geomm.chips import SpatialSplit, label_counts
+from geomm.config import LabelConfig
 from geomm.errors import SplitError
 from geomm.types import INVALID_CLASS
 
@@ -16,74 +16,74 @@ DRAWS, CHECKED = 200, 20
 """Drawings of a split that are compared, and how many of the best are looked at pixel by pixel."""
 
 
-def draw_whole(labels: NDArray[np.uint8], area: NDArray[np.int32], split: SplitConfig) -> SpatialSplit:
-    """Draw blocks for training and test so that no labelled area has pixels in both.
+def draw_whole(
+    labels: NDArray[np.uint8],
+    area: NDArray[np.int32],
+    fractions: Mapping[str, float],
+    *,
+    block: int,
+    buffer: int,
+    seed: int = 0,
+) -> SpatialSplit:
+    """Assign blocks at random so that no labelled area has pixels in two splits: blocks that share one stay together.
 
-    Blocks that share an area stay together. Of :data:`DRAWS` drawings the one is taken whose test share of every class
-    is nearest to the one that is wanted, and which holds every class on both sides once the buffer is taken off.
+    Of :data:`DRAWS` drawings the one is taken that shares out the pixels of every class most nearly as wanted, among
+    those in which every split still holds every class once the buffer is taken off, where there are any.
 
     Args:
         labels: class index ``(y, x)``, 255 where there is none.
         area: number of the area ``(y, x)``, negative where there is none.
-        split: block, buffer, share of the test, seed.
+        fractions: share of blocks per split; the shares sum to one.
+        block: block size in pixels.
+        buffer: smallest distance between splits in pixels.
+        seed: of the generator.
 
     Raises:
-        SplitError: there are too few blocks, or the buffer leaves nothing of them.
+        SplitError: there are too few blocks that can be told apart, or the buffer leaves nothing of a block.
     """
-    number, group = _groups(area, split.block)
-    rows, columns = group.shape
-    y, x = np.nonzero(area >= 0)
-    counts = np.zeros((number, INVALID_CLASS))
-    np.add.at(counts, (group[y // split.block, x // split.block], labels[y, x]), 1)
-    counts = counts[:, counts.any(0)]
-    size = np.bincount(group.ravel())
-    generator, wanted = np.random.default_rng(split.seed), split.test * rows * columns
-    drawn = []
-    for _ in range(DRAWS):
-        order = generator.permutation(number)
-        test = np.zeros(number, np.int64)
-        test[order[np.cumsum(size[order]) - size[order] / 2 < wanted]] = 1
-        off = np.abs(test @ counts / counts.sum(0) - split.test).sum()
-        if 0 < test.sum() < number:
-            drawn.append((float(off), test[group]))
-    best: tuple[int, SpatialSplit] | None = None
-    for _, table in sorted(drawn, key=lambda d: d[0])[:CHECKED]:
-        assignment = tuple(tuple(int(v) for v in row) for row in table)
-        mine = SpatialSplit(labels.shape, split.block, split.buffer, ("train", "test"), assignment)
-        lacking = int((_counted(labels, mine)[:, _counted_all(labels) > 0] == 0).sum())
-        if best is None or lacking < best[0]:
-            best = lacking, mine
-        if not lacking:
-            break
-    if best is None:
+    number, group = _groups(area, block)
+    drawn = _drawings(label_counts(labels, block, INVALID_CLASS), group, list(fractions.values()), seed)
+    if not drawn:
         raise SplitError(
             "the labelled areas cannot be kept apart",
-            where=f"grid {labels.shape}, {rows}x{columns} blocks of {split.block}",
-            why=f"areas that reach over several blocks leave {number} group{'s' * (number > 1)} of blocks",
-            fix="choose smaller blocks, or another share of the test",
+            where=f"grid {labels.shape}, {group.size} blocks of {block}",
+            why=f"areas that reach over several blocks leave {number} group{'s' * (number != 1)} of blocks",
+            fix="choose smaller blocks or other shares of the splits",
         )
+    occur = _count(labels) > 0
+    best: tuple[int, SpatialSplit] | None = None
+    for table in drawn[:CHECKED]:
+        split = SpatialSplit(labels.shape, block, buffer, tuple(fractions), table)
+        lacking = int((_counts(labels, split)[:, occur] == 0).sum())
+        if best is None or lacking < best[0]:
+            best = lacking, split
+        if not lacking:
+            break
+    assert best is not None
     return best[1]
 
 
 def check_classes(label: LabelConfig, parts: Sequence[tuple[NDArray[np.uint8], SpatialSplit]]) -> None:
-    """Refuse splits, one for each site with its labels, in which training or test lacks a class.
+    """Refuse splits, one for each site with its labels, of which one lacks a class at all sites.
 
     Raises:
-        SplitError: they do; the message counts the labelled pixels.
+        SplitError: it does; the message counts the labelled pixels.
     """
-    train, test = np.sum([_counted(labels, split) for labels, split in parts], axis=0)
-    total = np.sum([_counted_all(labels) for labels, _ in parts], axis=0)
+    held = np.sum([_counts(labels, split) for labels, split in parts], axis=0)
+    total = np.sum([_count(labels) for labels, _ in parts], axis=0)
+    names = parts[0][1].names
     lacking = [
-        f"{c.name}: {train[k]} for training and {test[k]} for the test of {total[k]} labelled pixels"
+        f"of {total[k]} labelled pixels of {c.name}, "
+        + ", ".join(f"{number} in {name}" for name, number in zip(names, held[:, k], strict=True))
         for k, c in enumerate(label.classes)
-        if not (train[k] and test[k])
+        if not held[:, k].all()
     ]
     if lacking:
         raise SplitError(
-            "training or test lacks a class",
+            "a split lacks a class",
             where=str(label.polygons),
             why="; ".join(lacking),
-            fix="choose smaller blocks, a smaller buffer or another seed, or draw more polygons of it",
+            fix="choose smaller blocks, a smaller buffer or another seed, or draw more polygons of the class",
         )
 
 
@@ -101,10 +101,41 @@ def _groups(area: NDArray[np.int32], block: int) -> tuple[int, NDArray[np.int32]
     return int(number), group.reshape(rows, columns)
 
 
-def _counted(labels: NDArray[np.uint8], split: SpatialSplit) -> NDArray[np.int64]:
-    """Count the labels of training and test, without the buffer: ``(2, 255)``."""
-    return np.stack([_counted_all(labels[split.mask(name)]) for name in ("train", "test")])
+def _drawings(
+    counts: NDArray[np.int64], group: NDArray[np.int32], shares: Sequence[float], seed: int
+) -> list[tuple[tuple[int, ...], ...]]:
+    """Assign groups of blocks to splits at random, many times.
+
+    Args:
+        counts: label pixels per block and class ``(rows, columns, classes)``.
+        group: of every block ``(rows, columns)``.
+        shares: share of blocks per split.
+        seed: of the generator.
+
+    Returns:
+        The split of every block, of each drawing without an empty split, the best first.
+    """
+    size, wanted = np.bincount(group.ravel()), np.array(shares)
+    held = np.zeros((len(size), counts.shape[2]))
+    np.add.at(held, group, counts)
+    held = held[:, held.any(0)]
+    generator, drawn = np.random.default_rng(seed), []
+    for _ in range(DRAWS):
+        order = generator.permutation(len(size))
+        middle = np.empty(len(size))
+        middle[order] = np.cumsum(size[order]) - size[order] / 2
+        chosen = np.searchsorted(np.cumsum(wanted)[:-1] * group.size, middle, side="right")
+        member = chosen == np.arange(len(wanted))[:, None]
+        if member.any(1).all():
+            off = float(np.abs(member @ held / held.sum(0) - wanted[:, None]).sum())
+            drawn.append((off, tuple(tuple(int(v) for v in row) for row in chosen[group])))
+    return [table for _, table in sorted(drawn, key=lambda d: d[0])]
 
 
-def _counted_all(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _counts(labels: NDArray[np.uint8], split: SpatialSplit) -> NDArray[np.int64]:
+    """Count the classes of every split, without its buffer: ``(split, class)``."""
+    return np.stack([_count(labels[split.mask(name)]) for name in split.names])
+
+
+def _count(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
     return np.bincount(labels.ravel(), minlength=INVALID_CLASS + 1)[:INVALID_CLASS]

@@ -88,7 +88,7 @@ def site_figure(config: RunConfig, site: Site, fold: Fold, product: Product) -> 
 
 def comparison_figure(rows: Sequence[Row]) -> bytes:
     """Show mean IoU per variant: the bar is the mean over seeds, the dots are seeds, the line the block interval."""
-    figure, axes = _figure(7.0, 0.5 + 0.42 * len(rows))
+    figure, axes = blank_figure(7.0, 0.5 + 0.42 * len(rows))
     variants = list(dict.fromkeys(r.variant for r in rows))
     for y, row in enumerate(reversed(rows)):
         color = COLORS[variants.index(row.variant) % len(COLORS)]
@@ -100,12 +100,12 @@ def comparison_figure(rows: Sequence[Row]) -> bytes:
     axes.set_yticks(range(len(rows)), labels)
     axes.set_xlabel("mean IoU on test blocks (bar: mean of seeds, dots: seeds, line: 95 % over blocks)", fontsize=8)
     axes.set_xlim(0, 1)
-    return _png(figure)
+    return png(figure)
 
 
 def losses_figure(losses: Mapping[tuple[str, str], Sequence[Sequence[float]]]) -> bytes:
     """Show the training loss of every run, smoothed over 10 steps."""
-    figure, axes = _figure(7.0, 2.6)
+    figure, axes = blank_figure(7.0, 2.6)
     variants = list(dict.fromkeys(v for _, v in losses))
     for (_, variant), runs in losses.items():
         for k, run in enumerate(runs):
@@ -117,7 +117,7 @@ def losses_figure(losses: Mapping[tuple[str, str], Sequence[Sequence[float]]]) -
     axes.legend(handles.values(), handles.keys(), fontsize=8, frameon=False)
     axes.set_xlabel("step")
     axes.set_ylabel("training loss")
-    return _png(figure)
+    return png(figure)
 
 
 def _paint(codes: np.ndarray, classes: Sequence[ClassSpec]) -> np.ndarray:
@@ -157,10 +157,11 @@ def _draw_panels(panels: Sequence[tuple[str, Any, str | None]], classes: Sequenc
         axes.set_axis_off()
     patches = [Patch(facecolor=c.color, edgecolor="black", lw=0.4, label=c.name) for c in classes]
     figure.legend(handles=patches, loc="outside lower center", ncols=8, fontsize=8, frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def blank_figure(width: float, height: float) -> tuple[Any, Any]:
+    """Return an empty figure and its axes, in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -170,7 +171,8 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _png(figure: Any) -> bytes:
+def png(figure: Any) -> bytes:
+    """Return a figure as PNG, the same bytes for the same figure."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=110, metadata={"Software": None})
     return buffer.getvalue()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,11 @@ from geomm.types import Modality
 
 if TYPE_CHECKING:
     from geomm.dataset import ChipDataset
-    from geomm.models.multimodal import ModelSpec
+    from geomm.models.multimodal import ModelSpec, MultimodalModel
     from geomm.tasks import Task
     from geomm.train import Fitted, OnStep, TrainData, TrainSettings
     from geomm.train.evaluate import TestSet
+    from geomm.transforms import Normaliser
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +40,23 @@ def train_one(
     on_step: OnStep | None = None,
 ) -> Fitted:
     """Train one model of a recipe on the training pixels of a fold; a stack, twice more on halves of them."""
+    from geomm.train.evaluate import calibrate
     from geomm.train.fit import fit
-    from geomm.train.stacking import fit_stack
     from geomm.train.stacking import fit_stack
 
     data = train_data(config, sites, fold, variant.modalities, seed)
-    spec, task, settings = spec_of(config, sites, variant), task_of(config), settings_of(config)
-    fitted = fit(spec, task, data, settings=settings, seed=seed, folder=folder, on_step=on_step)
+    model, task, settings = model_of(config, sites, variant, seed), task_of(config), settings_of(config)
+    data = replace(data, normaliser=normaliser_of(config, sites, model.spec, data.normaliser))
+    fitted = fit(model, task, data, settings=settings, seed=seed, folder=folder, on_step=on_step)
     if variant.fusion != "late_stack":
-        return fitted
+        return calibrate(fitted, data.validation) if data.validation else fitted
     held = []
     for k in range(2):
         halves = {n: s.halves("train", seed=seed)[k] for n, s in fold.splits.items() if "train" in s.names}
         half = Fold(fold.name, halves)
         mine = [s for s in sites if s.name in halves]
-        other = fit(spec, task, train_data(config, mine, half, variant.modalities, seed), settings=settings, seed=seed)
+        learn = replace(train_data(config, mine, half, variant.modalities, seed), normaliser=data.normaliser)
+        other = fit(model_of(config, sites, variant, seed), task, learn, settings=settings, seed=seed)
         held.append((other, test_sets(config, mine, half, variant.modalities)))
     return fit_stack(fitted, held)
 
@@ -116,6 +119,32 @@ def spec_of(config: RunConfig, sites: list[Site], variant: Variant) -> ModelSpec
     )
 
 
+def model_of(config: RunConfig, sites: list[Site], variant: Variant, seed: int) -> MultimodalModel:
+    """Build a recipe's model from a seed, with pretrained weights where the recipe names some."""
+    import torch
+
+    from geomm.models.multimodal import MultimodalModel
+
+    files = {n: Path(config.root) / f for n, f in config.model.weights.items() if n in variant.modalities}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MultimodalModel(spec_of(config, sites, variant), pretrained=config.model.pretrained, weights=files)
+
+
+def normaliser_of(config: RunConfig, sites: list[Site], spec: ModelSpec, fitted: Normaliser) -> Normaliser:
+    """Replace the fitted normalisation of every modality whose pretrained weights want their own."""
+    from geomm.models.encoders import wants_of
+    from geomm.train.pretrained import normalise_as
+
+    for name, modality in spec.streams.items():
+        if not (config.model.pretrained or name in config.model.weights):
+            continue
+        wanted = wants_of(spec.encoder_of(name), modality)
+        if wanted is not None:
+            fitted = normalise_as(fitted, name, wanted, sites[0].cube.children[name].attrs["units"])
+    return fitted
+
+
 def settings_of(config: RunConfig) -> TrainSettings:
     """Return how a recipe trains."""
     from geomm.train import TrainSettings
@@ -135,5 +164,3 @@ def task_of(config: RunConfig) -> Task:
     from geomm.tasks import get_task
 
     return get_task("segmentation", config.classes(), loss=config.train.loss)
-
-

@@ -58,10 +58,10 @@ def run(config: RunConfig, out: str | Path, *, progress: Progress = silent) -> R
         sites = load_sites(config, target)
         folds = make_folds(config, sites)
         for fold in folds:
-            for variant, names in variants(config).items():
-                row, models = compare(config, sites, fold, variant, names, progress)
+            for name, variant in variants(config).items():
+                row, models = compare(config, sites, fold, name, variant, progress)
                 rows.append(row)
-                trained[fold.name, variant] = models
+                trained[fold.name, name] = models
         fitted = trained[folds[0].name, FUSED][0] if len(folds) == 1 else fit_everywhere(config, sites, progress)
     metrics = {r.fold: {v.variant: str(v.interval()) for v in rows if v.fold == r.fold} for r in rows}
     package = save_package(

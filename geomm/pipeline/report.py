@@ -18,16 +18,8 @@ from geomm.config import RunConfig
 from geomm.export import Product
 from geomm.pipeline.compare import FUSED, Row
 from geomm.pipeline.figures import comparison_figure, losses_figure, site_figure
+from geomm.pipeline.pages import STYLE
 from geomm.pipeline.sites import Fold, Site
-
-STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}
-h1{font-size:1.7rem}h2{font-size:1.2rem;margin-top:2rem}table{border-collapse:collapse}img{max-width:100%}
-td,th{padding:.25rem .8rem;border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child{text-align:left}
-code{background:#f0f0f0;padding:.1rem .3rem;border-radius:3px}.best{font-weight:600}
-@media (prefers-color-scheme:dark){body{color:#e6e6e6;background:#16181c}td,th{border-color:#3a3d44}
-code{background:#2a2d33}img{background:#fff}}
-"""
 
 
 def verdict(rows: Sequence[Row], fold: str) -> str:

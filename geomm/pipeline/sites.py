@@ -136,13 +136,16 @@ def _labels(config: RunConfig, site: Site) -> NDArray[np.uint8]:
 
 
 def _draw(config: RunConfig, site: Site, labels: NDArray[np.uint8]) -> SpatialSplit:
-    """Assign blocks to training and test; polygons stay whole."""
+    """Assign blocks to training, test and, where asked for, validation; polygons stay whole."""
     split = config.split
+    given = {"train": 1.0 - split.test - split.validation, "validation": split.validation, "test": split.test}
+    fractions = {name: share for name, share in given.items() if share > 0}
     if config.label.polygons is not None:
-        return draw_whole(labels, site.cube.children[LABEL][AREA].to_numpy(), split)
+        area = site.cube.children[LABEL][AREA].to_numpy()
+        return draw_whole(labels, area, fractions, block=split.block, buffer=split.buffer, seed=split.seed)
     return SpatialSplit.draw(
         shape_of(site),
-        {"train": 1.0 - split.test, "test": split.test},
+        fractions,
         block=split.block,
         buffer=split.buffer,
         seed=split.seed,

@@ -11,8 +11,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from geomm.chips import Chip
 from geomm.batches import Batches
+from geomm.chips import Chip
 from geomm.dataset import ChipDataset, Sample, collate
 from geomm.errors import SplitError
 from geomm.metrics import Reliability, confusion
@@ -169,4 +169,3 @@ def _thinned(
     said, truth = np.concatenate(logits), np.concatenate(labels)
     chosen = generator.permutation(len(truth))[:KEPT] if len(truth) > KEPT else slice(None)
     return [said[chosen]], [truth[chosen]]
-

@@ -1,8 +1,8 @@
 """Encoders: one modality's image to :class:`FeatureMaps`. The only door to torchgeo and timm.
 
-A name is ``tiny_cnn``, ``tiny_vit``, ``timm:<model>`` or ``torchgeo:<model>[:<weights>]``. Weights are loaded only where a
-name asks for them, from torchgeo (which downloads them and checks their hash) or from a local file; everything else
-starts at random, by choice.
+A name is ``tiny_cnn``, ``tiny_vit``, ``galileo[:<patch>]``, ``timm:<model>`` or ``torchgeo:<model>[:<weights>]``. Weights
+are loaded only where they are asked for, from torchgeo (which downloads them and checks their hash) or from a local
+file; everything else starts at random, by choice.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from typing import Any
 from geomm.errors import UnknownNameError
 from geomm.models.encoders.contract import Encoder, EncoderInput, Wants
 from geomm.models.encoders.galileo import build_galileo
+from geomm.models.encoders.galileo_bands import galileo_wants
 from geomm.models.encoders.local import TinyCNN, TinyViT
 from geomm.models.encoders.pyramid import build_timm
 from geomm.models.encoders.torchgeo import build_torchgeo
+from geomm.models.encoders.wants import wants
+from geomm.types import Modality
 
-__all__ = ["ENCODERS", "Encoder", "EncoderInput", "Wants", "build_encoder"]
+__all__ = ["ENCODERS", "Encoder", "EncoderInput", "Wants", "build_encoder", "wants_of"]
 
 ENCODERS: Mapping[str, Callable[[str, EncoderInput], Any]] = MappingProxyType(
     {
@@ -47,3 +50,15 @@ def build_encoder(name: str, given: EncoderInput) -> Any:
     if family not in ENCODERS:
         raise UnknownNameError.of("encoder", family, ENCODERS)
     return ENCODERS[family](rest, given)
+
+
+def wants_of(name: str, modality: Modality) -> Wants | None:
+    """Return what the pretrained weights of an encoder want to see of a modality; None where nobody says.
+
+    Raises:
+        ContractError: they cannot see this modality, or it is not known what they want.
+    """
+    family, _, rest = name.partition(":")
+    if family == "galileo":
+        return galileo_wants(modality)
+    return wants(name, modality) if family == "torchgeo" and ":" in rest else None

@@ -47,7 +47,6 @@ nasaharvest/galileo@4a57e57:config/normalization.json, key "13"."""
 _SENSORS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "sentinel1-grd-db": GROUPS["S1"],
-        "sentinel1-rtc-db": GROUPS["S1"],
         "sentinel2-l1c": tuple(b for bands in list(GROUPS.values())[1:] for b in bands),
         "sentinel2-l2a": tuple(b for bands in list(GROUPS.values())[1:] for b in bands),
     }

@@ -140,7 +140,7 @@ def _find(model: str, weights: str) -> Any:
         raise ContractError(
             "geomm has no adapter for the torchgeo model",
             where=model,
-            why="it reads series, places or several images, answers with a vector or classes, or was made for RGB alone",
+            why="it reads series, places or several images, answers with a vector or classes, or is made for RGB alone",
             fix=f"choose one of {', '.join(ADAPTERS)}",
         )
     if not weights:

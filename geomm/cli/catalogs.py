@@ -1,0 +1,89 @@
+"""Catalogs on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geomm.cli.options import CATALOG, AoiOption, TimeOption, box
+from geomm.errors import ConfigError
+
+app = typer.Typer(help="Imagery catalogs.", no_args_is_help=True)
+
+
+@app.command()
+def build(
+    folder: Annotated[Path, typer.Argument(help="folder of GeoTIFFs")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="folder of the catalog; default FOLDER-catalog here")
+    ] = None,
+    sensor: Annotated[
+        list[str] | None, typer.Option(help="sensor of files named <item>_<band>.tif; repeatable")
+    ] = None,
+    definition: Annotated[Path | None, typer.Option(help="catalog definition (YAML), see catalogs/")] = None,
+    datetime: TimeOption = None,
+) -> None:
+    """Describe a folder of GeoTIFFs as a STAC catalog; the files stay where they are.
+
+    Example: `geomm catalog build scenes --sensor landsat-oli-l1 --sensor landsat-tirs-l1 --datetime 2016-02-09`
+    """
+    import yaml
+
+    from geomm.catalog import build_catalog
+
+    if definition is not None and not definition.is_file():
+        raise ConfigError("the catalog definition does not exist", where=str(definition))
+    target = out or Path(f"{folder.resolve().name}-catalog")
+    catalog = build_catalog(
+        folder,
+        target,
+        sensors=sensor or ["generic"],
+        definition=yaml.safe_load(definition.read_text()) if definition else None,
+        datetime=datetime,
+    )
+    typer.echo(f"{catalog.href}: {len(catalog.items())} items of {', '.join(catalog.sensors())}")
+
+
+@app.command()
+def search(
+    catalog: Annotated[str, typer.Argument(help=CATALOG)],
+    sensor: Annotated[list[str] | None, typer.Option(help="sensor; repeatable; default all")] = None,
+    aoi: AoiOption = None,
+    datetime: TimeOption = None,
+) -> None:
+    """List the scenes of a catalog.
+
+    Example: `geomm catalog search demo/catalog --aoi=-87.5,30.6,-87.3,30.8`, or
+    `geomm catalog search earth_search --sensor sentinel2-l2a --aoi=9,46,9.2,46.2 --datetime 2024-06-01/2024-06-10`
+    """
+    from geomm.catalog import open_catalog
+
+    scenes = open_catalog(catalog).search(box(aoi), datetime, sensors=sensor)
+    if not scenes:
+        typer.echo("no scene found", err=True)
+    for scene in scenes:
+        typer.echo(f"{scene.time:%Y-%m-%dT%H:%MZ}  {scene.sensor:18}  {scene.id}  {_listed(scene.bands)}")
+
+
+@app.command()
+def index(
+    catalog: Annotated[Path, typer.Argument(help="static STAC catalog")],
+    out: Annotated[Path, typer.Argument(help="file to write, .parquet")],
+) -> None:
+    """Write a static catalog as one stac-geoparquet file, which is searched without reading it whole.
+
+    Example: `geomm catalog index demo/catalog demo.parquet`
+    """
+    from geomm.catalog import open_catalog
+    from geomm.catalog.parquet import write_parquet
+
+    items = open_catalog(catalog).items()
+    typer.echo(f"{write_parquet(items, out)}: {len(items)} items")
+
+
+def _listed(bands: Iterable[str]) -> str:
+    names = list(bands)
+    return "/".join(names[:16]) + (f" and {len(names) - 16} more" if len(names) > 16 else "")

@@ -1,0 +1,161 @@
+"""The ablation of a recipe: every modality alone and all of them under fusions of every kind, one budget for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geomm._version import __version__
+from geomm.config import RunConfig
+from geomm.metrics import Interval, block_bootstrap, paired_bootstrap
+from geomm.models.fusion import find_fusion
+from geomm.pipeline.charts import curves_chart, intervals_chart
+from geomm.pipeline.compare import Row, ablations, compare
+from geomm.pipeline.pages import html_table, picture, write_page
+from geomm.pipeline.sites import load_sites, make_folds
+from geomm.types import Progress, silent
+
+FUSIONS = ("early_concat", "concat", "lmf", "attention", "co_attention", "late_mean", "late_product", "late_stack")
+"""What is compared unless something else is asked for: some of every stage."""
+
+
+def ablate(
+    config: RunConfig, out: str | Path, *, fusions: Sequence[str] = FUSIONS, progress: Progress = silent
+) -> Path:
+    """Train and count every modality alone and every fusion, with the same encoders, chips, steps and seeds.
+
+    Args:
+        config: see :func:`geomm.load_recipe`; its own fusion is not used.
+        out: folder of ``report.html``, ``ablation.json`` and pictures.
+        fusions: names of :mod:`geomm.models.fusion`.
+        progress: told how far it is.
+
+    Returns:
+        The page.
+
+    Raises:
+        UnknownNameError: a fusion that there is not; nothing is trained.
+        GeommError: any of the steps.
+    """
+    for name in fusions:
+        find_fusion(name)
+    folder = Path(out)
+    sites = load_sites(config, folder)
+    rows: dict[str, list[Row]] = {}
+    losses: dict[str, list[Sequence[float]]] = {}
+    for fold in make_folds(config, sites):
+        for name, variant in ablations(config, fusions).items():
+            row, models = compare(config, sites, fold, name, variant, progress)
+            rows.setdefault(name, []).append(row)
+            losses.setdefault(name, []).extend(m.losses for m in models)
+    whole = {name: _joined(parts) for name, parts in rows.items()}
+    return _write(folder, config, whole, losses)
+
+
+def _joined(parts: Sequence[Row]) -> Row:
+    """Put the test blocks of all folds side by side."""
+    first = parts[0]
+    reliability = sum((p.reliability for p in parts[1:]), first.reliability)
+    counts = np.concatenate([p.counts for p in parts], 1)
+    final = float(np.mean([p.final_loss for p in parts]))
+    return Row("all", first.variant, first.modalities, counts, reliability, first.parameters, final)
+
+
+def reading(config: RunConfig, rows: dict[str, Row], best_alone: str) -> list[str]:
+    """Say what the modalities tell about the labels, in nats per pixel, as far as these models get it out.
+
+    What a row tells is the entropy of the test labels minus its log-loss. Of two modalities, what both tell by
+    themselves and together adds up to what each tells alone, what they share, and what only their combination tells
+    (partial information decomposition, Williams and Beer 2010): the sum of the parts minus the whole is shared minus
+    synergy.
+    """
+    labels = rows[best_alone].counts.sum((0, 1, 3))
+    share = labels[labels > 0] / labels.sum()
+    entropy = float(-(share * np.log(share)).sum())
+    alone = {n: entropy - rows[n].log_loss for n in config.modalities}
+    fused = {n: entropy - r.log_loss for n, r in rows.items() if n not in alone}
+    middle = float(np.median(list(fused.values())))
+    lines = [
+        f"The labels hold {entropy:.3f} nats a pixel. Alone, "
+        + ", ".join(f"{n} tells {v:.3f}" for n, v in alone.items())
+        + f"; fused, {middle:.3f} (median over the fusions, {min(fused.values()):.3f} to {max(fused.values()):.3f})."
+    ]
+    if min(alone.values()) <= 0:
+        lines.append("A modality that tells less than nothing is one whose model is surer than it is right.")
+    if len(alone) > 1:
+        gap = sum(alone.values()) - middle
+        kind = "mostly tell the same" if gap > 0 else "tell more together than the sum of what each tells"
+        lines.append(f"Shared minus synergy is {gap:+.3f} nats: the modalities {kind}.")
+        unique = {n: middle - max(v for m, v in alone.items() if m != n) for n in alone}
+        lines.append(
+            "Beyond the best of the others: " + ", ".join(f"{n} adds {v:+.3f}" for n, v in unique.items()) + "."
+        )
+    return lines
+
+
+def _write(folder: Path, config: RunConfig, rows: dict[str, Row], losses: dict[str, list[Sequence[float]]]) -> Path:
+    alone = list(config.modalities)
+    best = max(alone, key=lambda n: float(np.mean(rows[n].seeds)))
+    gains = {n: paired_bootstrap(r.counts, rows[best].counts) for n, r in rows.items() if n not in alone}
+    found = {n: block_bootstrap(r.counts) for n, r in rows.items()}
+    facts: dict[str, Any] = {
+        "geomm": __version__,
+        "recipe": config.model_dump(exclude={"root"}),
+        "best_alone": best,
+        "rows": {n: _facts(n, r, found[n], gains.get(n)) for n, r in rows.items()},
+        "reading": reading(config, rows, best),
+    }
+    pictures = {
+        "mean_iou": intervals_chart(found, "mean IoU on test blocks, 95 % over blocks and seeds", alone),
+        "training": curves_chart(losses),
+    }
+    head = ["", "when", "mean IoU", f"against {best} alone", "log-loss", "ECE", "training loss", "parameters"]
+    cells = [
+        [
+            n,
+            "alone" if n in alone else find_fusion(n).stage,
+            str(found[n]),
+            str(gains[n]) if n in gains else "",
+            f"{r.log_loss:.3f}",
+            f"{r.reliability.ece():.3f}",
+            f"{r.final_loss:.3f}",
+            f"{r.parameters:,}",
+        ]
+        for n, r in rows.items()
+    ]
+    lost = [n for n, g in gains.items() if g.high < 0]
+    won = [n for n, g in gains.items() if g.low > 0]
+    verdict = (
+        f"Better than {best} alone for certain: {', '.join(won) or 'none'}. Worse: {', '.join(lost) or 'none'}."
+        " For certain means that the interval of the paired difference does not hold 0."
+    )
+    body = (
+        f"<p>{escape(config.description)}</p><h2>Mean IoU</h2><p>{escape(verdict)}</p>"
+        f"{html_table(head, cells)}{picture('mean_iou', pictures)}"
+        f"<p>{len(config.train.seeds)} seeds, {rows[best].counts.shape[1]} test blocks, {config.train.steps} steps "
+        f"each; the intervals draw blocks and seeds anew, of differences the same for both.</p>"
+        f"<h2>Unique, shared, synergy</h2>{''.join(f'<p>{escape(t)}</p>' for t in facts['reading'])}"
+        f"<h2>Training</h2>{picture('training', pictures)}"
+    )
+    facts["verdict"] = verdict
+    return write_page(folder, f"{config.name}: ablation", body, pictures, {"ablation.json": facts})
+
+
+def _facts(name: str, row: Row, found: Interval, gain: Interval | None) -> dict[str, Any]:
+    return {
+        "variant": name,
+        "modalities": list(row.modalities),
+        "mean_iou": found.value,
+        "interval": [found.low, found.high],
+        "by_seed": [float(v) for v in row.seeds],
+        "by_class": [None if np.isnan(v) else float(v) for v in row.per_class],
+        "gain": None if gain is None else {"value": gain.value, "interval": [gain.low, gain.high]},
+        "log_loss": row.log_loss,
+        "ece": row.reliability.ece(),
+        "training_loss": row.final_loss,
+        "parameters": row.parameters,
+    }

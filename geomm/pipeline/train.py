@@ -1,0 +1,140 @@
+"""Train a recipe's model into a run folder: everything that is needed to go on, to judge it and to use it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from geomm._version import __version__
+from geomm.config import RunConfig
+from geomm.cube import geobox_of
+from geomm.errors import OutputError
+from geomm.pipeline.learn import Variant, train_one
+from geomm.pipeline.recipe import contract_of
+from geomm.pipeline.sites import Fold, Site, load_sites, make_folds
+from geomm.types import Progress, silent
+
+if TYPE_CHECKING:
+    from geomm.train import Fitted
+
+RECIPE, RECORD = "recipe.yaml", "run.json"
+"""Names of the recipe and of the record of a run."""
+
+
+def train(config: RunConfig, out: str | Path, *, progress: Progress = silent) -> Path:
+    """Train the fused model of a recipe, once per seed, on the training pixels of its first fold.
+
+    A run that was stopped goes on with the same call: seeds that are done stay, the one that was not goes on from its
+    last epoch, with the same losses as if nothing had happened.
+
+    Args:
+        config: see :func:`geomm.load_recipe`.
+        out: folder of the run: ``recipe.yaml``, ``run.json`` (hashes of data, split and normalisation), and for each
+            seed checkpoints, TensorBoard events and a model package.
+        progress: told how far it is.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OutputError: the folder holds a run of another recipe, or something else.
+        GeommError: any of the steps.
+    """
+    folder = Path(out)
+    _claim(config, folder)
+    sites = load_sites(config, folder)
+    fold = make_folds(config, sites)[0]
+    variant = Variant(tuple(config.modalities), config.model.fusion)
+    record: dict[str, Any] = _identity(config, sites, fold)
+    for k, seed in enumerate(config.train.seeds):
+        place = folder / f"seed-{seed}"
+        if (place / "model" / "SHA256SUMS").is_file():
+            continue
+
+        def told(done: int, _loss: float, k: int = k) -> None:
+            progress("train", k * config.train.steps + done, len(config.train.seeds) * config.train.steps)
+
+        fitted = train_one(config, sites, fold, variant, seed=seed, folder=place, on_step=told)
+        if _leads():
+            _save(config, sites, fitted, place, record, seed)
+    return folder
+
+
+def _save(config: RunConfig, sites: list[Site], fitted: Fitted, place: Path, record: dict[str, Any], seed: int) -> None:
+    from geomm.package import save_package
+
+    file = place.parent / RECORD
+    seeds = json.loads(file.read_text())["seeds"] if file.is_file() else {}
+    seeds[str(seed)] = {
+        "normalisation": _hash([fitted.normaliser.mean, fitted.normaliser.std]),
+        "steps": len(fitted.losses),
+        "loss": fitted.losses[-1],
+        "validation": list(fitted.validation),
+        "temperature": fitted.temperature,
+    }
+    _write(file, json.dumps(record | {"seeds": seeds}, indent=2))
+    save_package(fitted, contract_of(config, sites), place / "model", name=config.name)
+
+
+def _claim(config: RunConfig, folder: Path) -> None:
+    """Write the recipe into an empty folder; refuse a folder that holds another one or something else."""
+    file, recipe = folder / RECIPE, config.model_dump()
+    if file.is_file():
+        there = yaml.safe_load(file.read_text())
+        if {**there, "root": ""} != {**recipe, "root": ""}:
+            raise OutputError(
+                "the folder holds a run of another recipe",
+                where=str(folder),
+                why="its recipe.yaml differs from what is to be run",
+                fix="name another folder, or remove this one",
+            )
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError("the folder holds something else than a run", where=str(folder), fix="name another")
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(file, yaml.safe_dump(recipe, sort_keys=False))
+
+
+def _identity(config: RunConfig, sites: list[Site], fold: Fold) -> dict[str, Any]:
+    """Return what the run is made of, so that two runs can be told apart later."""
+    data = [
+        [s.name, str(geobox_of(s.cube)), sorted((c.id, *sorted(b.href for b in c.bands.values())) for c in s.scenes)]
+        for s in sites
+    ]
+    splits = [[n, s.shape, s.block, s.buffer, s.names, s.assignment] for n, s in sorted(fold.splits.items())]
+    return {
+        "geomm": __version__,
+        "python": platform.python_version(),
+        "packages": {n: metadata.version(n) for n in ("torch", "lightning", "torchgeo", "xarray", "numpy")},
+        "name": config.name,
+        "data": _hash(data),
+        "split": _hash(splits),
+    }
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=_plain).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file that is whole or not there."""
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    aside.write_text(text)
+    aside.replace(file)
+
+
+def _leads() -> bool:
+    """Return whether this process writes: of several, the first."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("NODE_RANK", "0")) == 0
