@@ -174,9 +174,7 @@ class Reliability:
         table = [np.bincount(place, w, minlength=FINE) for w in (None, confidence, right.astype(float))]
         told = np.take_along_axis(chances, labels[:, None], 1)[:, 0]
         wrong = (chances**2).sum(1) - 2 * told + 1
-        return cls(
-            np.stack(table, 1).astype(float), float(-np.log(np.maximum(told, 1e-12)).sum()), float(wrong.sum())
-        )
+        return cls(np.stack(table, 1).astype(float), float(-np.log(np.maximum(told, 1e-12)).sum()), float(wrong.sum()))
 
     def __add__(self, other: Reliability) -> Reliability:
         return Reliability(self.bins + other.bins, self.log_loss + other.log_loss, self.brier + other.brier)

@@ -33,9 +33,7 @@ class Normaliser:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Normaliser:
         """Read what ``dataclasses.asdict`` and JSON made of one."""
-        tables = {
-            k: {n: tuple(v) for n, v in raw.get(k, {}).items()} for k in ("mean", "std", "ceiling")
-        }
+        tables = {k: {n: tuple(v) for n, v in raw.get(k, {}).items()} for k in ("mean", "std", "ceiling")}
         return cls(**tables, decibels=tuple(raw.get("decibels", ())), by_image=tuple(raw.get("by_image", ())))
 
     @classmethod

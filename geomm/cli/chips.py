@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from geomm.cli.options import SetOption, assignment
 from geomm.errors import ConfigError
 
 app = typer.Typer(help="Chip stores: chips cut once, read many times.", no_args_is_help=True)
@@ -18,14 +19,13 @@ StoreArgument = Annotated[Path, typer.Argument(help="chip store (folder)")]
 def build(
     recipe: Annotated[Path, typer.Argument(help="YAML recipe, see pipelines/")],
     out: Annotated[Path, typer.Option("-o", "--out", help="folder of the store")],
-    set_: Annotated[list[str] | None, typer.Option("--set", help="override a field: chips.size=128")] = None,
+    set_: SetOption = None,
     share: Annotated[str, typer.Option(help="which part of the shards to write: 0/4 is the first of four")] = "0/1",
 ) -> None:
     """Cut the chips of a recipe into a store; stopped, the same command goes on where it was.
 
     Example: `geomm chips build pipelines/clouds_landsat.yaml -o chips`
     """
-    from geomm.cli import assignment
     from geomm.config import load_recipe
     from geomm.pipeline.chips import build_chips
     from geomm.progress import Bars

@@ -97,9 +97,7 @@ class MultimodalModel(nn.Module):
         ContractError: parts that do not fit each other, or weights that want other bands.
     """
 
-    def __init__(
-        self, spec: ModelSpec, *, pretrained: bool = False, weights: Mapping[str, Path] | None = None
-    ) -> None:
+    def __init__(self, spec: ModelSpec, *, pretrained: bool = False, weights: Mapping[str, Path] | None = None) -> None:
         super().__init__()
         self.spec = spec
         kind = find_fusion(spec.fusion)

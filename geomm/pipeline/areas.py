@@ -42,7 +42,8 @@ def draw_whole(
         SplitError: there are too few blocks that can be told apart, or the buffer leaves nothing of a block.
     """
     number, group = _groups(area, block)
-    drawn = _drawings(label_counts(labels, block, INVALID_CLASS), group, list(fractions.values()), seed)
+    occur = np.flatnonzero(_count(labels))
+    drawn = _drawings(label_counts(labels, block, int(occur[-1]) + 1), group, list(fractions.values()), seed)
     if not drawn:
         raise SplitError(
             "the labelled areas cannot be kept apart",
@@ -50,7 +51,6 @@ def draw_whole(
             why=f"areas that reach over several blocks leave {number} group{'s' * (number != 1)} of blocks",
             fix="choose smaller blocks or other shares of the splits",
         )
-    occur = _count(labels) > 0
     best: tuple[int, SpatialSplit] | None = None
     for table in drawn[:CHECKED]:
         split = SpatialSplit(labels.shape, block, buffer, tuple(fractions), table)

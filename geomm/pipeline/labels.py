@@ -63,7 +63,12 @@ def read_polygons(label: LabelConfig, root: Path) -> Any:
     merged = {k: shapes[(names == name) & ~shapes.is_empty].union_all() for name, k in known.items()}
     areas = geopandas.GeoDataFrame({"kind": list(merged)}, geometry=list(merged.values()), crs=table.crs)
     areas = areas[~areas.is_empty].explode(ignore_index=True)
-    return areas[areas.geom_type == "Polygon"].reset_index(drop=True)
+    areas = areas[areas.geom_type == "Polygon"].reset_index(drop=True)
+    if areas.empty:
+        raise ConfigError(
+            "there is no polygon of any class", where=str(path), why=f"the recipe names {', '.join(known)}"
+        )
+    return areas
 
 
 def _table(path: Path, column: str) -> Any:
@@ -92,9 +97,9 @@ def _table(path: Path, column: str) -> Any:
         raise GridError("the label polygons have no CRS", where=str(path), fix="set one with GeoDataFrame.set_crs")
     table = table[table.geometry.notna() & ~table.geometry.is_empty]
     others = table.geom_type[~table.geom_type.isin(["Polygon", "MultiPolygon"])].value_counts().sort_index()
-    if len(others) or not len(table):
+    if len(others):
         raise ConfigError(
-            "the labels are not polygons" if len(others) else "there is no polygon",
+            "the labels are not polygons",
             where=str(path),
             why=_listed(others),
             fix="draw areas; points say nothing of the pixel around them",

@@ -184,9 +184,7 @@ class Views:
         """Accuracy of the best possible answer from a subset of the modalities."""
         size = math.sqrt(sum(self.signals[n] ** 2 for n in subset))
         odds = math.log(self.prior / (1 - self.prior))
-        return float(
-            self.prior * ndtr(size / 2 + odds / size) + (1 - self.prior) * ndtr(size / 2 - odds / size)
-        )
+        return float(self.prior * ndtr(size / 2 + odds / size) + (1 - self.prior) * ndtr(size / 2 - odds / size))
 
 
 def leakage_field(side: int, reach: float, covariates: int, generator: np.random.Generator) -> tuple[np.ndarray, ...]:

@@ -1,8 +1,8 @@
 """Encoders: one modality's image to :class:`FeatureMaps`. The only door to torchgeo and timm.
 
-A name is ``tiny_cnn``, ``tiny_vit``, ``galileo[:<patch>]``, ``timm:<model>`` or ``torchgeo:<model>[:<weights>]``. Weights
-are loaded only where they are asked for, from torchgeo (which downloads them and checks their hash) or from a local
-file; everything else starts at random, by choice.
+A name is ``tiny_cnn``, ``tiny_vit``, ``galileo[:<patch>]``, ``timm:<model>`` or ``torchgeo:<model>[:<weights>]``.
+Weights are loaded only where they are asked for, from torchgeo (which downloads them and checks their hash) or from a
+local file; everything else starts at random, by choice.
 """
 
 from __future__ import annotations
