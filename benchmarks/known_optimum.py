@@ -44,7 +44,7 @@ CLASSES = (ClassSpec(0, "no", "#888888"), ClassSpec(1, "yes", "#1f78b4"))
 MUST = ("concat", "lmf", "tfn", "co_attention", "mbt", "joint", "perceiver")
 OTHERS = ("early_concat", "early_sum", "early_product", "sum", "attention")
 LATE = ("late_mean", "late_probability", "late_vote", "late_weighted", "late_product")
-STEPS, RATE, BATCH = 250, 6e-3, 64
+XOR_STEPS, VIEW_STEPS, RATE, BATCH = 250, 800, 6e-3, 64
 
 
 def sample_of(drawn: Drawn) -> Sample:
@@ -84,7 +84,8 @@ def train(task: Xor | Views, fusion: str, seed: int, *, only: tuple[str, ...] = 
     fresh = Fresh(task, seed, only=only)
     normaliser = Normaliser.fit(fresh.epoch(0))
     spec = ModelSpec(dict.fromkeys(normaliser.mean, 1), 2, fusion=fusion)
-    settings = TrainSettings(STEPS, RATE, modality_dropout=dropout, augment=False, accelerator="cpu")
+    steps = XOR_STEPS if isinstance(task, Xor) else VIEW_STEPS
+    settings = TrainSettings(steps, RATE, modality_dropout=dropout, augment=False, accelerator="cpu")
     return fit(spec, get_task("segmentation", CLASSES), TrainData(fresh, normaliser), settings=settings, seed=seed)
 
 
@@ -144,7 +145,7 @@ def subset_curve(seeds: list[int], fusions: tuple[str, ...]) -> list[dict[str, o
 
 
 def late_control(seeds: list[int], fusions: tuple[str, ...]) -> list[dict[str, object]]:
-    """Independent views and an unbalanced prior: the product of experts is right, a plain mean counts the prior twice."""
+    """Independent views, an unbalanced prior: a product of experts is right, a plain mean counts the prior twice."""
     task, rows = Views(prior=0.8), []
     drawn, best = task.draw(20_000, np.random.default_rng(10**6)), task.bayes(tuple(task.signals))
     print(f"best possible {best:.4f}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from geomm.models.multimodal import ModelSpec, MultimodalModel
     from geomm.tasks import Task
     from geomm.train import Fitted, OnStep, TrainData, TrainSettings
-    from geomm.train.evaluate import TestSet
+    from geomm.train.evaluate import HeldOut
     from geomm.transforms import Normaliser
 
 
@@ -83,9 +83,9 @@ def train_data(config: RunConfig, sites: list[Site], fold: Fold, names: tuple[st
     return TrainData(ChipBatches(parts, batch, seed=seed), normaliser, validation)
 
 
-def test_sets(config: RunConfig, sites: list[Site], fold: Fold, names: tuple[str, ...]) -> list[TestSet]:
+def test_sets(config: RunConfig, sites: list[Site], fold: Fold, names: tuple[str, ...]) -> list[HeldOut]:
     """Lay out the test pixels of every site that has some."""
-    from geomm.train.evaluate import TestSet
+    from geomm.train.evaluate import HeldOut
 
     found = []
     for site in sites:
@@ -93,7 +93,7 @@ def test_sets(config: RunConfig, sites: list[Site], fold: Fold, names: tuple[str
         if "test" in split.names:
             # A whole block at a time, so that test pixels see as much of their block as they can.
             chips = split.tiles("test", -(-split.block // config.chips.size) * config.chips.size)
-            found.append(TestSet(_dataset(config, site, names, chips, (split, "test")), split.block))
+            found.append(HeldOut(_dataset(config, site, names, chips, (split, "test")), split.block))
     return found
 
 

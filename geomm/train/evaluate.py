@@ -26,7 +26,7 @@ KEPT = 2**17
 
 
 @dataclass(frozen=True, slots=True)
-class TestSet:
+class HeldOut:
     """Chips to be judged on, each within one spatial block."""
 
     dataset: ChipDataset
@@ -58,7 +58,7 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    fitted: Fitted, task: Task, test: TestSet, *, classes: int, only: Sequence[str] = (), batch: int = 16
+    fitted: Fitted, task: Task, test: HeldOut, *, classes: int, only: Sequence[str] = (), batch: int = 16
 ) -> Evaluation:
     """Count predictions against labels, block by block.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -145,15 +146,16 @@ class Told(Callback):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class _Epoch:
-    """One pass over batches."""
+    """One pass over batches, or the beginning of one."""
 
     batches: Batches
     number: int
     rank: int
     world: int
+    most: int | None = None
 
     def __iter__(self) -> Iterator[Sample]:
-        return self.batches.epoch(self.number, rank=self.rank, world=self.world)
+        return islice(self.batches.epoch(self.number, rank=self.rank, world=self.world), self.most)
 
 
 class EpochData(LightningDataModule):  # type: ignore[misc]
@@ -164,9 +166,11 @@ class EpochData(LightningDataModule):  # type: ignore[misc]
         self.data = data
 
     def train_dataloader(self) -> _Epoch:
-        """Return the batches of this epoch."""
+        """Return the batches of this epoch; the last one ends with the last step, so that it is validated too."""
         assert self.trainer is not None
-        return _Epoch(self.data.train, self.trainer.current_epoch, self.trainer.global_rank, self.trainer.world_size)
+        trainer = self.trainer
+        left = (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches
+        return _Epoch(self.data.train, trainer.current_epoch, trainer.global_rank, trainer.world_size, max(left, 0))
 
     def val_dataloader(self) -> Any:
         """Return the batches to validate on, the same in every epoch; none without validation."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from geomm.models.late import Stack
-from geomm.train.evaluate import TestSet
+from geomm.train.evaluate import HeldOut
 from geomm.train.settings import Fitted
 from geomm.types import INVALID_CLASS
 
@@ -20,7 +20,7 @@ HOLD = 1e-3
 """Weight of the squared distance from the plain mean, which decides where the pixels do not."""
 
 
-def fit_stack(fitted: Fitted, held: Sequence[tuple[Fitted, Sequence[TestSet]]], *, seed: int = 0) -> Fitted:
+def fit_stack(fitted: Fitted, held: Sequence[tuple[Fitted, Sequence[HeldOut]]], *, seed: int = 0) -> Fitted:
     """Fit the rule of a model with the fusion ``late_stack``, in place; its experts stay.
 
     Args:
@@ -53,7 +53,7 @@ def fit_stack(fitted: Fitted, held: Sequence[tuple[Fitted, Sequence[TestSet]]], 
 
 
 @torch.no_grad()
-def _said(fitted: Fitted, test: TestSet, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def _said(fitted: Fitted, test: HeldOut, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Return logits ``(M, N, K)``, validity ``(M, N)`` and labels ``(N,)`` of labelled pixels that anybody saw."""
     parts = []
     for _, sample in test.batches(16):
