@@ -40,7 +40,7 @@ def intervals_chart(rows: Mapping[str, Interval], label: str, marked: Sequence[s
         axes.plot([found.value], [y], "o", color=color, ms=5)
         axes.annotate(f"{found.value:.3f}", (found.high, y), (4, -3), textcoords="offset points", fontsize=7)
     axes.set_yticks(range(len(rows)), list(rows), fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     low, high = min(f.low for f in rows.values()), max(f.high for f in rows.values())
     margin = max(0.02, 0.1 * (high - low))
     axes.set_xlim(low - margin, high + 1.5 * margin)
