@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from geomm.annotations import Annotations, annotations_of, derive_annotations, read_annotations, read_questions
+    from geomm.batches import ChipBatches
     from geomm.catalog import Scene, build_catalog, open_catalog
     from geomm.chipping import ChipReader, Target
     from geomm.chips import (
@@ -29,18 +30,25 @@ if TYPE_CHECKING:
     from geomm.errors import GeommError
     from geomm.export import write_products
     from geomm.interop import from_torchgeo, to_torchgeo
+    from geomm.models.multimodal import ModelSpec
     from geomm.package import ModelPackage, load_package
     from geomm.pipeline import run
     from geomm.prediction import predict
     from geomm.retrieval import Index
     from geomm.sensors import SENSORS, BandSpec, SensorSpec
     from geomm.store import StoredChips, StorePart, find_leaks, verify_store, write_store
+    from geomm.tasks import get_task
+    from geomm.train import TrainData, TrainSettings
+    from geomm.train.evaluate import HeldOut, calibrate, evaluate
+    from geomm.train.fit import fit
+    from geomm.transforms import Normaliser
     from geomm.types import ClassSpec, LayerSpec, Modality, Prediction, Window
 
 from geomm._version import __version__
 
 _MODULES = {
     "annotations": ("Annotations", "annotations_of", "derive_annotations", "read_annotations", "read_questions"),
+    "batches": ("ChipBatches",),
     "catalog": ("Scene", "build_catalog", "open_catalog"),
     "chipping": ("ChipReader", "Target"),
     "chips": (
@@ -60,12 +68,18 @@ _MODULES = {
     "errors": ("GeommError",),
     "export": ("write_products",),
     "interop": ("from_torchgeo", "to_torchgeo"),
+    "models.multimodal": ("ModelSpec",),
     "package": ("ModelPackage", "load_package"),
     "pipeline": ("run",),
     "prediction": ("predict",),
     "retrieval": ("Index",),
     "sensors": ("SENSORS", "BandSpec", "SensorSpec"),
     "store": ("StorePart", "StoredChips", "find_leaks", "verify_store", "write_store"),
+    "tasks": ("get_task",),
+    "train": ("TrainData", "TrainSettings"),
+    "train.evaluate": ("HeldOut", "calibrate", "evaluate"),
+    "train.fit": ("fit",),
+    "transforms": ("Normaliser",),
     "types": ("ClassSpec", "LayerSpec", "Modality", "Prediction", "Window"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -75,16 +89,20 @@ __all__ = [
     "Annotations",
     "BandSpec",
     "Chip",
+    "ChipBatches",
     "ChipDataset",
     "ChipGrid",
     "ChipLoader",
     "ChipReader",
     "ClassSpec",
     "GeommError",
+    "HeldOut",
     "Index",
     "LayerSpec",
     "Modality",
     "ModelPackage",
+    "ModelSpec",
+    "Normaliser",
     "Prediction",
     "RunConfig",
     "Scene",
@@ -93,19 +111,25 @@ __all__ = [
     "StorePart",
     "StoredChips",
     "Target",
+    "TrainData",
+    "TrainSettings",
     "Window",
     "__version__",
     "annotations_of",
     "balanced_chips",
     "build_catalog",
+    "calibrate",
     "calibrated",
     "centred_chips",
     "check_radiometry",
     "common_geobox",
     "composite",
     "derive_annotations",
+    "evaluate",
     "find_leaks",
+    "fit",
     "from_torchgeo",
+    "get_task",
     "group_sites",
     "label_counts",
     "load_cube",

@@ -14,10 +14,10 @@ from torch import Tensor
 from geomm.chips import Chip, ChipGrid
 from geomm.cube import geobox_of
 from geomm.dataset import ChipDataset, Sample, collate
-from geomm.errors import ConfigError
+from geomm.errors import ConfigError, ContractError
 from geomm.mosaic import Block
 from geomm.package import ModelPackage, check_cube
-from geomm.types import Prediction, Window
+from geomm.types import LayerSpec, Prediction, Window
 
 
 class Decoder(Protocol):
@@ -48,6 +48,8 @@ class PredictSettings:
     """``trim`` or ``hann``, see :mod:`geomm.mosaic`."""
     device: str = "cpu"
     """Torch device."""
+    weights: bool = False
+    """Also map the share that each modality has in the answer, where the fusion has shares."""
 
     def __post_init__(self) -> None:
         if self.block % self.size or self.size < 1 or self.halo < 0 or self.batch < 1:
@@ -86,12 +88,51 @@ def predict(
     fitted = package.model()
     settings = settings or PredictSettings(package.contract.size, package.contract.halo, 4 * package.contract.size)
     model = fitted.model.to(settings.device).eval()
+    names = tuple(package.contract.modalities)
+    decoder: Decoder = package.task()
 
     def answer(batch: Sample) -> Tensor:
-        return model(fitted.normaliser(batch)) / fitted.temperature  # type: ignore[no-any-return]
+        said = model.answers(fitted.normaliser(batch))[0]
+        logits = said.logits / fitted.temperature
+        return _with_shares(logits, said.weights, str(package.spec["fusion"])) if settings.weights else logits
 
-    names = tuple(package.contract.modalities)
-    return predict_blocks(cube, answer, package.task(), names, settings, on_block=on_block)
+    if settings.weights:
+        decoder = WithShares(decoder, names)
+    return predict_blocks(cube, answer, decoder, names, settings, on_block=on_block)
+
+
+class WithShares:
+    """A decoder that also maps shares of the modalities, which follow the logits as further channels.
+
+    Args:
+        inner: decodes the logits.
+        modalities: in the order of the shares.
+    """
+
+    def __init__(self, inner: Decoder, modalities: Sequence[str]) -> None:
+        self.inner, self.count = inner, len(modalities)
+        self.layer = LayerSpec("weight", "probability", "float32", float("nan"), tuple(modalities))
+
+    def activate(self, answer: Tensor) -> Tensor:
+        """Activate the logits; shares are what they are."""
+        return torch.cat([self.inner.activate(answer[:, : -self.count]), answer[:, -self.count :].float()], 1)
+
+    def decode(self, scores: np.ndarray, valid: np.ndarray) -> Prediction:
+        """Return the inner layers and ``weight``: one band per modality, NaN where invalid."""
+        said = self.inner.decode(scores[: -self.count], valid)
+        weight = np.where(valid, scores[-self.count :], np.float32("nan")).astype(np.float32)
+        return Prediction({**said.arrays, "weight": weight}, (*said.layers, self.layer))
+
+
+def _with_shares(logits: Tensor, shares: Tensor | None, fusion: str) -> Tensor:
+    """Put shares of the modalities behind dense logits, at their size."""
+    if shares is None or logits.ndim != 4:
+        raise ContractError(
+            "the model has no shares of its modalities to map",
+            why=f"fusion {fusion}" if shares is None else "it answers with one value per chip",
+            fix="attention, sum and the late fusions have them, for segmentation",
+        )
+    return torch.cat([logits, torch.nn.functional.interpolate(shares.to(logits), logits.shape[-2:], mode="nearest")], 1)
 
 
 def predict_blocks(

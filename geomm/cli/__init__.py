@@ -138,10 +138,11 @@ def predict(
     out: Annotated[Path, typer.Option("-o", "--out", help="folder for the maps")],
     aoi: AoiOption = None,
     datetime: TimeOption = None,
+    weights: Annotated[bool, typer.Option("--weights", help="also map the share of every modality")] = False,  # noqa: FBT002
 ) -> None:
     """Map imagery with a model package; imagery that does not meet the model's contract is refused.
 
-    Example: `geomm predict demo/model demo/catalog -o maps`
+    Example: `geomm predict demo/model demo/catalog -o maps --weights`
     """
     from geomm.package import load_package
     from geomm.pipeline.apply import predict_source
@@ -149,7 +150,7 @@ def predict(
 
     with Bars() as bars:
         products = predict_source(
-            load_package(model), source, out, aoi=box(aoi), datetime=datetime, progress=bars.update
+            load_package(model), source, out, aoi=box(aoi), datetime=datetime, weights=weights, progress=bars.update
         )
     for product in products:
         for path in (*product.files.values(), product.item):

@@ -26,6 +26,7 @@ def predict_source(
     *,
     aoi: BBox | None = None,
     datetime: str | None = None,
+    weights: bool = False,
     progress: Progress = silent,
 ) -> list[Product]:
     """Map every site and day of a source.
@@ -36,10 +37,12 @@ def predict_source(
         out: folder of the products; one STAC item with its COGs per site and day.
         aoi: west, south, east, north in degrees, to search and to cut to.
         datetime: instant or interval; for a folder of GeoTIFFs without dates, their date.
+        weights: also map the share that each modality has in the answer.
         progress: told how far it is.
 
     Raises:
-        ContractError: the source lacks a sensor or band that the model needs; nothing is written.
+        ContractError: the source lacks a sensor or band that the model needs, or the model has no shares of its
+            modalities; nothing is written.
         CatalogError: the search finds nothing.
     """
     with tempfile.TemporaryDirectory(prefix="geomm-") as scratch:
@@ -47,7 +50,7 @@ def predict_source(
         scenes = _search(package, catalog, aoi, datetime)
         jobs = list(_jobs(scenes))
         cubes = [(name, group, _cube(package, group, aoi)) for name, group in jobs]
-    return [map_cube(package, cube, group, Path(out), name, progress) for name, group, cube in cubes]
+    return [map_cube(package, cube, group, Path(out), name, progress, weights=weights) for name, group, cube in cubes]
 
 
 def _open(package: ModelPackage, source: str | Path, scratch: Path, datetime: str | None) -> Catalog:
@@ -111,10 +114,17 @@ def _cube(package: ModelPackage, scenes: list[Scene], aoi: BBox | None) -> xr.Da
 
 
 def map_cube(
-    package: ModelPackage, cube: xr.DataTree, scenes: Sequence[Scene], out: Path, name: str, progress: Progress
+    package: ModelPackage,
+    cube: xr.DataTree,
+    scenes: Sequence[Scene],
+    out: Path,
+    name: str,
+    progress: Progress,
+    *,
+    weights: bool = False,
 ) -> Product:
-    """Predict one cube and write its products."""
-    from geomm.prediction import predict
+    """Predict one cube and write its products; with ``weights`` also the share of every modality."""
+    from geomm.prediction import PredictSettings, predict
 
     source = Provenance(
         min(s.time for s in scenes),
@@ -122,5 +132,7 @@ def map_cube(
         str(package.path / "mlm.json"),
         package.sha256,
     )
-    blocks = predict(cube, package, on_block=lambda done, total: progress(f"map {name}", done, total))
+    contract = package.contract
+    settings = PredictSettings(contract.size, contract.halo, 4 * contract.size, weights=weights)
+    blocks = predict(cube, package, settings, on_block=lambda done, total: progress(f"map {name}", done, total))
     return write_products(blocks, geobox_of(cube), out, name=name, source=source)
