@@ -134,6 +134,12 @@ def test_the_best_epoch_is_kept_and_patience_ends_training(data):
     assert min(late.validation) <= late.validation[-1]
 
 
+def test_mixed_precision_runs_and_stays_near(data):
+    plain, mixed = (_fit(data, precision=p, modality_dropout=0.0) for p in ("32-true", "bf16-mixed"))
+    assert np.abs(np.array(plain.losses) - mixed.losses).max() < 0.1
+    assert next(mixed.model.parameters()).dtype == torch.float32
+
+
 def test_settings_refuse_what_cannot_be():
     for wrong in ({"steps": 0}, {"rate": 0.0}, {"average": 1.0}, {"devices": 0}):
         with pytest.raises(ConfigError):

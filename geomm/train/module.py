@@ -89,7 +89,8 @@ class TrainModule(LightningModule):  # type: ignore[misc]
             {"params": [p for p in wanted if p.ndim > 1], "weight_decay": self.settings.weight_decay},
             {"params": [p for p in wanted if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimiser = torch.optim.AdamW([g for g in groups if g["params"]], rate, fused=True)
+        fused = self.settings.precision == "32-true"  # with scaled gradients a fused one cannot be clipped
+        optimiser = torch.optim.AdamW([g for g in groups if g["params"]], rate, fused=fused)
         schedule: Any
         if self.settings.schedule == "one_cycle":
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=self.settings.steps)
