@@ -19,7 +19,7 @@ from geomm.pipeline.pages import html_table, picture, write_page
 from geomm.pipeline.sites import load_sites, make_folds
 from geomm.types import Progress, silent
 
-FUSIONS = ("early_concat", "concat", "lmf", "attention", "co_attention", "late_mean", "late_product", "late_stack")
+FUSIONS = ("early_concat", "concat", "lmf", "attention", "late_mean", "late_product", "late_stack")
 """What is compared unless something else is asked for: some of every stage."""
 
 
