@@ -13,8 +13,8 @@ import torch
 import geomm
 from geomm import radiometry
 from geomm.dataset import Sample
-from geomm.errors import ContractError, UnitError
-from geomm.models.encoders import Wants, wants_of
+from geomm.errors import ContractError, PackageError, UnitError
+from geomm.models.encoders import EncoderInput, Wants, build_encoder, wants_of
 from geomm.package import load_package
 from geomm.pipeline.train import train
 from geomm.train.pretrained import normalise_as
@@ -86,6 +86,21 @@ def test_a_normalisation_survives_json():
     whole = Normaliser({"a": (1.0,)}, {"a": (2.0,)}, ("a",), {"a": (3.0,)}, ("a",))
     assert Normaliser.from_json(json.loads(json.dumps(asdict(whole)))) == whole
     assert Normaliser.from_json({"mean": {"a": [1.0]}, "std": {"a": [2.0]}}) == Normaliser({"a": (1.0,)}, {"a": (2.0,)})
+
+
+def test_weights_of_timm_come_from_a_file(tmp_path):
+    import timm
+    from safetensors.torch import save_file
+
+    whole = timm.create_model("test_resnet", pretrained=False)
+    save_file(whole.state_dict(), tmp_path / "w.safetensors")
+    encoder = build_encoder("timm:test_resnet", EncoderInput(3, weights=tmp_path / "w.safetensors"))
+    assert torch.equal(encoder.network.state_dict()["conv1.0.weight"], whole.state_dict()["conv1.0.weight"])
+    assert build_encoder("timm:test_resnet", EncoderInput(6, weights=tmp_path / "w.safetensors")).channels
+    (tmp_path / "x.safetensors").write_bytes(b"nothing")
+    for path in ("x.safetensors", "none.pth"):
+        with pytest.raises(PackageError, match="cannot be had"):
+            build_encoder("timm:test_resnet", EncoderInput(3, weights=tmp_path / path))
 
 
 def test_only_named_weights_want_anything():

@@ -28,11 +28,8 @@ def mlm_item(fitted: Fitted, contract: InputContract, name: str, metrics: dict[s
                 "dim_order": ["batch", "time", "bands", "height", "width"],
                 "data_type": "float32",
             },
-            "description": f"{get_sensor(modality.sensor).title}, in {contract.units[key]}",
-            "value_scaling": [
-                {"type": "z-score", "mean": m, "stddev": s}
-                for m, s in zip(fitted.normaliser.mean[key], fitted.normaliser.std[key], strict=True)
-            ],
+            "description": f"{get_sensor(modality.sensor).title}, in {contract.units[key]}{_before(fitted, key)}",
+            "value_scaling": _scaling(fitted, key),
         }
         for key, modality in contract.modalities.items()
     ]
@@ -82,6 +79,25 @@ def mlm_item(fitted: Fitted, contract: InputContract, name: str, metrics: dict[s
             }
         },
     }
+
+
+def _scaling(fitted: Fitted, key: str) -> list[dict[str, Any]]:
+    """Say how a modality is normalised, in the words of the MLM extension."""
+    if key in fitted.normaliser.by_image:
+        stretch = "clip((x - mean(x)) / (4 * std(x)) + 0.5, 0, 1), over each band of each image"
+        return [{"type": "processing", "format": "text", "expression": stretch}]
+    return [
+        {"type": "z-score", "mean": m, "stddev": s}
+        for m, s in zip(fitted.normaliser.mean[key], fitted.normaliser.std[key], strict=True)
+    ]
+
+
+def _before(fitted: Fitted, key: str) -> str:
+    """Say what happens to a modality before it is normalised."""
+    steps = ["; turned into decibels first"] if key in fitted.normaliser.decibels else []
+    if key in fitted.normaliser.ceiling:
+        steps.append(f"; kept within 0 and {', '.join(f'{v:g}' for v in fitted.normaliser.ceiling[key])} first")
+    return "".join(steps)
 
 
 def _encoders(spec: ModelSpec) -> str:

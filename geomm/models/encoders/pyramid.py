@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from geomm.errors import UnknownNameError
+from geomm.errors import PackageError, UnknownNameError
 from geomm.models.encoders.contract import EncoderInput, require_multiple
 from geomm.models.features import FeatureMaps, shrink_valid
 
@@ -29,13 +29,34 @@ class PyramidEncoder(nn.Module):
 
 
 def build_timm(name: str, given: EncoderInput) -> PyramidEncoder:
-    """Build a model of timm for ``features_only``.
+    """Build a model of timm for ``features_only``, for RGB or any number of bands.
+
+    Pretrained weights are those of photographs: timm repeats their first layer over the bands, and the imagery keeps
+    the normalisation that was fitted on it, as no unit of photographs is known.
 
     Raises:
         UnknownNameError: timm has none of that name.
+        PackageError: weights that cannot be had, read, or do not fit.
     """
     import timm
 
     if not timm.is_model(name):
         raise UnknownNameError(f"timm has no model {name!r}", fix="timm.list_models() lists them")
-    return PyramidEncoder(timm.create_model(name, features_only=True, in_chans=given.bands, pretrained=False))
+    try:
+        network = timm.create_model(
+            name,
+            features_only=True,
+            in_chans=given.bands,
+            pretrained=given.pretrained or given.weights is not None,
+            pretrained_cfg_overlay={"file": str(given.weights)} if given.weights else None,
+        )
+    except Exception as error:
+        if not (given.pretrained or given.weights):
+            raise
+        raise PackageError(
+            "the weights do not fit the encoder or cannot be had",
+            where=str(given.weights or f"timm:{name}"),
+            why=f"{type(error).__name__}: {str(error)[:200]}",
+            fix="choose the file that was made for this model",
+        ) from error
+    return PyramidEncoder(network)
