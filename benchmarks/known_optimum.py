@@ -162,10 +162,10 @@ def late_control(seeds: list[int], fusions: tuple[str, ...]) -> list[dict[str, o
 
 def leakage(repeats: int) -> list[dict[str, object]]:
     """Random and blocked estimates of a nearest-neighbour classifier against what it does in fresh places."""
-    side, reach, covariates, block, buffer, cells = 384, 5.0, 12, 40, 20, 20_000
+    side, reach, covariates, block, buffer, cells = 512, 4.0, 12, 64, 16, 30_000
 
     def learned(known: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarray:
-        _, near = cKDTree(known).query(asked, 9)
+        _, near = cKDTree(known).query(asked, 5)
         return (labels[near].mean(1) > 0.5).astype(np.int64)
 
     def once(seed: int) -> dict[str, object]:
@@ -183,9 +183,9 @@ def leakage(repeats: int) -> list[dict[str, object]]:
             counts += [confusion(labels[asked][place == p], said[place == p], 2) for p in np.unique(place)]
         blocked = block_bootstrap(np.stack(counts), statistic=accuracy)
         fresh = []
-        for _ in range(4):
+        for _ in range(10):
             there, truth = leakage_field(side, reach, covariates, generator)
-            asked = generator.permutation(side * side)[:4000]
+            asked = generator.permutation(side * side)[:2000]
             said = learned(field[mine], labels[mine], there.reshape(-1, covariates)[asked])
             fresh.append(float((said == truth.ravel()[asked]).mean()))
         found = {"truth": float(np.mean(fresh)), "random": random, "blocked": blocked.value}

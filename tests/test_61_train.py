@@ -146,6 +146,11 @@ def test_settings_refuse_what_cannot_be():
             TrainSettings(**wrong)
 
 
+def test_processes_that_validate_need_a_folder(data):
+    with pytest.raises(ConfigError, match="need a folder"):
+        _fit(data, devices=2)
+
+
 def test_mlflow_is_named_where_it_is_wanted_and_not_there(data, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", str(tmp_path))
     with pytest.raises(DependencyError, match="MLflow is not installed.*mlflow-skinny"):
@@ -278,7 +283,9 @@ def _stamp(folder):
 
 
 def test_two_processes_share_the_work(recipe, tmp_path):
-    two = _train(recipe, tmp_path / "two", "train.devices=2", "train.accelerator=cpu", "train.steps=6")
+    two = _train(
+        recipe, tmp_path / "two", "train.devices=2", "train.accelerator=cpu", "train.steps=6", "split.validation=0.2"
+    )
     done = subprocess.run(two, capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert done.returncode == 0, done.stderr
     seed = tmp_path / "two" / "seed-0"

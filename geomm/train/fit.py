@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
 
+from geomm.errors import ConfigError
 from geomm.models.multimodal import ModelSpec, MultimodalModel
 from geomm.tasks import Task
 from geomm.train.checkpoints import BEST, LAST, KeepLastAndBest, WholeFiles
@@ -49,7 +50,10 @@ def fit(
 
     Raises:
         PackageError: the checkpoint in ``folder`` is of another model or other settings.
+        ConfigError: several processes, validation and no folder where they find the best epoch.
     """
+    if settings.devices > 1 and data.validation is not None and folder is None:
+        raise ConfigError("several processes that validate need a folder", fix="give fit a folder")
     kept = folder is not None or data.validation is not None
     with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory(prefix="geomm-fit-") as scratch, _quiet():
         torch.manual_seed(seed)

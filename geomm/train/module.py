@@ -174,8 +174,5 @@ class EpochData(LightningDataModule):  # type: ignore[misc]
         return _Epoch(self.data.train, trainer.current_epoch, trainer.global_rank, trainer.world_size, max(left, 0))
 
     def val_dataloader(self) -> Any:
-        """Return the batches to validate on, the same in every epoch; none without validation."""
-        assert self.trainer is not None
-        if self.data.validation is None:
-            return []
-        return _Epoch(self.data.validation, 0, self.trainer.global_rank, self.trainer.world_size)
+        """Return the batches to validate on, the same in every epoch and on every rank; none without validation."""
+        return [] if self.data.validation is None else _Epoch(self.data.validation, 0, 0, 1)
