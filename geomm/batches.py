@@ -65,6 +65,13 @@ class ChipBatches:
             stream = self.sources[source].stream(
                 1, shuffle=self.lanes, seed=self.seed + again, epoch=number, rank=rank, world=world, skip=0
             )
-            for arrays in stream:
+            count = 0
+            for count, arrays in enumerate(stream, 1):  # noqa: B007 - counted for what follows
                 yield one(to_sample(arrays))
+            if not count:
+                raise ConfigError(
+                    "a source has fewer chips than there are processes",
+                    why=f"{len(self.sources[source])} chips, {world} processes",
+                    fix="draw more chips, or use fewer processes",
+                )
             again += 1

@@ -150,13 +150,18 @@ class TrainConfig(_Strict):
     devices: int = Field(1, description="processes of a distributed training", gt=0)
     seeds: list[int] = Field([0, 1, 2], description="each variant is trained once per seed", min_length=1)
 
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainConfig:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: each may be named once")
+        return self
+
 
 class PredictConfig(_Strict):
     """How to map whole scenes."""
 
     size: int = Field(256, description="written chip in pixels", gt=0)
     halo: int = Field(32, description="margin that is read on each side", ge=0)
-    blocks: int = Field(4, description="chips per side of an output block", gt=0)
 
 
 class RunConfig(_Strict):
@@ -175,6 +180,12 @@ class RunConfig(_Strict):
     train: TrainConfig = TrainConfig.model_validate({})
     predict: PredictConfig = PredictConfig.model_validate({})
     root: Annotated[str, Field(description="folder that relative paths start from; set on loading")] = "."
+
+    @model_validator(mode="after")
+    def _stops(self) -> RunConfig:
+        if self.train.patience and not self.split.validation:
+            raise ValueError("train.patience needs blocks to validate on: split.validation")
+        return self
 
     def streams(self) -> dict[str, Modality]:
         """Return the modalities of the model."""

@@ -20,11 +20,15 @@ def confusion(target: np.ndarray, predicted: np.ndarray, classes: int) -> np.nda
 
 
 def iou(counts: np.ndarray) -> np.ndarray:
-    """Intersection over union per class, ``(..., K)`` for counts ``(..., K, K)``; NaN for a class that never occurs."""
+    """Intersection over union per class, ``(..., K)`` for counts ``(..., K, K)``; NaN for a class without labels.
+
+    A class that is only predicted lowers those whose labels it takes; it is not a class of its own, so that means of
+    several predictions of the same labels are over the same classes.
+    """
     hit = np.diagonal(counts, axis1=-2, axis2=-1).astype(float)
     union = counts.sum(-1) + counts.sum(-2) - hit
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(union > 0, hit / union, np.nan)
+        return np.where(counts.sum(-1) > 0, hit / union, np.nan)
 
 
 def accuracy(counts: np.ndarray) -> float:
@@ -49,21 +53,21 @@ class Interval:
 
 
 def f1(counts: np.ndarray) -> np.ndarray:
-    """F1 score (Dice) per class, ``(..., K)`` for counts ``(..., K, K)``; NaN for a class that never occurs."""
+    """F1 score (Dice) per class, ``(..., K)`` for counts ``(..., K, K)``; NaN for a class without labels."""
     hit = np.diagonal(counts, axis1=-2, axis2=-1).astype(float)
     size = counts.sum(-1) + counts.sum(-2)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(size > 0, 2 * hit / size, np.nan)
+        return np.where(counts.sum(-1) > 0, 2 * hit / size, np.nan)
 
 
 def mean_iou(counts: np.ndarray) -> float:
-    """Mean IoU over the classes that occur."""
+    """Mean IoU over the classes that have labels."""
     values = iou(counts)
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def mean_f1(counts: np.ndarray) -> float:
-    """Mean F1 score over the classes that occur."""
+    """Mean F1 score over the classes that have labels."""
     values = f1(counts)
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 

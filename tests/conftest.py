@@ -85,7 +85,7 @@ def recipe(tmp_path_factory, landsat_folder):
     raw["modalities"]["optical"]["bands"] = ["B2", "B3", "B4"]
     raw["split"] = {"kind": "blocks", "block": 32, "buffer": 4, "test": 0.4}
     raw["chips"] = {"size": 16, "number": 24}
-    raw["predict"] = {"size": 32, "halo": 16, "blocks": 2}
+    raw["predict"] = {"size": 32, "halo": 16}
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(raw))
     return path

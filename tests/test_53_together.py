@@ -147,7 +147,7 @@ def test_all_encoders_with_all_fusions_for_both_tasks(encoder, fusion, task, bui
     model = MultimodalModel(spec).train()
     model.zero_grad()
     batch, chosen = _batch(size, spec.modalities), get_task(task, CLASSES)
-    loss = chosen.loss(model, batch)
+    loss = chosen.losses(model, batch).mean()
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)

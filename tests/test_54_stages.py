@@ -103,14 +103,14 @@ def _late_weighted(z, alive, rule):
 
 
 def _late_product(z, alive, rule):
-    prior = np.log(_softmax(rule.prior.detach().numpy(), 0))
+    prior = np.log(rule.counts.numpy() / rule.counts.numpy().sum())
     return np.log(_softmax(z[alive], 1)).sum(0) - (alive.sum() - 1) * prior
 
 
 def _late_stack(z, alive, rule):
     said = np.log(_softmax(z, 1))
     weight, bias = rule.weight.detach().numpy(), rule.bias.detach().numpy()
-    return sum(said[m] @ weight[m] + bias[m] for m in np.flatnonzero(alive))
+    return sum(said[m] @ weight[m] + bias[m] for m in np.flatnonzero(alive)) * len(alive) / alive.sum()
 
 
 ORACLES = [_late_mean, _late_probability, _late_vote, _late_weighted, _late_product, _late_stack]
@@ -123,6 +123,7 @@ def test_late_rules_are_what_a_loop_makes_of_them(oracle, dense):
     with torch.no_grad():
         for p in rule.parameters():
             p.add_(torch.randn_like(p))
+        rule.observe(torch.tensor([0, 0, 0, 1, 3, 255, 255]))
     logits, valid = _answers(dense)
     merged, shares = (x.detach() for x in rule(logits, valid))
     said = logits.reshape(3, 2, 4, -1).movedim(2, -1).reshape(3, -1, 4).numpy()
@@ -148,8 +149,8 @@ def test_a_product_of_experts_is_bayes_rule_with_an_unbalanced_prior():
     posteriors = likelihoods * prior[:, None]
     posteriors /= posteriors.sum(1, keepdims=True)
     rule = late.ProductOfExperts(2, 3).double()
-    with torch.no_grad():
-        rule.prior.copy_(torch.from_numpy(np.log(prior)) + 3.0)
+    rule.counts.zero_()
+    rule.observe(torch.tensor([0] * 7 + [1] * 2 + [2] + [255] * 5))
     for i in range(5):
         for j in range(5):
             logits = torch.from_numpy(np.log(np.stack([posteriors[0, :, i], posteriors[1, :, j]])))[:, None]

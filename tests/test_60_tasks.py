@@ -25,6 +25,8 @@ def _batch(target):
 class _Says:
     """A model that always answers the same."""
 
+    training = False
+
     def __init__(self, *logits, valid=None):
         self.logits, self.valid = logits, valid
 
@@ -41,8 +43,8 @@ def test_cross_entropy_counts_labelled_pixels_only():
     log = torch.log_softmax(logits, 1).movedim(1, -1)
     keep = target != 255
     expected = -log[keep].gather(1, target[keep][:, None]).mean()
-    torch.testing.assert_close(task.loss(_Says(logits), _batch(target)), expected)
-    assert task.loss(_Says(logits), _batch(torch.full_like(target, 255))) == 0
+    torch.testing.assert_close(task.losses(_Says(logits), _batch(target))[0], expected)
+    assert task.losses(_Says(logits), _batch(torch.full_like(target, 255))) == 0
 
 
 def _plain(logits, target, each):
@@ -88,7 +90,7 @@ def test_pixels_that_no_modality_saw_are_not_judged():
     task, logits = get_task("segmentation", CLASSES), torch.randn(1, 3, 2, 2)
     target, seen = torch.zeros(1, 2, 2, dtype=torch.long), torch.tensor([[[True, False], [False, False]]])
     want = -torch.log_softmax(logits, 1)[0, 0, 0, 0]
-    torch.testing.assert_close(task.loss(_Says(logits, valid=seen), _batch(target)), want)
+    torch.testing.assert_close(task.losses(_Says(logits, valid=seen), _batch(target))[0], want)
 
 
 def test_multilabel_counts_classes_that_cover_enough():
@@ -101,7 +103,7 @@ def test_multilabel_counts_classes_that_cover_enough():
     assert labelled.tolist() == [True, True, False]
     logits = torch.randn(3, 3)
     want = torch.nn.functional.binary_cross_entropy_with_logits(logits[:2], truth[:2])
-    torch.testing.assert_close(task.loss(_Says(logits), _batch(target)), want)
+    torch.testing.assert_close(task.losses(_Says(logits), _batch(target))[0], want)
     assert task.decode(task.activate(logits)[0].numpy(), np.ones((4, 4), bool)).arrays["probability"].shape == (3, 4, 4)
     with pytest.raises(UnknownNameError, match="multilabel"):
         get_task("multilabel", CLASSES, loss="dice")
@@ -113,7 +115,7 @@ def test_classification_takes_the_most_frequent_label():
     assert task.labels(_batch(target)).tolist() == [0, 2, 255]
     logits = torch.randn(3, 3)
     expected = torch.nn.functional.cross_entropy(logits[:2], torch.tensor([0, 2]))
-    torch.testing.assert_close(task.loss(_Says(logits), _batch(target)), expected)
+    torch.testing.assert_close(task.losses(_Says(logits), _batch(target))[0], expected)
     assert task.activate(logits).shape == (3, 3, 1, 1)
 
 
@@ -165,14 +167,16 @@ def test_contrastive_task_learns_attributes():
     optimiser = torch.optim.Adam(model.parameters(), 3e-3)
     for _ in range(25):
         optimiser.zero_grad()
-        loss = task.loss(model, batch)
+        (loss,) = task.losses(model, batch)
         loss.backward()
         optimiser.step()
     with torch.no_grad():
         nearest = (model.eval()(batch) @ model.encode_text(words).T).argmax(1)
     assert (nearest == kinds).float().mean() > 0.95
+    with pytest.raises(ContractError, match="48 chips, 47 texts"):
+        task.losses(model, Sample(batch.images, valid, {}, batch.present, None, ("", *batch.text[1:])))
     with pytest.raises(ContractError, match="48 chips, 0 texts"):
-        task.loss(model, Sample(batch.images, valid, {}, batch.present))
+        task.losses(model, Sample(batch.images, valid, {}, batch.present))
     with pytest.raises(ContractError, match="makes no map"):
         task.decode(np.zeros((1, 1, 1)), np.ones((1, 1), bool))
 

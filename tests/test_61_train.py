@@ -96,7 +96,9 @@ class _StopError(Exception):
     pass
 
 
-@pytest.mark.parametrize("options", [{}, {"average": 0.9}, {"accumulate": 2, "schedule": "cosine", "warmup": 2}])
+@pytest.mark.parametrize(
+    "options", [{}, {"average": 0.9}, {"accumulate": 2, "schedule": "cosine", "warmup": 2}, {"patience": 50}]
+)
 def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(data, tmp_path, options):
     whole = _fit(data, folder=tmp_path / "whole", **options)
 
@@ -117,6 +119,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(data, tmp_path, opt
     assert any((tmp_path / "whole" / "events").glob("events.out.tfevents*"))
     done = _fit(data, folder=tmp_path / "cut", **options)  # a finished run is not trained again
     assert done.losses == whole.losses
+    assert all(torch.equal(done.model.state_dict()[n], w) for n, w in whole.model.state_dict().items())
 
 
 def test_a_checkpoint_of_another_run_is_refused(data, tmp_path):
@@ -127,11 +130,53 @@ def test_a_checkpoint_of_another_run_is_refused(data, tmp_path):
         _fit(data, folder=tmp_path, steps=6, seed=1)
 
 
-def test_the_best_epoch_is_kept_and_patience_ends_training(data):
-    fitted = _fit(data, steps=100, rate=1e-9, patience=2)
-    assert len(fitted.losses) < 100
-    late = _fit(data, steps=30, rate=3e-2)
-    assert min(late.validation) <= late.validation[-1]
+def _validation_loss(fitted, data):
+    total = count = 0.0
+    with torch.no_grad():
+        for sample in data.validation.epoch(0):
+            labelled = int((sample.target != 255).sum())
+            total += float(TASK.losses(fitted.model, fitted.normaliser(sample))[0]) * labelled
+            count += labelled
+    return total / count
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_training(data, tmp_path):
+    short = _fit(data, steps=100, rate=1e-9, patience=2, folder=tmp_path)
+    assert len(short.losses) < 100
+    assert _fit(data, steps=100, rate=1e-9, patience=2, folder=tmp_path).losses == short.losses
+    fitted = _fit(data, steps=40, rate=5e-2)
+    assert min(fitted.validation) < fitted.validation[-1]
+    assert _validation_loss(fitted, data) == pytest.approx(min(fitted.validation), rel=1e-5)
+
+
+def test_validation_that_says_nothing_is_refused(data, loaded, split):
+    nothing = Target("label", (7, 8, 9))
+    dataset = ChipDataset(
+        loaded, split.tiles("validation", 16), list(BANDS), target=nothing, split=(split, "validation")
+    )
+    blind = TrainData(data.train, data.normaliser, ChipBatches([dataset], 8, shuffle=False))
+    with pytest.raises(SplitError, match="not a number"):
+        _fit(blind)
+    with pytest.raises(SplitError, match="not a number"):
+        _fit(data, rate=1e20)
+    with pytest.raises(ConfigError, match="patience needs validation"):
+        _fit(TrainData(data.train, data.normaliser), patience=2)
+
+
+def test_a_run_without_validation_keeps_the_average(data, tmp_path):
+    alone = TrainData(data.train, data.normaliser)
+    first = _fit(alone, average=0.9, folder=tmp_path)
+    again = _fit(alone, average=0.9, folder=tmp_path)
+    assert all(torch.equal(again.model.state_dict()[n], w) for n, w in first.model.state_dict().items())
+
+
+def test_how_hard_each_modality_pulls_is_logged(data, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _fit(data, folder=tmp_path, steps=25)
+    found = EventAccumulator(str(tmp_path / "events"))
+    found.Reload()
+    assert {"train/loss", "validation/loss", "gradient/optical", "gradient/thermal"} <= set(found.Tags()["scalars"])
 
 
 def test_mixed_precision_runs_and_stays_near(data):
@@ -141,7 +186,15 @@ def test_mixed_precision_runs_and_stays_near(data):
 
 
 def test_settings_refuse_what_cannot_be():
-    for wrong in ({"steps": 0}, {"rate": 0.0}, {"average": 1.0}, {"devices": 0}):
+    for wrong in (
+        {"steps": 0},
+        {"rate": 0.0},
+        {"average": 1.0},
+        {"devices": 0},
+        {"schedule": "linear"},
+        {"precision": "8"},
+        {"warmup": 3},
+    ):
         with pytest.raises(ConfigError):
             TrainSettings(**wrong)
 
@@ -165,6 +218,9 @@ def test_batches_of_several_sources_mix_them_in_proportion(loaded, split):
     assert sorted(i for b in seen for i in b) == sorted([*range(30), *range(10)])
     assert seen != [b.index.tolist() for b in batches.epoch(1)]
     assert seen == [b.index.tolist() for b in batches.epoch(0)]
+    few = ChipBatches([_dataset(loaded, split, "train", split.random_chips("train", 16, 1, n)) for n in range(2)], 8)
+    with pytest.raises(ConfigError, match="fewer chips than there are processes"):
+        [list(few.epoch(0, rank=r, world=4)) for r in range(4)]
     ranks = [[len(b.index) for b in batches.epoch(0, rank=r, world=3)] for r in range(3)]
     assert ranks == [[8, 6]] * 3
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 import geomm
 from geomm import cli
-from geomm.errors import ContractError, OutputError, PackageError, UnknownNameError
+from geomm.errors import ConfigError, ContractError, OutputError, PackageError, UnknownNameError
 from geomm.metrics import mean_iou
 from geomm.pipeline.ablate import FUSIONS, ablate, reading
 from geomm.pipeline.apply import predict_source
@@ -51,6 +52,31 @@ def test_a_run_says_what_it_was_made_of(run, recipe):
     assert {p: p.stat().st_mtime_ns for p in before} == before
     with pytest.raises(OutputError, match="run of another recipe"):
         train(geomm.load_recipe(recipe, QUICK | {"train.rate": 0.02}), run)
+
+
+def test_a_run_is_not_judged_on_other_labels(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    record = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps(record | {"split": "0" * 64}))
+    with pytest.raises(PackageError, match="the split are no longer"):
+        assess(copy)
+
+
+def test_names_are_checked_before_anything_is_read(recipe, tmp_path):
+    for wrong, error in (({"model.fusion": "magic"}, UnknownNameError), ({"train.loss": "magic"}, UnknownNameError)):
+        with pytest.raises(error, match="magic"):
+            train(geomm.load_recipe(recipe, QUICK | wrong), tmp_path / "a")
+    with pytest.raises(ConfigError, match="use geomm train"):
+        ablate(geomm.load_recipe(recipe, QUICK | {"train.devices": 2}), tmp_path / "b", fusions=["sum"])
+    with pytest.raises(ConfigError, match="at least one fusion"):
+        ablate(geomm.load_recipe(recipe, QUICK), tmp_path / "b", fusions=[])
+    for wrong, why in (
+        ({"train.seeds": [0, 0]}, "named once"),
+        ({"train.patience": 3, "split.validation": 0.0}, "patience"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            geomm.load_recipe(recipe, QUICK | wrong)
 
 
 def test_what_is_not_a_run_is_refused(tmp_path, recipe):
@@ -109,7 +135,7 @@ def _row(name, modalities, loss, counts):
 
     bins = np.zeros((600, 3))
     bins[0, 0] = 100
-    return Row("all", name, modalities, counts, Reliability(bins, loss * 100), 0)
+    return Row("all", name, modalities, counts, (Reliability(bins, loss * 100),), 0)
 
 
 def test_the_reading_adds_up(recipe):

@@ -124,7 +124,7 @@ def utilisation(encoder: str, size: int, side: int, device: torch.device, *, ste
     def step() -> None:
         optimiser.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16):
-            loss = task.loss(model, batch)
+            loss = task.losses(model, batch).mean()
         loss.backward()
         optimiser.step()
 

@@ -65,7 +65,8 @@ class GatedAttention(nn.Module):
         tokens = cut(self.host(host.movedim(1, -1)).unsqueeze(0))[0]
         guests = [cut(f(x.movedim(1, -1)).unsqueeze(0))[0] for f, x in zip(self.project, maps[1:], strict=True)]
         context = torch.cat([tokens[:, :0], *guests], 1)
-        allowed = cut(valid[1:].unsqueeze(-1))[..., 0].transpose(0, 1).flatten(1)
+        seen = [cut(v[None, ..., None])[0, ..., 0] for v in valid[1:]]
+        allowed = torch.cat([torch.zeros_like(tokens[:, :0, 0], dtype=torch.bool), *seen], 1)
         bias = torch.cat([self.bias[..., :0], *[self.bias] * len(guests)], -1)
         found = self.block(tokens, context, allowed, bias)
         return joined(found, len(host), host.shape[-2], host.shape[-1]).movedim(-1, 1).contiguous(), None

@@ -10,8 +10,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+from geomm.types import INVALID_CLASS
 
 
 class LateFusion(nn.Module, ABC):
@@ -36,9 +38,8 @@ class LateFusion(nn.Module, ABC):
             Merged logits and the share of every modality; where none is valid, logits of no opinion and shares of 0.
         """
 
-    def constant(self) -> Float[Tensor, " k"] | None:
-        """Return the logits of an expert that sees nothing, for rules that need the prior; None for others."""
-        return None
+    def observe(self, target: Int[Tensor, " n"]) -> None:
+        """Take note of training labels, for rules that need the prior; 255 is none."""
 
 
 def _equal(valid: Tensor, like: Tensor) -> Tensor:
@@ -100,20 +101,23 @@ class ProductOfExperts(LateFusion):
     """The product of the experts' posteriors, divided by the prior for every expert but one.
 
     Right exactly where the modalities say independent things given the class; a plain mean of logits would count the
-    prior as often as there are experts. The prior is an expert that sees nothing.
+    prior as often as there are experts. The prior is that of the training labels.
     """
+
+    counts: Tensor
 
     def __init__(self, experts: int, classes: int) -> None:
         super().__init__(experts, classes)
-        self.prior = nn.Parameter(torch.zeros(classes))
+        self.register_buffer("counts", torch.ones(classes))
 
-    def constant(self) -> Tensor:
-        """Return the logits of the prior."""
-        return self.prior
+    def observe(self, target: Int[Tensor, " n"]) -> None:
+        """Count training labels."""
+        known = target[target != INVALID_CLASS]
+        self.counts += torch.bincount(known, minlength=self.classes)
 
     def forward(self, logits: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Merge; see :class:`LateFusion`."""
-        prior = self.prior.detach().log_softmax(0).view(-1, *[1] * (valid.ndim - 2))
+        prior = (self.counts / self.counts.sum()).log().to(logits.dtype).view(-1, *[1] * (valid.ndim - 2))
         evidence = torch.where(valid.unsqueeze(2), logits.log_softmax(2) - prior, 0.0).sum(0)
         return evidence + prior, _equal(valid, logits).movedim(0, 1)
 
@@ -121,17 +125,19 @@ class ProductOfExperts(LateFusion):
 class Stack(LateFusion):
     """A linear model of the experts' log-probabilities, fitted on answers to places that they were not trained on.
 
-    See :func:`geomm.train.stacking.fit_stack`. Until then it is the mean of the log-probabilities.
+    Its own weights are not trained with the experts, see :func:`geomm.train.stacking.fit_stack`; until that is done it
+    is the mean of the log-probabilities. Where modalities are missing, the others count for as much more.
     """
 
     def __init__(self, experts: int, classes: int) -> None:
         super().__init__(experts, classes)
-        self.weight = nn.Parameter(torch.eye(classes).repeat(experts, 1, 1) / experts)
-        self.bias = nn.Parameter(torch.zeros(experts, classes))
+        self.weight = nn.Parameter(torch.eye(classes).repeat(experts, 1, 1) / experts, requires_grad=False)
+        self.bias = nn.Parameter(torch.zeros(experts, classes), requires_grad=False)
 
     def forward(self, logits: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Merge; see :class:`LateFusion`."""
         said = torch.einsum("mbk...,mkj->mbj...", logits.log_softmax(2), self.weight)
         said = said + self.bias.view(len(said), 1, -1, *[1] * (valid.ndim - 2))
         merged = torch.where(valid.unsqueeze(2), said, 0.0).sum(0)
-        return merged, _equal(valid, logits).movedim(0, 1)
+        more = self.experts / valid.sum(0).clamp_min(1).to(merged.dtype)
+        return merged * more.unsqueeze(1), _equal(valid, logits).movedim(0, 1)

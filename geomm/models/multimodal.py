@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from geomm.dataset import Sample
-from geomm.errors import ContractError, UnknownNameError
+from geomm.errors import ConfigError, ContractError, UnknownNameError
 from geomm.models.encoders import EncoderInput, build_encoder
 from geomm.models.features import FeatureMaps, masked_mean, shrink_valid
 from geomm.models.fusion import find_fusion
 from geomm.models.heads import build_head
+from geomm.models.late import LateFusion
 from geomm.models.levels import Shape
 from geomm.models.text import TinyText
 from geomm.types import Modality
@@ -43,6 +44,15 @@ class ModelSpec:
     """Decoder name, see :mod:`geomm.models.decoders`."""
     streams: Mapping[str, Modality] = field(default_factory=dict)
     """Modality to sensor and bands, for encoders that ask for them."""
+
+    def __post_init__(self) -> None:
+        if self.width < 4 or self.width % 4:
+            raise ConfigError("the width of a model is a multiple of 4", why=f"got {self.width}: there are four heads")
+        taken = [n for n in self.modalities if not n.isidentifier() or hasattr(nn.ModuleDict, n)]
+        if taken or not self.modalities:
+            raise ConfigError(
+                "a modality cannot have that name", why=", ".join(taken) or "there is none", fix="use letters, as in s2"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return plain types."""
@@ -103,6 +113,13 @@ class MultimodalModel(nn.Module):
         kind = find_fusion(spec.fusion)
         self.stage = kind.stage
         files = dict(weights or {})
+        unknown = [n for n in files if n not in spec.modalities]
+        if unknown or (self.stage == "early" and (files or pretrained)):
+            raise ContractError(
+                "there are weights that nothing would use",
+                why=f"for {', '.join(unknown)}" if unknown else f"{spec.fusion} has an encoder of merged images",
+                fix=f"the modalities are {', '.join(spec.modalities)}" if unknown else "fuse features or answers",
+            )
         if self.stage == "early":
             self.fusion = kind.build(spec.modalities, spec.width)
             names = {"merged": EncoderInput(self.fusion.channels, width=spec.width)}
@@ -203,6 +220,11 @@ class MultimodalModel(nn.Module):
         valid = {n: batch.valid[n] & batch.present[n][:, None, None, None] for n in known}
         return {n: batch.images[n] for n in known}, valid
 
+    def observe(self, target: Tensor) -> None:
+        """Take note of training labels, class indices of any shape, for late fusions that need the prior."""
+        if isinstance(self.fusion, LateFusion):
+            self.fusion.observe(target.flatten())
+
     def experts(self, batch: Sample) -> tuple[Tensor, Tensor]:
         """Return what every modality says by itself, of a model with late fusion.
 
@@ -223,11 +245,7 @@ class MultimodalModel(nn.Module):
         merged, weights = self.fusion(logits.detach(), where if logits.ndim == 5 else where.flatten(2).any(2))
         anywhere = where.any(0)
         present = [m for m, name in enumerate(self.spec.modalities) if name in batch.images]
-        answers = [Answer(merged, anywhere, weights), *(Answer(logits[m], where[m]) for m in present)]
-        constant = self.fusion.constant()
-        if constant is not None:
-            answers.append(Answer(constant.view(1, -1, *[1] * (logits.ndim - 3)).expand_as(logits[0]), anywhere))
-        return answers
+        return [Answer(merged, anywhere, weights), *(Answer(logits[m], where[m]) for m in present)]
 
     def _over_time(self, name: str, image: Tensor, valid: Tensor) -> FeatureMaps:
         """Encode every time step, then take the mean of those that are valid, cell by cell."""

@@ -50,7 +50,7 @@ class Attention(nn.Module):
         """Attend to what is allowed; ``bias`` is added to the scores, head by head."""
         register = self.register_token.expand(len(context), 1, -1)
         context = self.context_norm(torch.cat([register, context], 1))
-        allowed = torch.cat([torch.ones_like(allowed[:, :1]), allowed], 1)
+        allowed = torch.cat([allowed.new_ones((len(allowed), 1)), allowed], 1)
         query = self.query(self.query_norm(tokens)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         key, value = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in self.key_value(context).chunk(2, -1))
         mask = torch.zeros_like(allowed, dtype=query.dtype).masked_fill(~allowed, float("-inf"))[:, None, None]
@@ -129,7 +129,8 @@ class CoAttention(_Windows):
             context, allowed = (
                 (torch.cat([part[k] for k in others], 1) if others else part[m][:, :0]) for part in (tokens, valid)
             )
-            found.append(block(tokens[m], context, allowed, self.bias.repeat(1, 1, len(others))))
+            bias = torch.cat([self.bias[..., :0], *[self.bias] * len(others)], -1)
+            found.append(block(tokens[m], context, allowed, bias))
         return _mean(torch.stack(found), valid)
 
 

@@ -11,10 +11,12 @@ import numpy as np
 
 from geomm._version import __version__
 from geomm.config import RunConfig
+from geomm.errors import ConfigError
 from geomm.metrics import Interval, block_bootstrap, paired_bootstrap
 from geomm.models.fusion import find_fusion
 from geomm.pipeline.charts import curves_chart, intervals_chart
 from geomm.pipeline.compare import Row, ablations, compare
+from geomm.pipeline.learn import check
 from geomm.pipeline.pages import html_table, picture, write_page
 from geomm.pipeline.sites import load_sites, make_folds
 from geomm.types import Progress, silent
@@ -39,10 +41,14 @@ def ablate(
 
     Raises:
         UnknownNameError: a fusion that there is not; nothing is trained.
+        ConfigError: no fusion, or a recipe that cannot be trained here.
         GeommError: any of the steps.
     """
+    if not fusions:
+        raise ConfigError("an ablation needs at least one fusion", fix="see geomm.models.fusion.FUSIONS")
     for name in fusions:
         find_fusion(name)
+    check(config)
     folder = Path(out)
     sites = load_sites(config, folder)
     rows: dict[str, list[Row]] = {}
@@ -59,7 +65,7 @@ def ablate(
 def _joined(parts: Sequence[Row]) -> Row:
     """Put the test blocks of all folds side by side."""
     first = parts[0]
-    reliability = sum((p.reliability for p in parts[1:]), first.reliability)
+    reliability = tuple(sum(more, one) for one, *more in zip(*(p.reliability for p in parts), strict=True))
     counts = np.concatenate([p.counts for p in parts], 1)
     final = float(np.mean([p.final_loss for p in parts]))
     return Row("all", first.variant, first.modalities, counts, reliability, first.parameters, final)
@@ -86,10 +92,11 @@ def reading(config: RunConfig, rows: dict[str, Row], best_alone: str) -> list[st
     ]
     if min(alone.values()) <= 0:
         lines.append("A modality that tells less than nothing is one whose model is surer than it is right.")
-    if len(alone) > 1:
+    if len(alone) == 2:
         gap = sum(alone.values()) - middle
         kind = "mostly tell the same" if gap > 0 else "tell more together than the sum of what each tells"
         lines.append(f"Shared minus synergy is {gap:+.3f} nats: the modalities {kind}.")
+    if len(alone) > 1:
         unique = {n: middle - max(v for m, v in alone.items() if m != n) for n in alone}
         lines.append(
             "Beyond the best of the others: " + ", ".join(f"{n} adds {v:+.3f}" for n, v in unique.items()) + "."
@@ -121,23 +128,26 @@ def _write(folder: Path, config: RunConfig, rows: dict[str, Row], losses: dict[s
             str(found[n]),
             str(gains[n]) if n in gains else "",
             f"{r.log_loss:.3f}",
-            f"{r.reliability.ece():.3f}",
+            f"{r.ece:.3f}",
             f"{r.final_loss:.3f}",
             f"{r.parameters:,}",
         ]
         for n, r in rows.items()
     ]
+    blocks = rows[best].counts.shape[1]
     lost = [n for n, g in gains.items() if g.high < 0]
     won = [n for n, g in gains.items() if g.low > 0]
     verdict = (
-        f"Better than {best} alone for certain: {', '.join(won) or 'none'}. Worse: {', '.join(lost) or 'none'}."
-        " For certain means that the interval of the paired difference does not hold 0."
+        f"Better than {best} alone: {', '.join(won) or 'none'}. Worse: {', '.join(lost) or 'none'}. "
+        "Counted are rows whose paired difference has a 95 % interval without 0"
+        + ("." if blocks > 1 else "; with one test block that says nothing.")
     )
     body = (
         f"<p>{escape(config.description)}</p><h2>Mean IoU</h2><p>{escape(verdict)}</p>"
         f"{html_table(head, cells)}{picture('mean_iou', pictures)}"
-        f"<p>{len(config.train.seeds)} seeds, {rows[best].counts.shape[1]} test blocks, {config.train.steps} steps "
-        f"each; the intervals draw blocks and seeds anew, of differences the same for both.</p>"
+        f"<p>{len(config.train.seeds)} seeds, {blocks} test blocks, {config.train.steps} steps "
+        "each (late_stack: three trainings, two of them on halves); the intervals draw blocks and seeds anew, of "
+        "differences the same for both.</p>"
         f"<h2>Unique, shared, synergy</h2>{''.join(f'<p>{escape(t)}</p>' for t in facts['reading'])}"
         f"<h2>Training</h2>{picture('training', pictures)}"
     )
@@ -155,7 +165,7 @@ def _facts(name: str, row: Row, found: Interval, gain: Interval | None) -> dict[
         "by_class": [None if np.isnan(v) else float(v) for v in row.per_class],
         "gain": None if gain is None else {"value": gain.value, "interval": [gain.low, gain.high]},
         "log_loss": row.log_loss,
-        "ece": row.reliability.ece(),
+        "ece": row.ece,
         "training_loss": row.final_loss,
         "parameters": row.parameters,
     }

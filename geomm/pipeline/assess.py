@@ -15,7 +15,7 @@ from geomm.metrics import Reliability, accuracy, block_bootstrap, f1, iou, mean_
 from geomm.package import load_package
 from geomm.pipeline.learn import task_of, test_sets
 from geomm.pipeline.sites import load_sites, make_folds
-from geomm.pipeline.train import RECIPE
+from geomm.pipeline.train import RECIPE, check_identity
 from geomm.types import Progress, silent
 
 
@@ -27,12 +27,11 @@ class Assessment:
     """What they saw."""
     counts: np.ndarray
     """int64 ``(seeds, blocks, K, K)`` on the test pixels."""
-    reliability: Reliability
-    """Confidences and proper scores, over all seeds."""
+    reliability: tuple[Reliability, ...]
+    """Confidences and proper scores of each seed."""
 
     def facts(self) -> dict[str, Any]:
         """Return the figures, with 95 % intervals over test blocks and seeds."""
-        number = max(self.reliability.number, 1.0)
         out: dict[str, Any] = {"modalities": list(self.modalities)}
         for name, statistic in (("mean_iou", mean_iou), ("mean_f1", mean_f1), ("accuracy", accuracy)):
             found = block_bootstrap(self.counts, statistic=statistic)
@@ -41,10 +40,10 @@ class Assessment:
         out["iou_by_class"] = [None if np.isnan(v) else float(v) for v in iou(total)]
         out["f1_by_class"] = [None if np.isnan(v) else float(v) for v in f1(total)]
         return out | {
-            "ece": self.reliability.ece(),
-            "log_loss": self.reliability.log_loss / number,
-            "brier": self.reliability.brier / number,
-            "pixels": int(number),
+            "ece": float(np.mean([r.ece() for r in self.reliability])),
+            "log_loss": float(np.mean([r.log_loss / max(r.number, 1.0) for r in self.reliability])),
+            "brier": float(np.mean([r.brier / max(r.number, 1.0) for r in self.reliability])),
+            "pixels": int(self.reliability[0].number),
         }
 
 
@@ -59,7 +58,8 @@ def assess(folder: str | Path, *, progress: Progress = silent) -> Path:
         The page ``evaluation/report.html``; figures and pictures are beside it.
 
     Raises:
-        PackageError: the folder is not a run, or no seed of it is trained.
+        PackageError: the folder is not a run, no seed of it is trained, or its imagery, labels or split are no longer
+            those it was trained with.
         GeommError: the imagery cannot be read any more.
     """
     from geomm.pipeline.pages import write_assessment
@@ -74,15 +74,16 @@ def assess(folder: str | Path, *, progress: Progress = silent) -> Path:
     config = RunConfig.model_validate(yaml.safe_load((run / RECIPE).read_text()))
     sites = load_sites(config, run)
     fold, task = make_folds(config, sites)[0], task_of(config)
+    check_identity(config, sites, fold, run)
     fitted = [load_package(p).model() for p in packages]
     tests = test_sets(config, sites, fold, tuple(config.modalities))
     parts, found = subsets(list(config.modalities)), []
     for n, only in enumerate(parts):
-        counts, reliability = [], Evaluation({}).reliability
+        counts, reliability = [], []
         for k, model in enumerate(fitted):
             said = [evaluate(model, task, test, classes=len(config.label.classes), only=only) for test in tests]
             counts.append(np.concatenate([s.counts for s in said]))
-            reliability = sum((s.reliability for s in said), reliability)
+            reliability.append(sum((s.reliability for s in said), Evaluation({}).reliability))
             progress("evaluate", n * len(fitted) + k + 1, len(parts) * len(fitted))
-        found.append(Assessment(only, np.stack(counts), reliability))
+        found.append(Assessment(only, np.stack(counts), tuple(reliability)))
     return write_assessment(run / "evaluation", config, found, [m.temperature for m in fitted])

@@ -10,18 +10,20 @@ from geomm.metrics import Interval, Reliability
 from geomm.pipeline.figures import COLORS, blank_figure, png
 
 
-def reliability_chart(found: Reliability) -> bytes:
-    """Show how often predictions of a confidence are right: on the line they are as often right as they say."""
+def reliability_chart(found: Sequence[Reliability]) -> bytes:
+    """Show how often predictions of a confidence are right, a line per seed: on the diagonal, as often as they say."""
     figure, axes = blank_figure(4.6, 4.2)
-    mass, confidence, right = found.curve().T
     axes.plot([0, 1], [0, 1], color="#999999", lw=1, ls="--")
-    axes.plot(confidence, right, color=COLORS[0], lw=1)
-    axes.scatter(confidence, right, s=200 * mass, color=COLORS[0])
+    for k, seed in enumerate(found):
+        mass, confidence, right = seed.curve().T
+        axes.plot(confidence, right, color=COLORS[k % len(COLORS)], lw=1)
+        axes.scatter(confidence, right, s=200 * mass, color=COLORS[k % len(COLORS)])
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("confidence of the prediction", fontsize=8)
     axes.set_ylabel("share that is right", fontsize=8)
-    axes.set_title(f"expected calibration error {found.ece():.3f}; 15 bins of equal mass", fontsize=9)
+    error = np.mean([seed.ece() for seed in found])
+    axes.set_title(f"expected calibration error {error:.3f}; 15 bins of equal mass", fontsize=9)
     return png(figure)
 
 

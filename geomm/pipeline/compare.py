@@ -34,12 +34,12 @@ class Row:
     """What it sees."""
     counts: np.ndarray
     """int64 ``(seeds, blocks, K, K)``."""
-    reliability: Reliability
-    """Confidences and proper scores, over all seeds."""
+    reliability: tuple[Reliability, ...]
+    """Confidences and proper scores of each seed: of several together, opposite errors would cancel."""
     parameters: int = 0
     """Numbers that were trained."""
     final_loss: float = float("nan")
-    """Training loss over the last 20 steps, mean over seeds."""
+    """Training loss of what the model answers, over the last 20 steps, mean over seeds."""
 
     @property
     def seeds(self) -> np.ndarray:
@@ -56,7 +56,12 @@ class Row:
     @property
     def log_loss(self) -> float:
         """Minus the mean log-probability of the test labels, in nats."""
-        return self.reliability.log_loss / max(self.reliability.number, 1.0)
+        return float(np.mean([r.log_loss / max(r.number, 1.0) for r in self.reliability]))
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error, mean over seeds."""
+        return float(np.mean([r.ece() for r in self.reliability]))
 
     def interval(self) -> Interval:
         """Mean IoU, mean over seeds, with its interval over seeds and test blocks."""
@@ -83,18 +88,18 @@ def compare(
     """Train one variant once per seed and count its test pixels."""
     from geomm.train.evaluate import Evaluation, evaluate
 
-    counts, models, reliability = [], [], Evaluation({}).reliability
+    counts, models, reliability = [], [], []
     task, tests = task_of(config), test_sets(config, sites, fold, variant.modalities)
     for k, seed in enumerate(config.train.seeds):
         stage = f"train {name}" + (f" without {fold.name}" if fold.name != "blocks" else "")
         fitted = train_one(config, sites, fold, variant, seed=seed, on_step=_steps(progress, stage, k, config))
         found = [evaluate(fitted, task, test, classes=len(config.label.classes)) for test in tests]
         counts.append(np.concatenate([f.counts for f in found]))
-        reliability = sum((f.reliability for f in found), reliability)
+        reliability.append(sum((f.reliability for f in found), Evaluation({}).reliability))
         models.append(fitted)
     size = sum(p.numel() for p in models[0].model.parameters())
-    final = float(np.mean([m.losses[-20:] for m in models]))
-    return Row(fold.name, name, variant.modalities, np.stack(counts), reliability, size, final), models
+    final = float(np.mean([np.mean(m.losses[-20:]) for m in models]))
+    return Row(fold.name, name, variant.modalities, np.stack(counts), tuple(reliability), size, final), models
 
 
 def fit_everywhere(config: RunConfig, sites: list[Site], progress: Progress) -> Fitted:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geomm.config import RunConfig
+from geomm.errors import ConfigError
 from geomm.pipeline.sites import Fold, Site, target_of
 from geomm.types import Modality
 
@@ -42,23 +43,52 @@ def train_one(
     """Train one model of a recipe on the training pixels of a fold; a stack, twice more on halves of them."""
     from geomm.train.evaluate import calibrate
     from geomm.train.fit import fit
-    from geomm.train.stacking import fit_stack
 
     data = train_data(config, sites, fold, variant.modalities, seed)
     model, task, settings = model_of(config, sites, variant, seed), task_of(config), settings_of(config)
     data = replace(data, normaliser=normaliser_of(config, sites, model.spec, data.normaliser))
     fitted = fit(model, task, data, settings=settings, seed=seed, folder=folder, on_step=on_step)
-    if variant.fusion != "late_stack":
-        return calibrate(fitted, data.validation) if data.validation else fitted
-    held = []
+    if variant.fusion == "late_stack":
+        fitted = _stacked(config, sites, fold, variant, fitted, seed)
+    return calibrate(fitted, data.validation) if data.validation else fitted
+
+
+def _stacked(config: RunConfig, sites: list[Site], fold: Fold, variant: Variant, fitted: Fitted, seed: int) -> Fitted:
+    """Fit the rule of a stack on what models of one half of the training blocks say of the other."""
+    from geomm.train.fit import fit
+    from geomm.train.stacking import fit_stack
+
+    task, settings, held = task_of(config), settings_of(config), []
     for k in range(2):
         halves = {n: s.halves("train", seed=seed)[k] for n, s in fold.splits.items() if "train" in s.names}
         half = Fold(fold.name, halves)
         mine = [s for s in sites if s.name in halves]
-        learn = replace(train_data(config, mine, half, variant.modalities, seed), normaliser=data.normaliser)
+        learn = replace(train_data(config, mine, half, variant.modalities, seed), normaliser=fitted.normaliser)
         other = fit(model_of(config, sites, variant, seed), task, learn, settings=settings, seed=seed)
         held.append((other, test_sets(config, mine, half, variant.modalities)))
     return fit_stack(fitted, held)
+
+
+def check(config: RunConfig, *, alone: bool = True) -> None:
+    """Refuse a recipe whose names do not exist, before anything is read.
+
+    Args:
+        config: the recipe.
+        alone: whether what is done needs one process.
+
+    Raises:
+        UnknownNameError: a fusion or loss.
+        ConfigError: several devices for what needs one process.
+    """
+    from geomm.models.fusion import find_fusion
+    from geomm.tasks.losses import find_loss
+
+    find_fusion(config.model.fusion)
+    find_loss(config.train.loss)
+    if alone and config.train.devices > 1:
+        raise ConfigError(
+            "several devices train one model", why=f"train.devices is {config.train.devices}", fix="use geomm train"
+        )
 
 
 def train_data(config: RunConfig, sites: list[Site], fold: Fold, names: tuple[str, ...], seed: int) -> TrainData:

@@ -15,6 +15,7 @@ from geomm.errors import OutputError
 from geomm.export import Product
 from geomm.pipeline.apply import map_cube
 from geomm.pipeline.compare import FUSED, Row, compare, fit_everywhere, variants
+from geomm.pipeline.learn import check
 from geomm.pipeline.sites import Site, load_sites, make_folds
 from geomm.types import Modality, Progress, silent
 
@@ -52,6 +53,7 @@ def run(config: RunConfig, out: str | Path, *, progress: Progress = silent) -> R
     from geomm.package import save_package
     from geomm.pipeline.report import write_report
 
+    check(config)
     target = Path(out)
     rows, trained = [], {}
     with _nothing_left_on_failure(target):

@@ -92,7 +92,7 @@ def make_folds(config: RunConfig, sites: list[Site]) -> list[Fold]:
     """
     shapes = {s.name: shape_of(s) for s in sites}
     if config.split.kind == "blocks":
-        labels = {s.name: _labels(config, s) for s in sites}
+        labels = {s.name: labels_of(config, s) for s in sites}
         splits = {s.name: _draw(config, s, labels[s.name]) for s in sites}
         if config.label.polygons is not None:
             check_classes(config.label, [(labels[name], split) for name, split in splits.items()])
@@ -121,7 +121,7 @@ def target_of(config: RunConfig) -> Target:
     return Target(LABEL, tuple(c.value for c in config.label.classes), decode)
 
 
-def _labels(config: RunConfig, site: Site) -> NDArray[np.uint8]:
+def labels_of(config: RunConfig, site: Site) -> NDArray[np.uint8]:
     """Return the class index of every pixel, 255 where there is none."""
     node = site.cube.children[LABEL].to_dataset().isel(time=0)
     labels = target_of(config).index(node.data.isel(band=0).to_numpy())

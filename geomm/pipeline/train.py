@@ -7,19 +7,21 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import yaml
 
 from geomm._version import __version__
 from geomm.config import RunConfig
 from geomm.cube import geobox_of
-from geomm.errors import OutputError
-from geomm.pipeline.learn import Variant, train_one
+from geomm.errors import OutputError, PackageError
+from geomm.pipeline.learn import Variant, check, train_one
 from geomm.pipeline.recipe import contract_of
-from geomm.pipeline.sites import Fold, Site, load_sites, make_folds
+from geomm.pipeline.sites import Fold, Site, labels_of, load_sites, make_folds
 from geomm.types import Progress, silent
 
 if TYPE_CHECKING:
@@ -46,12 +48,15 @@ def train(config: RunConfig, out: str | Path, *, progress: Progress = silent) ->
 
     Raises:
         OutputError: the folder holds a run of another recipe, or something else.
+        PackageError: imagery, labels or split have changed since the run was begun.
         GeommError: any of the steps.
     """
+    check(config, alone=False)
     folder = Path(out)
     _claim(config, folder)
     sites = load_sites(config, folder)
     fold = make_folds(config, sites)[0]
+    check_identity(config, sites, fold, folder)
     variant = Variant(tuple(config.modalities), config.model.fusion)
     record: dict[str, Any] = _identity(config, sites, fold)
     for k, seed in enumerate(config.train.seeds):
@@ -74,7 +79,7 @@ def _save(config: RunConfig, sites: list[Site], fitted: Fitted, place: Path, rec
     file = place.parent / RECORD
     seeds = json.loads(file.read_text())["seeds"] if file.is_file() else {}
     seeds[str(seed)] = {
-        "normalisation": _hash([fitted.normaliser.mean, fitted.normaliser.std]),
+        "normalisation": _hash(asdict(fitted.normaliser)),
         "steps": len(fitted.losses),
         "loss": fitted.losses[-1],
         "validation": list(fitted.validation),
@@ -89,7 +94,7 @@ def _claim(config: RunConfig, folder: Path) -> None:
     file, recipe = folder / RECIPE, config.model_dump()
     if file.is_file():
         there = yaml.safe_load(file.read_text())
-        if {**there, "root": ""} != {**recipe, "root": ""}:
+        if _what(there) != _what(recipe):
             raise OutputError(
                 "the folder holds a run of another recipe",
                 where=str(folder),
@@ -103,10 +108,41 @@ def _claim(config: RunConfig, folder: Path) -> None:
     _write(file, yaml.safe_dump(recipe, sort_keys=False))
 
 
+def check_identity(config: RunConfig, sites: list[Site], fold: Fold, folder: Path) -> None:
+    """Refuse to go on with a run, or to judge it, whose imagery, labels or split have changed since.
+
+    Raises:
+        PackageError: they have; test pixels might be ones it was trained on.
+    """
+    file = folder / RECORD
+    if not file.is_file():
+        return
+    there, here = json.loads(file.read_text()), _identity(config, sites, fold)
+    changed = [k for k in ("data", "split") if there[k] != here[k]]
+    if changed:
+        raise PackageError(
+            f"the {' and the '.join(changed)} are no longer what the run was trained with",
+            where=str(folder),
+            why="their hashes differ from those in run.json",
+            fix="bring the old files back, or train again into another folder",
+        )
+
+
+def _what(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe without where it lies and where it runs."""
+    train = {k: v for k, v in recipe["train"].items() if k not in ("accelerator", "devices")}
+    return {**recipe, "root": "", "train": train}
+
+
 def _identity(config: RunConfig, sites: list[Site], fold: Fold) -> dict[str, Any]:
-    """Return what the run is made of, so that two runs can be told apart later."""
+    """Return what the run is made of: of imagery what it is and how large its files are, of labels their content."""
     data = [
-        [s.name, str(geobox_of(s.cube)), sorted((c.id, *sorted(b.href for b in c.bands.values())) for c in s.scenes)]
+        [
+            s.name,
+            str(geobox_of(s.cube)),
+            sorted((c.id, *sorted(_file(b.href) for b in c.bands.values())) for c in s.scenes),
+            hashlib.sha256(np.ascontiguousarray(labels_of(config, s))).hexdigest(),
+        ]
         for s in sites
     ]
     splits = [[n, s.shape, s.block, s.buffer, s.names, s.assignment] for n, s in sorted(fold.splits.items())]
@@ -118,6 +154,12 @@ def _identity(config: RunConfig, sites: list[Site], fold: Fold) -> dict[str, Any
         "data": _hash(data),
         "split": _hash(splits),
     }
+
+
+def _file(href: str) -> str:
+    """Return an address with the size of the file, where it is one."""
+    path = Path(href)
+    return f"{href} {path.stat().st_size}" if path.is_file() else href
 
 
 def _hash(value: object) -> str:

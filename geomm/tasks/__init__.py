@@ -29,8 +29,11 @@ class Task(Protocol):
     layers: tuple[LayerSpec, ...]
     """What a decoded prediction holds."""
 
-    def loss(self, model: Any, batch: Sample) -> Tensor:
-        """Return the scalar loss of a normalised batch."""
+    loss_name: str
+    """What it minimises."""
+
+    def losses(self, model: Any, batch: Sample) -> Tensor:
+        """Return the model's loss on a normalised batch and, after it, those of its parts; their mean is minimised."""
         ...
 
     def activate(self, answer: Tensor) -> Tensor:

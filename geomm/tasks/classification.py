@@ -30,20 +30,23 @@ class ClassificationTask:
     def __init__(self, classes: tuple[ClassSpec, ...], loss: str = "cross_entropy") -> None:
         self._maps = SegmentationTask(classes, loss)
         self.classes, self.layers, self.criterion = classes, self._maps.layers, self._maps.criterion
+        self.loss_name = loss
 
     def labels(self, batch: Sample) -> Int[Tensor, " b"]:
         """Return the most frequent class of every chip, int64 ``(B,)``, 255 where no pixel is labelled."""
         counts = label_counts(batch, len(self.classes))
         return torch.where(counts.sum(1) > 0, counts.argmax(1), INVALID_CLASS)
 
-    def loss(self, model: Any, batch: Sample) -> Tensor:
-        """Return the loss over chips that have a label and something to see; see :class:`SegmentationTask`."""
+    def losses(self, model: Any, batch: Sample) -> Float[Tensor, " parts"]:
+        """Return losses over chips that have a label and something to see; see :class:`SegmentationTask`."""
         labels = self.labels(batch)
+        if model.training:
+            model.observe(labels)
         parts = [
             self.criterion(a.logits.float(), labels.masked_fill(~a.valid.flatten(1).any(1), INVALID_CLASS))
             for a in model.answers(batch)
         ]
-        return torch.stack(parts).mean()
+        return torch.stack(parts)
 
     def activate(self, answer: Float[Tensor, "b k"]) -> Float[Tensor, "b k 1 1"]:
         """Return class probabilities as one cell per chip."""

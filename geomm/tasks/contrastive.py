@@ -32,12 +32,11 @@ def siglip_loss(
         bias: added to every logit.
         captions: the texts; images that share one are positives of each other's text.
     """
-    logits = images.float() @ texts.float().T * scale.exp() + bias
-    sign = -torch.ones_like(logits)
-    for i, a in enumerate(captions or range(len(images))):
-        for j, b in enumerate(captions or range(len(images))):
-            if a == b:
-                sign[i, j] = 1.0
+    with torch.autocast(images.device.type, enabled=False):
+        logits = images.float() @ texts.float().T * scale.float().exp() + bias.float()
+    number = {c: k for k, c in enumerate(dict.fromkeys(captions))}
+    place = torch.tensor([number[c] for c in captions] if captions else range(len(images)), device=logits.device)
+    sign = torch.where(place[:, None] == place, 1.0, -1.0)
     return -functional.logsigmoid(sign * logits).sum() / len(images)
 
 
@@ -49,22 +48,24 @@ class ContrastiveTask:
         loss: unused; the loss is SigLIP's.
     """
 
-    name = "contrastive"
+    name, loss_name = "contrastive", "siglip"
     layers = ()
 
     def __init__(self, classes: Any = (), loss: str = "") -> None:  # noqa: ARG002 - tasks are built alike
         self.classes = tuple(classes)
 
-    def loss(self, model: Any, batch: Sample) -> Tensor:
+    def losses(self, model: Any, batch: Sample) -> Float[Tensor, " parts"]:
         """Return the loss of a batch whose every sample has a text.
 
         Raises:
             ContractError: a sample lacks its text.
         """
         images: Tensor = model(batch)
-        if len(batch.text) != len(images):
-            raise ContractError("every chip needs a text", why=f"{len(images)} chips, {len(batch.text)} texts")
-        return siglip_loss(images, model.encode_text(batch.text), model.logit_scale, model.logit_bias, batch.text)
+        if len(batch.text) != len(images) or not all(t.strip() for t in batch.text):
+            given = sum(bool(t.strip()) for t in batch.text)
+            raise ContractError("every chip needs a text", why=f"{len(images)} chips, {given} texts")
+        texts = model.encode_text(batch.text)
+        return siglip_loss(images, texts, model.logit_scale, model.logit_bias, batch.text)[None]
 
     def activate(self, answer: Tensor) -> Tensor:
         """Return the vectors unchanged."""

@@ -35,7 +35,7 @@ class MultilabelTask:
     def __init__(self, classes: tuple[ClassSpec, ...], loss: str = "cross_entropy") -> None:
         if loss != "cross_entropy":
             raise UnknownNameError.of("loss of the multilabel task", loss, ("cross_entropy",))
-        self.classes = classes
+        self.classes, self.loss_name = classes, loss
         names = tuple(c.name for c in classes)
         self.layers = (LayerSpec("probability", "probability", "float32", float("nan"), names, "1", classes),)
 
@@ -45,15 +45,15 @@ class MultilabelTask:
         total = counts.sum(1, keepdim=True)
         return ((counts > 0) & (counts >= LEAST * total)).float(), total[:, 0] > 0
 
-    def loss(self, model: Any, batch: Sample) -> Tensor:
-        """Return the loss over chips that have a label and something to see, mean over the model's answers."""
+    def losses(self, model: Any, batch: Sample) -> Float[Tensor, " parts"]:
+        """Return losses over chips that have a label and something to see; see :class:`SegmentationTask`."""
         truth, labelled = self.labels(batch)
         parts = []
         for answer in model.answers(batch):
             keep = labelled & answer.valid.flatten(1).any(1)
             each = functional.binary_cross_entropy_with_logits(answer.logits.float(), truth, reduction="none").mean(1)
             parts.append((each * keep).sum() / keep.sum().clamp_min(1))
-        return torch.stack(parts).mean()
+        return torch.stack(parts)
 
     def activate(self, answer: Float[Tensor, "b k"]) -> Float[Tensor, "b k 1 1"]:
         """Return the probability of every class as one cell per chip."""

@@ -28,21 +28,23 @@ class SegmentationTask:
     name = "segmentation"
 
     def __init__(self, classes: tuple[ClassSpec, ...], loss: str = "cross_entropy") -> None:
-        self.classes, self.criterion = classes, find_loss(loss)
+        self.classes, self.criterion, self.loss_name = classes, find_loss(loss), loss
         names = tuple(c.name for c in classes)
         self.layers = (
             LayerSpec("class", "class", "uint8", INVALID_CLASS, ("class",), "class", classes),
             LayerSpec("probability", "probability", "float32", float("nan"), names, "1", classes),
         )
 
-    def loss(self, model: Any, batch: Sample) -> Tensor:
-        """Return the loss, of a late fusion the mean of its experts' and its own; 0 if no pixel can be judged."""
+    def losses(self, model: Any, batch: Sample) -> Float[Tensor, " parts"]:
+        """Return the model's own loss and after it those of its experts; 0 where no pixel can be judged."""
         assert batch.target is not None
+        if model.training:
+            model.observe(batch.target)
         parts = [
             self.criterion(a.logits.float(), batch.target.masked_fill(~a.valid, INVALID_CLASS))
             for a in model.answers(batch)
         ]
-        return torch.stack(parts).mean()
+        return torch.stack(parts)
 
     def activate(self, answer: Float[Tensor, "b k *size"]) -> Float[Tensor, "b k *size"]:
         """Return class probabilities."""

@@ -13,10 +13,11 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from geomm.errors import SplitError
 from geomm.train.module import TrainModule
 
-LAST, BEST = "last.ckpt", "best.ckpt"
-"""Names of the two checkpoints of a folder."""
+LAST, BEST, FINAL = "last.ckpt", "best.ckpt", "final.ckpt"
+"""Names of the checkpoints of a folder: to go on from, of the lowest validation loss, and what a finished run kept."""
 CURVES = "curves.json"
 """Name of the losses beside them: of training by step, of validation by epoch."""
 
@@ -26,51 +27,68 @@ class WholeFiles(TorchCheckpointIO):  # type: ignore[misc]
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
         """Write a checkpoint; see the class."""
-        target = Path(path)
-        aside = target.with_name(f".{target.name}.{os.getpid()}")
+        save_whole(checkpoint, Path(path))
+
+
+def save_whole(content: dict[str, Any], target: Path) -> None:
+    """Write a file that torch reads: aside, synced, renamed."""
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with aside.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(target)
+        folder = os.open(target.parent, os.O_RDONLY)
         try:
-            with aside.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(target)
+            os.fsync(folder)
         finally:
-            aside.unlink(missing_ok=True)
+            os.close(folder)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 class KeepLastAndBest(Checkpoint):  # type: ignore[misc]
-    """Keeps the last epoch, to go on from, and the one with the lowest validation loss.
+    """Keeps the last epoch, to go on from, and the one with the lowest validation loss; ends training without patience.
 
     Args:
-        folder: where the two files go; made if it is not there. Files that a killed run left aside are removed.
+        folder: where files go; made if it is not there. Files that a killed run left aside are removed.
+        patience: epochs without a lower validation loss after which training stops; 0 for never.
+        last: whether the run may be gone on with.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.best = folder, math.inf
+    def __init__(self, folder: Path, *, patience: int, last: bool) -> None:
+        self.folder, self.patience, self.last = folder, patience, last
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(".*.ckpt.*"):
             left.unlink(missing_ok=True)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the lowest loss so far."""
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.best = state_dict["best"]
-
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write, after validation."""
+        """Write, after validation.
+
+        Raises:
+            SplitError: the validation loss is not a number: training diverged, or no validation pixel has a label.
+        """
         assert isinstance(pl_module, TrainModule)
         now = trainer.callback_metrics.get("validation/loss")
-        if now is not None and not trainer.sanity_checking:
-            pl_module.validation.append(float(now))
-            if float(now) < self.best:
-                self.best = float(now)
+        if now is not None:
+            curve = pl_module.validation
+            curve.append(float(now))
+            if not math.isfinite(curve[-1]):
+                raise SplitError(
+                    "the validation loss is not a number",
+                    why=f"training loss {pl_module.history[-1]:g}, validation {curve[-1]:g}",
+                    fix="lower the rate, or check that validation chips have labels",
+                )
+            if curve[-1] == min(curve) and curve[-1] not in curve[:-1]:
                 trainer.save_checkpoint(self.folder / BEST)
-        trainer.save_checkpoint(self.folder / LAST)
+            if self.patience and len(curve) - 1 - curve.index(min(curve)) >= self.patience:
+                trainer.should_stop = True
+        if not self.last:
+            return
         if trainer.is_global_zero:
             curves = {"train": pl_module.history, "validation": pl_module.validation}
             aside = self.folder / f".{CURVES}"
             aside.write_text(json.dumps(curves))
             aside.replace(self.folder / CURVES)
+        trainer.save_checkpoint(self.folder / LAST)

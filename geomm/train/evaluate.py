@@ -14,7 +14,7 @@ from torch import Tensor
 from geomm.batches import Batches
 from geomm.chips import Chip
 from geomm.dataset import ChipDataset, Sample, collate
-from geomm.errors import SplitError
+from geomm.errors import ContractError, SplitError
 from geomm.metrics import Reliability, confusion
 from geomm.tasks import Task
 from geomm.train.settings import Fitted
@@ -61,6 +61,9 @@ def evaluate(
     fitted: Fitted, task: Task, test: HeldOut, *, classes: int, only: Sequence[str] = (), batch: int = 16
 ) -> Evaluation:
     """Count predictions against labels, block by block.
+
+    Every labelled pixel counts, also where no modality saw anything and the model can but guess: rows that see other
+    modalities are judged on the same pixels.
 
     Args:
         fitted: a trained model.
@@ -137,11 +140,15 @@ def calibrate(fitted: Fitted, validation: Batches, *, seed: int = 0) -> Fitted:
 
     Raises:
         SplitError: there is no labelled pixel.
+        ContractError: the model answers chip by chip.
     """
     generator = np.random.default_rng(seed)
     logits, labels = [], []
     for sample in validation.epoch(0):
-        answer = fitted.model(fitted.normaliser(sample)).movedim(1, -1)
+        answer = fitted.model(fitted.normaliser(sample))
+        if answer.ndim != 4:
+            raise ContractError("only a model that answers pixel by pixel is calibrated", why=f"{answer.ndim} axes")
+        answer = answer.movedim(1, -1)
         assert sample.target is not None
         truth = sample.target.numpy()
         known = truth != INVALID_CLASS

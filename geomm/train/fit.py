@@ -8,15 +8,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 
 from geomm.errors import ConfigError
 from geomm.models.multimodal import ModelSpec, MultimodalModel
 from geomm.tasks import Task
-from geomm.train.checkpoints import BEST, LAST, KeepLastAndBest, WholeFiles
+from geomm.train.checkpoints import BEST, FINAL, LAST, KeepLastAndBest, WholeFiles, save_whole
 from geomm.train.loggers import make_loggers
 from geomm.train.module import EpochData, Told, TrainModule
 from geomm.train.settings import Fitted, OnStep, TrainData, TrainSettings
@@ -50,8 +51,12 @@ def fit(
 
     Raises:
         PackageError: the checkpoint in ``folder`` is of another model or other settings.
-        ConfigError: several processes, validation and no folder where they find the best epoch.
+        ConfigError: patience without validation, or several processes with validation and no folder where they find
+            the best epoch.
+        SplitError: the validation loss is not a number.
     """
+    if settings.patience and data.validation is None:
+        raise ConfigError("patience needs validation", why=f"patience {settings.patience}", fix="give TrainData some")
     if settings.devices > 1 and data.validation is not None and folder is None:
         raise ConfigError("several processes that validate need a folder", fix="give fit a folder")
     kept = folder is not None or data.validation is not None
@@ -60,24 +65,36 @@ def fit(
         model = MultimodalModel(spec) if isinstance(spec, ModelSpec) else spec
         checkpoints = Path(folder or scratch) / "checkpoints" if kept else None
         module = TrainModule(model, task, data.normaliser, settings, seed)
-        trainer = _trainer(settings, data, checkpoints, Path(folder) if folder else None, on_step)
-        last = checkpoints / LAST if checkpoints and (checkpoints / LAST).is_file() else None
-        trainer.fit(module, datamodule=EpochData(data), ckpt_path=last)
-        if checkpoints and data.validation is not None:
-            module.load_state_dict(torch.load(checkpoints / BEST, map_location="cpu", weights_only=True)["state_dict"])
+        if checkpoints and (checkpoints / FINAL).is_file():  # finished before
+            _load(module, checkpoints / FINAL)
+        else:
+            trainer = _trainer(settings, checkpoints, Path(folder) if folder else None, on_step)
+            last = checkpoints / LAST if checkpoints and (checkpoints / LAST).is_file() else None
+            trainer.fit(module, datamodule=EpochData(data), ckpt_path=last)
+            if checkpoints and data.validation is not None:
+                best = torch.load(checkpoints / BEST, map_location="cpu", weights_only=True)
+                module.load_state_dict(best["state_dict"])
+            if folder and trainer.is_global_zero:
+                assert checkpoints
+                final: dict[str, Any] = {"state_dict": module.state_dict()}
+                module.on_save_checkpoint(final)
+                save_whole(final, checkpoints / FINAL)
     return Fitted(model.cpu().eval(), data.normaliser, tuple(module.history), tuple(module.validation))
 
 
-def _trainer(
-    settings: TrainSettings, data: TrainData, checkpoints: Path | None, folder: Path | None, on_step: OnStep | None
-) -> Trainer:
+def _load(module: TrainModule, file: Path) -> None:
+    """Load what a finished run kept, if it is this run."""
+    final = torch.load(file, map_location="cpu", weights_only=True)
+    module.on_load_checkpoint(final)
+    module.load_state_dict(final["state_dict"])
+
+
+def _trainer(settings: TrainSettings, checkpoints: Path | None, folder: Path | None, on_step: OnStep | None) -> Trainer:
     callbacks: list[Callback] = [Told(on_step)] if on_step else []
     if settings.average:
         callbacks.append(EMAWeightAveraging(decay=settings.average))
-    if settings.patience and data.validation is not None:
-        callbacks.append(EarlyStopping("validation/loss", patience=settings.patience))
     if checkpoints:
-        callbacks.append(KeepLastAndBest(checkpoints))
+        callbacks.append(KeepLastAndBest(checkpoints, patience=settings.patience, last=folder is not None))
     return Trainer(
         max_steps=settings.steps,
         max_epochs=-1,

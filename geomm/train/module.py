@@ -19,6 +19,7 @@ from geomm.models.multimodal import MultimodalModel
 from geomm.tasks import Task
 from geomm.train.settings import OnStep, TrainData, TrainSettings
 from geomm.transforms import Normaliser, augment, drop_modalities
+from geomm.types import INVALID_CLASS
 
 
 class TrainModule(LightningModule):  # type: ignore[misc]
@@ -54,13 +55,13 @@ class TrainModule(LightningModule):  # type: ignore[misc]
         ready = self.normaliser(augment(batch, self.random) if self.settings.augment else batch)
         if self.settings.modality_dropout > 0:
             ready = drop_modalities(ready, self.settings.modality_dropout, self.random)
-        loss = self.task.loss(self.model, ready)
-        self._sums.append(loss.detach())
+        parts = self.task.losses(self.model, ready)
+        self._sums.append(parts[0].detach())
         if (batch_idx + 1) % self.settings.accumulate == 0:
             self.history.append(float(torch.stack(self._sums).mean()))
             self._sums.clear()
             self.log("train/loss", self.history[-1])
-        return loss
+        return parts.mean()
 
     def on_train_epoch_end(self) -> None:
         """Drop what was accumulated for a step that the epoch's end cut short: Lightning steps there."""
@@ -69,18 +70,19 @@ class TrainModule(LightningModule):  # type: ignore[misc]
             self._sums.clear()
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's
-        """Judge."""
-        loss = self.task.loss(self.model, self.normaliser(batch))
-        size = len(next(iter(batch.images.values())))
+        """Judge; batches count by their labels."""
+        loss = self.task.losses(self.model, self.normaliser(batch))[0]
+        labels = None if batch.target is None else int((batch.target != INVALID_CLASS).sum())
+        size = len(next(iter(batch.images.values()))) if labels is None else labels
         self.log("validation/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=size)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002 - Lightning's
         """Log how hard each modality pulls: norms of the gradients of the encoders."""
-        if self.trainer.loggers and self.global_step % self.trainer.log_every_n_steps == 0:
+        if self.trainer.loggers:
             for name, encoder in self.model.encoders.items():
-                parts = [p.grad.norm() for p in encoder.parameters() if p.grad is not None]
+                parts = [p.grad for p in encoder.parameters() if p.grad is not None]
                 if parts:
-                    self.log(f"gradient/{name}", torch.stack(parts).norm())
+                    self.log(f"gradient/{name}", torch.nn.utils.get_total_norm(parts))
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW and the schedule; vectors and scalars are not decayed."""
@@ -128,7 +130,8 @@ class TrainModule(LightningModule):  # type: ignore[misc]
     def _identity(self) -> dict[str, Any]:
         """Return what must be the same for a run to go on; where it runs may change."""
         settings = {k: v for k, v in asdict(self.settings).items() if k not in ("accelerator", "devices")}
-        return {"seed": self.seed, "settings": settings, "spec": self.model.spec.to_json()}
+        spec = self.model.spec.to_json()
+        return {"seed": self.seed, "settings": settings, "spec": spec, "loss": self.task.loss_name}
 
 
 class Told(Callback):  # type: ignore[misc]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from geomm.batches import Batches
 from geomm.errors import ConfigError
 from geomm.models.multimodal import MultimodalModel
 from geomm.transforms import Normaliser
 
-Schedule = Literal["one_cycle", "cosine", "constant"]
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+type Schedule = Literal["one_cycle", "cosine", "constant"]
+type Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,14 @@ class TrainSettings:
                 "training needs at least one step, batch and device, and a positive rate",
                 why=f"steps {self.steps}, rate {self.rate}, accumulate {self.accumulate}, devices {self.devices}",
             )
+        if self.schedule not in get_args(Schedule.__value__) or self.precision not in get_args(Precision.__value__):
+            raise ConfigError(
+                "there is no such schedule or precision",
+                why=f"{self.schedule}, {self.precision}",
+                fix=f"one of {', '.join((*get_args(Schedule.__value__), *get_args(Precision.__value__)))}",
+            )
+        if self.warmup and self.schedule == "one_cycle":
+            raise ConfigError("one_cycle has a warm-up of its own", why=f"warmup {self.warmup}", fix="use cosine")
         if not (0 <= self.average < 1 and 0 <= self.modality_dropout < 1):
             raise ConfigError(
                 "the average's decay and the modality dropout are at least 0 and below 1",

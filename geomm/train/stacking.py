@@ -38,6 +38,7 @@ def fit_stack(fitted: Fitted, held: Sequence[tuple[Fitted, Sequence[HeldOut]]], 
     parts = [_said(other, test, generator) for other, tests in held for test in tests]
     logits, valid = (torch.cat([p[k] for p in parts], 1) for k in (0, 1))
     target = torch.cat([p[2] for p in parts])
+    rule.requires_grad_(True)
     start = [p.detach().clone() for p in rule.parameters()]
     optimiser = torch.optim.LBFGS(rule.parameters(), max_iter=200, line_search_fn="strong_wolfe")
 
@@ -49,6 +50,7 @@ def fit_stack(fitted: Fitted, held: Sequence[tuple[Fitted, Sequence[HeldOut]]], 
         return value
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
+    rule.requires_grad_(False)
     return fitted
 
 

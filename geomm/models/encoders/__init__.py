@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from geomm.errors import UnknownNameError
+from geomm.errors import ContractError, UnknownNameError
 from geomm.models.encoders.contract import Encoder, EncoderInput, Wants
 from geomm.models.encoders.galileo import build_galileo
 from geomm.models.encoders.galileo_bands import galileo_wants
@@ -44,11 +44,19 @@ def build_encoder(name: str, given: EncoderInput) -> Any:
 
     Raises:
         UnknownNameError: no such family, model or weights.
-        ContractError: weights that want other bands.
+        ContractError: weights that want other bands, or that the encoder cannot have.
     """
     family, _, rest = name.partition(":")
     if family not in ENCODERS:
         raise UnknownNameError.of("encoder", family, ENCODERS)
+    nowhere = given.pretrained and family == "galileo" and not given.weights
+    if nowhere or (given.weights and family.startswith("tiny")):
+        raise ContractError(
+            "the encoder cannot have those weights",
+            where=name,
+            why="it has none of its own" if given.weights else "nobody offers them for download by this name",
+            fix="leave them away" if given.weights else "name a local file",
+        )
     return ENCODERS[family](rest, given)
 
 
