@@ -275,10 +275,10 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path):
     path.write_bytes(b"no weights")
     with pytest.raises(PackageError, match="cannot be read"):
         build_galileo("", _given(S2, weights=path))
-    refused([1, 2], "no state dict")
+    refused([1, 2], "holds no weights")
     refused({"conv.weight": torch.zeros(3)}, "no weights of Galileo's encoder.*conv.weight")
     refused({k: v for k, v in _whole_state().items() if k != "blocks.2.norm1.bias"}, "1 missing: blocks.2.norm1.bias")
-    refused(_whole_state(head=torch.zeros(3)), "1 unknown: head")
+    refused(_whole_state(head=torch.zeros(3)), "1 left over: head")
     refused(_whole_state(pos_embed=torch.zeros(12, 32)), "of another shape: pos_embed")
     refused(_whole_state(), "of another shape: .*pos_embed", "tiny")
 

@@ -85,13 +85,18 @@ def write_page(folder: Path, title: str, body: str, pictures: Mapping[str, bytes
         (folder / f"{name}.png").write_bytes(data)
     for name, content in facts.items():
         (folder / name).write_text(json.dumps(content, indent=2))
-    page = folder / "report.html"
-    page.write_text(
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+    target = folder / "report.html"
+    target.write_text(page(title, body))
+    return target
+
+
+def page(title: str, body: str) -> str:
+    """Return a whole HTML page; ``body`` is HTML."""
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}: geomm</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>'
         f"<h1>{escape(title)}</h1>{body}<p>geomm {escape(__version__)}</p></body></html>\n"
     )
-    return page
 
 
 def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

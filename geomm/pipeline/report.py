@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from geomm.config import RunConfig
 from geomm.export import Product
 from geomm.pipeline.compare import FUSED, Row
 from geomm.pipeline.figures import comparison_figure, losses_figure, site_figure
-from geomm.pipeline.pages import STYLE
+from geomm.pipeline.pages import html_table, page, picture
 from geomm.pipeline.sites import Fold, Site
 
 
@@ -90,9 +89,9 @@ def write_report(
         (folder / f"{name}.png").write_bytes(png)
     facts = _facts(config, sites, folds, rows, products, out)
     (out / "run.json").write_text(json.dumps(facts, indent=2))
-    page = out / "report.html"
-    page.write_text(_page(config, rows, folds, facts, pictures))
-    return page
+    target = out / "report.html"
+    target.write_text(_page(config, rows, folds, facts, pictures))
+    return target
 
 
 def _facts(
@@ -149,11 +148,7 @@ def _page(
     pictures: Mapping[str, bytes],
 ) -> str:
     head, *body = table(rows, [c.name for c in config.classes()])
-    lines = "".join("<tr>" + "".join(f"<td>{escape(v)}</td>" for v in row) + "</tr>" for row in body)
-    images = {
-        name: f'<img alt="{escape(name)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-        for name, png in pictures.items()
-    }
+    images = {name: picture(name, pictures) for name in pictures}
     verdicts = "".join(f"<p>{escape(verdict(rows, f.name))}</p>" for f in folds)
     where = "".join(
         f"<h2>Map of {escape(name.removeprefix('site-'))}</h2>{image}"
@@ -170,14 +165,12 @@ def _page(
         if split.kind == "blocks"
         else "One site left out at a time"
     )
-    return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(config.name)}: geomm</title>
-<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>
-<h1>{escape(config.name)}</h1><p>{escape(config.description)}</p>
-<h2>What each modality is worth</h2>{verdicts}
-<table><tr>{"".join(f"<th>{escape(h)}</th>" for h in head)}</tr>{lines}</table>
-<p>{escape(how)}. {len(config.train.seeds)} seeds; the interval is a bootstrap over test blocks.</p>
-{images["comparison"]}{where}<h2>Training</h2>{images["training"]}
-<h2>Files</h2><ul>{files}<li>model package: <code>model</code></li></ul>
-<p>geomm {escape(__version__)}, Python {escape(facts["python"])}. Everything is in <code>run.json</code>.</p>
-</body></html>
-"""
+    return page(
+        config.name,
+        f"<p>{escape(config.description)}</p>"
+        f"<h2>What each modality is worth</h2>{verdicts}{html_table(head, body)}"
+        f"<p>{escape(how)}. {len(config.train.seeds)} seeds; the interval draws test blocks and seeds anew.</p>"
+        f"{images['comparison']}{where}<h2>Training</h2>{images['training']}"
+        f"<h2>Files</h2><ul>{files}<li>model package: <code>model</code></li></ul>"
+        f"<p>Python {escape(facts['python'])}. Everything is in <code>run.json</code>.</p>",
+    )

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,6 +23,7 @@ from geomm.errors import ContractError, PackageError, UnknownNameError
 from geomm.models.encoders.contract import EncoderInput, require_multiple
 from geomm.models.encoders.galileo_bands import GROUPS, galileo_groups, galileo_wants
 from geomm.models.encoders.local import token_maps
+from geomm.models.encoders.weights import Tolerated, load_weights, read_weights
 from geomm.models.features import FeatureMaps, shrink_valid
 
 __all__ = ["Galileo", "GalileoSize", "build_galileo", "galileo_groups", "galileo_wants"]
@@ -201,26 +202,12 @@ def build_galileo(name: str, given: EncoderInput) -> Galileo:
     groups = galileo_groups(given.known("galileo"))
     if given.weights is None:
         return Galileo(groups, size or SIZES["nano"], patch=patch)
-    state = _read(given.weights)
+    # The reference drops ``.backbone`` from the names of some of its files.
+    state = {k.replace(".backbone", ""): v for k, v in read_weights(given.weights).items()}
     network = Galileo(groups, size or _size_of(state, given.weights), patch=patch)
-    _load(network, state, given.weights)
+    others = tuple(f"space_time_embed.{g}." for g in GROUPS if g not in groups)
+    load_weights(network, state, Tolerated(leftover=_UNUSED + others), where=str(given.weights))
     return network
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Read a state dict; ``.backbone`` in its names is dropped, as the reference does."""
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            raw: Any = load_file(path)
-        else:
-            raw = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise PackageError("the weights cannot be read", where=str(path), why=str(error)[:200]) from error
-    if not isinstance(raw, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in raw.items()):
-        raise PackageError("the weights are no state dict", where=str(path), why=f"a {type(raw).__name__} without it")
-    return {k.replace(".backbone", ""): v for k, v in raw.items()}
 
 
 def _size_of(state: Mapping[str, Tensor], path: Path) -> GalileoSize:
@@ -235,21 +222,6 @@ def _size_of(state: Mapping[str, Tensor], path: Path) -> GalileoSize:
         why=f"tokens of {width} features; has {', '.join(sorted(state)[:5])}",
         fix=f"known widths: {', '.join(str(s.width) for s in SIZES.values())}",
     )
-
-
-def _load(network: Galileo, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load what the network has; nothing may be missing, and nothing over but what is known not to be used."""
-    own = network.state_dict()
-    others = tuple(f"space_time_embed.{g}." for g in GROUPS if g not in network.groups)
-    wrong = {
-        "missing": [k for k in own if k not in state],
-        "unknown": [k for k in state if k not in own and not k.startswith(_UNUSED + others)],
-        "of another shape": [k for k in own if k in state and state[k].shape != own[k].shape],
-    }
-    if any(wrong.values()):
-        why = "; ".join(f"{len(keys)} {what}: {', '.join(keys[:5])}" for what, keys in wrong.items() if keys)
-        raise PackageError("the weights do not fit Galileo's encoder", where=str(path), why=why)
-    network.load_state_dict({k: state[k] for k in own})
 
 
 def _waves(at: Tensor, size: int) -> Float[Tensor, "n d"]:
