@@ -67,6 +67,8 @@ def test_names_are_checked_before_anything_is_read(recipe, tmp_path):
     for wrong, error in (({"model.fusion": "magic"}, UnknownNameError), ({"train.loss": "magic"}, UnknownNameError)):
         with pytest.raises(error, match="magic"):
             train(geomm.load_recipe(recipe, QUICK | wrong), tmp_path / "a")
+    with pytest.raises(ConfigError, match="predict.size . 2 predict.halo is 63: no multiple of its coarsest stride 4"):
+        train(geomm.load_recipe(recipe, QUICK | {"predict.size": 31}), tmp_path / "c")
     with pytest.raises(ConfigError, match="use geomm train"):
         ablate(geomm.load_recipe(recipe, QUICK | {"train.devices": 2}), tmp_path / "b", fusions=["sum"])
     with pytest.raises(ConfigError, match="at least one fusion"):

@@ -150,7 +150,11 @@ def spec_of(config: RunConfig, sites: list[Site], variant: Variant) -> ModelSpec
 
 
 def model_of(config: RunConfig, sites: list[Site], variant: Variant, seed: int) -> MultimodalModel:
-    """Build a recipe's model from a seed, with pretrained weights where the recipe names some."""
+    """Build a recipe's model from a seed, with pretrained weights where the recipe names some.
+
+    Raises:
+        ConfigError: chips for training or prediction that its encoders cannot take.
+    """
     import torch
 
     from geomm.models.multimodal import MultimodalModel
@@ -158,7 +162,22 @@ def model_of(config: RunConfig, sites: list[Site], variant: Variant, seed: int) 
     files = {n: Path(config.root) / f for n, f in config.model.weights.items() if n in variant.modalities}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MultimodalModel(spec_of(config, sites, variant), pretrained=config.model.pretrained, weights=files)
+        model = MultimodalModel(spec_of(config, sites, variant), pretrained=config.model.pretrained, weights=files)
+    coarsest = max(int(e.strides[-1]) for e in model.encoders.values())  # type: ignore[index]
+    sizes = {"chips.size": config.chips.size, "predict.size + 2 predict.halo": _side(config)}
+    wrong = [f"{name} is {size}" for name, size in sizes.items() if size % coarsest]
+    if wrong:
+        raise ConfigError(
+            "the encoder cannot take chips of that size",
+            why=f"{' and '.join(wrong)}: no multiple of its coarsest stride {coarsest}",
+            fix="change them",
+        )
+    return model
+
+
+def _side(config: RunConfig) -> int:
+    """Return the side of what is read to predict a chip."""
+    return config.predict.size + 2 * config.predict.halo
 
 
 def normaliser_of(config: RunConfig, sites: list[Site], spec: ModelSpec, fitted: Normaliser) -> Normaliser:

@@ -99,13 +99,13 @@ def scores_of(fitted: Fitted, task: Task, sample: Sample, only: Sequence[str] = 
     """Return what a model says of a batch as stored, float32 ``(B, K, H, W)`` or ``(B, K, 1, 1)``.
 
     Args:
-        fitted: a trained model.
+        fitted: a trained model; the batch goes where it is.
         task: turns answers into scores.
         sample: a batch before normalisation.
         only: modalities that the model may see; empty for all.
     """
-    ready = fitted.normaliser(sample)
-    return task.activate(fitted.model(without(ready, only) if only else ready) / fitted.temperature)
+    ready = fitted.normaliser(sample.to(next(fitted.model.parameters()).device))
+    return task.activate(fitted.model(without(ready, only) if only else ready) / fitted.temperature).cpu()
 
 
 def without(batch: Sample, only: Sequence[str]) -> Sample:
@@ -145,7 +145,7 @@ def calibrate(fitted: Fitted, validation: Batches, *, seed: int = 0) -> Fitted:
     generator = np.random.default_rng(seed)
     logits, labels = [], []
     for sample in validation.epoch(0):
-        answer = fitted.model(fitted.normaliser(sample))
+        answer = fitted.model(fitted.normaliser(sample.to(next(fitted.model.parameters()).device))).cpu()
         if answer.ndim != 4:
             raise ContractError("only a model that answers pixel by pixel is calibrated", why=f"{answer.ndim} axes")
         answer = answer.movedim(1, -1)
