@@ -1,6 +1,6 @@
 """How much of what can be had does each fusion have? Tasks with a known best answer, generated on the fly.
 
-    python benchmarks/known_optimum.py xor        # XOR-flood: every fusion, unimodal and late rows
+    python benchmarks/known_optimum.py xor        # XOR-flood: fusions of every stage, and each modality alone
     python benchmarks/known_optimum.py diurnal    # the same with thermal imagery by day and night
     python benchmarks/known_optimum.py subsets    # one model, every subset of three modalities
     python benchmarks/known_optimum.py late       # the control: here late fusion is best
