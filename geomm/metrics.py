@@ -180,6 +180,11 @@ class Reliability:
         wrong = (chances**2).sum(1) - 2 * told + 1
         return cls(np.stack(table, 1).astype(float), float(-np.log(np.maximum(told, 1e-12)).sum()), float(wrong.sum()))
 
+    @classmethod
+    def empty(cls) -> Reliability:
+        """Return the sums of no predictions."""
+        return cls(np.zeros((FINE, 3)))
+
     def __add__(self, other: Reliability) -> Reliability:
         return Reliability(self.bins + other.bins, self.log_loss + other.log_loss, self.brier + other.brier)
 

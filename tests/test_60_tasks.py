@@ -248,7 +248,8 @@ def test_scores_equal_plain_formulas():
     assert found.ece() < 0.01  # labels were drawn from these very probabilities
     sure = metrics.Reliability.of(np.tile([0.99, 0.005, 0.005], (1000, 1)), np.arange(1000) % 2)
     assert sure.ece() == pytest.approx(0.49)
-    assert np.isnan(metrics.Reliability.of(np.zeros((0, 3)), np.zeros(0)).ece())
+    assert np.isnan(metrics.Reliability.empty().ece())
+    assert (found + metrics.Reliability.empty()).ece() == found.ece()
 
 
 def test_f1_equals_the_harmonic_mean():

@@ -233,7 +233,7 @@ def test_temperature_lowers_the_log_loss_and_changes_no_decision(data, test):
     np.testing.assert_array_equal(before.counts, after.counts)
 
     def loss(model):
-        total = Reliability.of(np.zeros((0, 3)), np.zeros(0))
+        total = Reliability.empty()
         for sample in data.validation.epoch(0):
             answer = (model.model(model.normaliser(sample)) / model.temperature).softmax(1).detach()
             total += Reliability.of(answer.movedim(1, -1).reshape(-1, 3).numpy(), sample.target.numpy().ravel())

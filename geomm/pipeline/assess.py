@@ -63,7 +63,7 @@ def assess(folder: str | Path, *, progress: Progress = silent) -> Path:
         GeommError: the imagery cannot be read any more.
     """
     from geomm.pipeline.pages import write_assessment
-    from geomm.train.evaluate import Evaluation, evaluate, subsets
+    from geomm.train.evaluate import evaluate, subsets
 
     run = Path(folder)
     packages = sorted(run.glob("seed-*/model"))
@@ -83,7 +83,7 @@ def assess(folder: str | Path, *, progress: Progress = silent) -> Path:
         for k, model in enumerate(fitted):
             said = [evaluate(model, task, test, classes=len(config.label.classes), only=only) for test in tests]
             counts.append(np.concatenate([s.counts for s in said]))
-            reliability.append(sum((s.reliability for s in said), Evaluation({}).reliability))
+            reliability.append(sum((s.reliability for s in said), Reliability.empty()))
             progress("evaluate", n * len(fitted) + k + 1, len(parts) * len(fitted))
         found.append(Assessment(only, np.stack(counts), tuple(reliability)))
     return write_assessment(run / "evaluation", config, found, [m.temperature for m in fitted])

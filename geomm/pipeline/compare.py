@@ -86,7 +86,7 @@ def compare(
     config: RunConfig, sites: list[Site], fold: Fold, name: str, variant: Variant, progress: Progress
 ) -> tuple[Row, list[Fitted]]:
     """Train one variant once per seed and count its test pixels."""
-    from geomm.train.evaluate import Evaluation, evaluate
+    from geomm.train.evaluate import evaluate
 
     counts, models, reliability = [], [], []
     task, tests = task_of(config), test_sets(config, sites, fold, variant.modalities)
@@ -95,7 +95,7 @@ def compare(
         fitted = train_one(config, sites, fold, variant, seed=seed, on_step=_steps(progress, stage, k, config))
         found = [evaluate(fitted, task, test, classes=len(config.label.classes)) for test in tests]
         counts.append(np.concatenate([f.counts for f in found]))
-        reliability.append(sum((f.reliability for f in found), Evaluation({}).reliability))
+        reliability.append(sum((f.reliability for f in found), Reliability.empty()))
         models.append(fitted)
     size = sum(p.numel() for p in models[0].model.parameters())
     final = float(np.mean([np.mean(m.losses[-20:]) for m in models]))

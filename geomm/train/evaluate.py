@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -47,7 +47,7 @@ class Evaluation:
 
     blocks: Mapping[tuple[int, int], np.ndarray]
     """Row and column of every block that has labels, to int64 counts ``(K, K)``: label, prediction."""
-    reliability: Reliability = field(default_factory=lambda: Reliability.of(np.zeros((0, 1)), np.zeros(0)))
+    reliability: Reliability
     """Confidences and proper scores over all labelled pixels."""
 
     @property
@@ -77,7 +77,7 @@ def evaluate(
         SplitError: there is no labelled pixel.
     """
     counts: dict[tuple[int, int], np.ndarray] = {}
-    reliability = Evaluation({}).reliability
+    reliability = Reliability.empty()
     for chips, sample in test.batches(batch):
         scores = scores_of(fitted, task, sample, only)
         assert sample.target is not None
