@@ -157,6 +157,10 @@ def test_the_reading_adds_up(recipe):
     assert f"Shared minus synergy is {entropy - 0.1:+.3f} nats: the modalities mostly tell the same" in " ".join(
         reading(config, rows, "optical")
     )
+    rows["thermal"] = _row("thermal", ("thermal",), 2.0, counts)
+    said = " ".join(reading(config, rows, "optical"))
+    assert "surer than it is right" in said
+    assert "synergy" not in said
     assert mean_iou(counts[0, 0]) == pytest.approx(1 / 3)
 
 

@@ -90,8 +90,12 @@ def reading(config: RunConfig, rows: dict[str, Row], best_alone: str) -> list[st
         + ", ".join(f"{n} tells {v:.3f}" for n, v in alone.items())
         + f"; fused, {middle:.3f} (median over the fusions, {min(fused.values()):.3f} to {max(fused.values()):.3f})."
     ]
-    if min(alone.values()) <= 0:
-        lines.append("A modality that tells less than nothing is one whose model is surer than it is right.")
+    if min(*alone.values(), middle) < -0.05 * entropy:
+        warning = (
+            "What tells less than nothing is a model that is surer than it is right: these do not carry over to the "
+            "test places, and say nothing of what the modalities share."
+        )
+        return [*lines, warning]
     if len(alone) == 2:
         gap = sum(alone.values()) - middle
         kind = "mostly tell the same" if gap > 0 else "tell more together than the sum of what each tells"
