@@ -127,7 +127,7 @@ def exclusive(task: Xor, seeds: list[int], fusions: tuple[str, ...]) -> list[dic
 def subset_curve(seeds: list[int], fusions: tuple[str, ...]) -> list[dict[str, object]]:
     """One model for every subset of the modalities, and the same without having learned to miss any."""
     task, rows = Views(), []
-    drawn = task.draw(20_000, np.random.default_rng(10**6))
+    drawn = task.draw(100_000, np.random.default_rng(10**6))
     for fusion in fusions:
         for seed in seeds:
             for dropout in (0.4, 0.0):
