@@ -159,6 +159,15 @@ def test_a_product_of_experts_is_bayes_rule_with_an_unbalanced_prior():
             np.testing.assert_allclose(merged.softmax(1)[0].detach().numpy(), want / want.sum(), **EXACT)
 
 
+def test_a_class_that_training_never_saw_does_not_win_a_product():
+    rule = late.ProductOfExperts(2, 3)
+    rule.observe(torch.tensor([0, 1] * 500_000))
+    logits = torch.tensor([[[5.0, 1.0, -5.0]], [[4.0, 2.0, -5.0]]])  # both experts are sure that it is the first
+    merged, _ = rule(logits, torch.ones(2, 1, dtype=torch.bool))
+    assert merged.argmax() == 0
+    assert merged.softmax(1)[0, 2] < 0.01
+
+
 def test_gated_blocks_are_the_identity_at_first():
     block, tokens = GatedBlock(8, 2), torch.randn(3, 5, 8)
     context, allowed, bias = torch.randn(3, 7, 8), torch.ones(3, 7, dtype=torch.bool), torch.zeros(2, 5, 7)

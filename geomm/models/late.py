@@ -16,6 +16,10 @@ from torch import Tensor, nn
 from geomm.types import INVALID_CLASS
 
 
+RARE = 1e-3
+"""Least prior of a class that :class:`ProductOfExperts` divides by."""
+
+
 class LateFusion(nn.Module, ABC):
     """A rule that merges the answers of experts.
 
@@ -101,7 +105,8 @@ class ProductOfExperts(LateFusion):
     """The product of the experts' posteriors, divided by the prior for every expert but one.
 
     Right exactly where the modalities say independent things given the class; a plain mean of logits would count the
-    prior as often as there are experts. The prior is that of the training labels.
+    prior as often as there are experts. The prior is that of the training labels, and never below :data:`RARE`: experts
+    cannot tell a class that hardly occurs from one that never does, and dividing by nearly nothing would let it win.
     """
 
     counts: Tensor
@@ -117,7 +122,8 @@ class ProductOfExperts(LateFusion):
 
     def forward(self, logits: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Merge; see :class:`LateFusion`."""
-        prior = (self.counts / self.counts.sum()).log().to(logits.dtype).view(-1, *[1] * (valid.ndim - 2))
+        share = (self.counts / self.counts.sum()).clamp_min(RARE)
+        prior = share.log().to(logits.dtype).view(-1, *[1] * (valid.ndim - 2))
         evidence = torch.where(valid.unsqueeze(2), logits.log_softmax(2) - prior, 0.0).sum(0)
         return evidence + prior, _equal(valid, logits).movedim(0, 1)
 
