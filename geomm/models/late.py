@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from geomm.types import INVALID_CLASS
 
-
 RARE = 1e-3
 """Least prior of a class that :class:`ProductOfExperts` divides by."""
 
