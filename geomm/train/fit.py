@@ -71,9 +71,9 @@ def fit(
             trainer = _trainer(settings, checkpoints, Path(folder) if folder else None, on_step)
             last = checkpoints / LAST if checkpoints and (checkpoints / LAST).is_file() else None
             trainer.fit(module, datamodule=EpochData(data), ckpt_path=last)
-            if checkpoints and data.validation is not None:
-                best = torch.load(checkpoints / BEST, map_location="cpu", weights_only=True)
-                module.load_state_dict(best["state_dict"])
+            if checkpoints:  # with a moving average, a checkpoint holds that
+                wanted = checkpoints / (LAST if data.validation is None else BEST)
+                module.load_state_dict(torch.load(wanted, map_location="cpu", weights_only=True)["state_dict"])
             if folder and trainer.is_global_zero:
                 assert checkpoints
                 final: dict[str, Any] = {"state_dict": module.state_dict()}
