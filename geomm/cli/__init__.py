@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from geomm._version import __version__
+from geomm.cli import search
 from geomm.cli.catalogs import app as catalogs
 from geomm.cli.chips import app as chips
 from geomm.cli.options import CATALOG, AoiOption, SetOption, TimeOption, assignment, box
@@ -24,6 +25,8 @@ app = typer.Typer(
 )
 app.add_typer(catalogs, name="catalog")
 app.add_typer(chips, name="chips")
+for command in (search.index, search.search, search.ground, search.verify):
+    app.command()(command)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class Provenance:
     """Href of the model package's ``mlm.json``."""
     model_sha256: str = ""
     """Hash of the model's weights."""
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    """What the model was asked, JSON types: words or prompts; empty for models that know what to map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,9 @@ def write_products(
         layers = write_layers(staging, blocks, geobox, name, tags)
         for layer, path in layers:
             _verify(path, layer, geobox)
-            path.with_suffix(".qml").write_text(qml(layer))
+            path.with_suffix(".qml").write_text(
+                qml(layer, _stretch(path) if layer.kind == "continuous" else (0.0, 1.0))
+            )
             if layer.kind == "class":
                 Path(f"{path}.aux.xml").write_text(aux_xml(layer))
         item = stac_item(layers, geobox, name=name, source=source)
@@ -131,6 +135,7 @@ def stac_item(
             "proj:transform": list(geobox.affine[:6]),
             "processing:software": {"geomm": __version__},
             "processing:lineage": f"predicted by the model {source.model_sha256[:12] or 'unnamed'}",
+            **({"geomm:asked": dict(source.asked)} if source.asked else {}),
         },
         "links": links,
         "assets": {layer.name: _asset(layer, path) for layer, path in layers}
@@ -179,6 +184,17 @@ def _verify(path: Path, layer: LayerSpec, geobox: GeoBox) -> None:
             raise OutputError("the written file is not what was asked for", where=str(path), why=str(file.profile))
         for _, window in file.block_windows(1):
             file.read(window=window)
+
+
+def _stretch(path: Path) -> tuple[float, float]:
+    """Return the mean of a layer and what is four standard deviations above it, by the statistics that its file holds.
+
+    Little of a picture has much of what was looked for; below the mean there is nothing to see.
+    """
+    with rasterio.open(path) as file:
+        tags = file.tags(1)
+    mean, std, top = (float(tags.get(f"STATISTICS_{n}", d)) for n, d in (("MEAN", 0), ("STDDEV", 0.25), ("MAXIMUM", 1)))
+    return mean, max(min(mean + 4 * std, top), mean + 1e-6)
 
 
 def _publish(staging: Path, target: Path, name: str, layers: Sequence[tuple[LayerSpec, Path]]) -> Product:

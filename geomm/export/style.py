@@ -20,9 +20,14 @@ def aux_xml(layer: LayerSpec) -> str:
     )
 
 
-def qml(layer: LayerSpec) -> str:
-    """Return the QGIS style of a layer; QGIS loads it by itself when it lies beside the GeoTIFF."""
-    body = _paletted(layer) if layer.kind == "class" else _ramp()
+def qml(layer: LayerSpec, limits: tuple[float, float] = (0.0, 1.0)) -> str:
+    """Return the QGIS style of a layer; QGIS loads it by itself when it lies beside the GeoTIFF.
+
+    Args:
+        layer: what is styled.
+        limits: values of the first and the last colour, where it has no classes.
+    """
+    body = _paletted(layer) if layer.kind == "class" else _ramp(*limits)
     return (
         "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
         '<qgis version="3.22" styleCategories="Symbology">\n  <pipe>\n'
@@ -41,16 +46,16 @@ def _paletted(layer: LayerSpec) -> str:
     )
 
 
-def _ramp() -> str:
-    last = len(VIRIDIS) - 1
+def _ramp(low: float, high: float) -> str:
+    steps = [low + (high - low) * k / (len(VIRIDIS) - 1) for k in range(len(VIRIDIS))]
     rows = "".join(
-        f'          <item value="{k / last:g}" color="{color}" alpha="255" label="{k / last:g}"/>\n'
-        for k, color in enumerate(VIRIDIS)
+        f'          <item value="{value:g}" color="{color}" alpha="255" label="{value:g}"/>\n'
+        for value, color in zip(steps, VIRIDIS, strict=True)
     )
     return (
         '    <rasterrenderer type="singlebandpseudocolor" band="1" opacity="1" alphaBand="-1"'
-        ' classificationMin="0" classificationMax="1">\n      <rastershader>\n'
+        f' classificationMin="{low:g}" classificationMax="{high:g}">\n      <rastershader>\n'
         '        <colorrampshader colorRampType="INTERPOLATED" classificationMode="1" clip="0"'
-        f' minimumValue="0" maximumValue="1">\n{rows}        </colorrampshader>\n'
+        f' minimumValue="{low:g}" maximumValue="{high:g}">\n{rows}        </colorrampshader>\n'
         "      </rastershader>\n    </rasterrenderer>\n"
     )

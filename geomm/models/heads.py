@@ -44,12 +44,49 @@ class ClassificationHead(nn.Module):
         return self.classify(torch.cat(pooled, 1))  # type: ignore[no-any-return]
 
 
-class EmbeddingHead(ClassificationHead):
-    """The same read-out, normalised to unit length: a vector ``(B, D)`` for retrieval."""
+GRAIN = 2
+"""Finest stride of the cells of a vector: finer ones cost four times as much and say little more."""
+
+
+class EmbeddingHead(nn.Module):
+    """One vector for every cell, and their mean over valid cells at unit length for the chip: ``(B, D)``.
+
+    What a chip has in common with a text is therefore the mean of what its cells have, and cells say where it is. The
+    levels are projected where they are and meet on the finest of :data:`GRAIN` pixels or more.
+    """
+
+    def __init__(self, shape: Shape, outputs: int, width: int = 64) -> None:
+        super().__init__()
+        coarse = [k for k, stride in enumerate(shape.strides) if stride >= GRAIN]
+        self.level = coarse[0] if coarse else len(shape.strides) - 1
+        self.levels = nn.ModuleList(nn.Conv2d(c, width, 1) for c in shape.channels)
+        self.project = nn.Sequential(nn.GELU(), nn.Conv2d(width, outputs, 1))
+
+    def cells(self, features: FeatureMaps, valid: Tensor) -> Tensor:
+        """Return the vectors of cells ``(B, D, h, w)``, 0 where nothing is valid."""
+        like = features.maps[self.level]
+        size = (like.shape[-2], like.shape[-1])
+        parts = [project(_resized(m, valid, size)) for m, project in zip(features.maps, self.levels, strict=True)]
+        cells: Tensor = self.project(torch.stack(parts).sum(0))
+        return cells * shrink_valid(valid, size).unsqueeze(1)
 
     def forward(self, features: FeatureMaps, valid: Tensor) -> Tensor:
         """Return unit vectors ``(B, D)``."""
-        return functional.normalize(super().forward(features, valid), dim=-1)
+        cells = self.cells(features, valid)
+        pooled = masked_pool(cells, shrink_valid(valid, (cells.shape[-2], cells.shape[-1])))
+        return functional.normalize(pooled, dim=-1)
+
+
+def _resized(level: Tensor, valid: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring a level to another size: coarser by the mean over valid cells, finer by interpolation."""
+    here = (level.shape[-2], level.shape[-1])
+    if here == size:
+        return level
+    if here[0] < size[0]:
+        return functional.interpolate(level, size, mode="bilinear")
+    mask = shrink_valid(valid, here).unsqueeze(1).to(level.dtype)
+    share = functional.adaptive_avg_pool2d(mask, size)
+    return functional.adaptive_avg_pool2d(level * mask, size) / share.clamp_min(1e-6)
 
 
 HEADS: Mapping[str, Any] = MappingProxyType(

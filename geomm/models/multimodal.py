@@ -2,81 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from geomm.dataset import Sample
-from geomm.errors import ConfigError, ContractError, UnknownNameError
+from geomm.errors import ContractError
 from geomm.models.encoders import EncoderInput, build_encoder
 from geomm.models.features import FeatureMaps, masked_mean, shrink_valid
 from geomm.models.fusion import find_fusion
 from geomm.models.heads import build_head
 from geomm.models.late import LateFusion
 from geomm.models.levels import Shape
-from geomm.models.text import TinyText
-from geomm.types import Modality
+from geomm.models.spec import ModelSpec
+from geomm.models.text import build_text
 
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """All that is needed to build a model again; travels in its package as JSON."""
-
-    modalities: Mapping[str, int]
-    """Modality to number of bands, in the order of the fusion."""
-    outputs: int
-    """Classes, or length of the embedding."""
-    task: str = "segmentation"
-    """Decides the head."""
-    encoder: str | Mapping[str, str] = "tiny_cnn"
-    """Encoder name, or one for every modality; see :mod:`geomm.models.encoders`."""
-    fusion: str = "attention"
-    """Fusion name, see :mod:`geomm.models.fusion`."""
-    width: int = 16
-    """Size of the local encoders and of images merged early."""
-    text: str = ""
-    """``tiny`` for a text encoder; empty for none."""
-    decoder: str = "light"
-    """Decoder name, see :mod:`geomm.models.decoders`."""
-    streams: Mapping[str, Modality] = field(default_factory=dict)
-    """Modality to sensor and bands, for encoders that ask for them."""
-
-    def __post_init__(self) -> None:
-        if self.width < 4 or self.width % 4:
-            raise ConfigError("the width of a model is a multiple of 4", why=f"got {self.width}: there are four heads")
-        taken = [n for n in self.modalities if not n.isidentifier() or hasattr(nn.ModuleDict, n)]
-        if taken or not self.modalities:
-            raise ConfigError(
-                "a modality cannot have that name", why=", ".join(taken) or "there is none", fix="use letters, as in s2"
-            )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain types."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> ModelSpec:
-        """Read what :meth:`to_json` wrote."""
-        streams = {n: Modality(m["sensor"], tuple(m["bands"])) for n, m in raw.get("streams", {}).items()}
-        return cls(**{**raw, "streams": streams})
-
-    def encoder_of(self, name: str) -> str:
-        """Return the name of a modality's encoder.
-
-        Raises:
-            ContractError: it has none.
-        """
-        if isinstance(self.encoder, str):
-            return self.encoder
-        if name not in self.encoder:
-            raise ContractError(
-                "a modality has no encoder", where=f"modality {name}", why=f"only {', '.join(self.encoder)} have"
-            )
-        return self.encoder[name]
+__all__ = ["Answer", "ModelSpec", "MultimodalModel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +46,24 @@ class MultimodalModel(nn.Module):
         spec: what to build.
         pretrained: load the weights that encoder names ask for, by download.
         weights: local files of weights, by modality, instead of a download.
+        text_folder: where a package keeps the files of its text encoder; None to take them by its name.
 
     Raises:
         UnknownNameError: an encoder, fusion, decoder, head or text encoder that does not exist.
         ContractError: parts that do not fit each other, or weights that want other bands.
     """
 
-    def __init__(self, spec: ModelSpec, *, pretrained: bool = False, weights: Mapping[str, Path] | None = None) -> None:
+    global_bias = 0.0
+    """Share of a chip's mean that is taken off its cells before they are compared with texts; none of them has it."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        *,
+        pretrained: bool = False,
+        weights: Mapping[str, Path] | None = None,
+        text_folder: Path | None = None,
+    ) -> None:
         super().__init__()
         self.spec = spec
         kind = find_fusion(spec.fusion)
@@ -144,12 +100,10 @@ class MultimodalModel(nn.Module):
             shape = shapes["merged"] if self.stage == "early" else Shape(self.fusion.channels, self.fusion.strides)
             heads = {"fused": build_head(spec.task, shape, spec.outputs, decoder=spec.decoder)}
         self.heads = nn.ModuleDict(heads)
-        if spec.text not in ("", "tiny"):
-            raise UnknownNameError.of("text encoder", spec.text, ("tiny",))
-        self.text = TinyText(spec.outputs) if spec.text else None
-        # SigLIP: temperature 10 and a bias that makes the first positive rate 1/N for N near 32 (arXiv 2303.15343).
-        self.logit_scale = nn.Parameter(torch.tensor(2.3026)) if spec.text else None
-        self.logit_bias = nn.Parameter(torch.tensor(-3.4)) if spec.text else None
+        self.text = build_text(spec.text, spec.outputs, folder=text_folder) if spec.text else None
+        # CLIP: a temperature of 0.07 (arXiv 2103.00020); SigLIP's bias is completed by the task, by the batch's size.
+        self.logit_scale = nn.Parameter(torch.tensor(-math.log(0.07))) if spec.text else None
+        self.logit_bias = nn.Parameter(torch.tensor(0.0)) if spec.text else None
 
     def forward(self, batch: Sample) -> Tensor:
         """Return the head's answer: logits ``(B, K, H, W)`` or ``(B, K)``, or unit vectors ``(B, D)``."""
@@ -190,6 +144,34 @@ class MultimodalModel(nn.Module):
         features = {n: self._over_time(n, image, valid[n]) for n, image in images.items()}
         here = {n: v.any(1) for n, v in valid.items()}
         return self.fusion(features, here), torch.stack(list(here.values())).any(0)
+
+    def embed(self, batch: Sample) -> Tensor:
+        """Return unit vectors ``(B, D)`` of chips, in the space of the texts.
+
+        Raises:
+            ContractError: the model answers with something else than vectors.
+        """
+        self._wants_vectors()
+        return self(batch)  # type: ignore[no-any-return]
+
+    def cells(self, batch: Sample) -> Tensor:
+        """Return a vector for every cell of the finest level, ``(B, D, h, w)``, 0 where nothing is valid.
+
+        The vector of a chip is their mean, at unit length.
+
+        Raises:
+            ContractError: the model answers with something else than vectors.
+        """
+        self._wants_vectors()
+        return self.heads["fused"].cells(*self.encode_image(batch))  # type: ignore[operator, no-any-return]
+
+    def _wants_vectors(self) -> None:
+        if self.spec.task != "contrastive":
+            raise ContractError(
+                "the model has no vectors to search by",
+                why=f"its task is {self.spec.task}",
+                fix="train it for contrastive",
+            )
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return unit vectors ``(B, D)``.
@@ -250,7 +232,7 @@ class MultimodalModel(nn.Module):
     def _over_time(self, name: str, image: Tensor, valid: Tensor) -> FeatureMaps:
         """Encode every time step, then take the mean of those that are valid, cell by cell."""
         count = image.shape[1]
-        flat: FeatureMaps = self.encoders[name](image.flatten(0, 1), valid.flatten(0, 1))
+        flat = self._seen(name, image.flatten(0, 1), valid.flatten(0, 1))
         if count == 1:
             return flat
         maps = []
@@ -260,3 +242,13 @@ class MultimodalModel(nn.Module):
             series = level.reshape(batch, count, *level.shape[1:]).movedim(1, 0)
             maps.append(masked_mean(series, mask.reshape(batch, count, *mask.shape[1:]).movedim(1, 0)))
         return FeatureMaps(tuple(maps), flat.strides)
+
+    def _seen(self, name: str, image: Tensor, valid: Tensor) -> FeatureMaps:
+        """Encode the images that have a valid pixel; features of the others are 0, and statistics never see them."""
+        seen = valid.flatten(1).any(1)
+        encoder = self.encoders[name]
+        if bool(seen.all()) or not bool(seen.any()):
+            return encoder(image, valid)  # type: ignore[no-any-return]
+        part: FeatureMaps = encoder(image[seen], valid[seen])
+        maps = (m.new_zeros(len(image), *m.shape[1:]).index_put((seen,), m) for m in part.maps)
+        return FeatureMaps(tuple(maps), part.strides)

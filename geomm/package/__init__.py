@@ -1,7 +1,8 @@
 """Model packages: a folder that can be used years later, by people who never saw its training.
 
 ``model.safetensors`` (weights), ``mlm.json`` (a STAC item with the MLM extension: what goes in, what comes out),
-``README.md`` (card) and ``SHA256SUMS``. Nothing in it is pickled.
+``README.md`` (card) and ``SHA256SUMS``; where a text encoder needs them, ``text/`` with its tokeniser, configuration
+and the weights of its pretrained tower. Nothing in it is pickled.
 """
 
 from __future__ import annotations

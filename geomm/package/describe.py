@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
 
+TASKS = {
+    "segmentation": "semantic-segmentation",
+    "classification": "classification",
+    "multilabel": "classification",
+    "contrastive": "similarity-search",
+}
+"""Task to its name in the vocabulary of the MLM extension."""
+
 
 def mlm_item(fitted: Fitted, contract: InputContract, name: str, metrics: dict[str, Any]) -> dict[str, Any]:
     """Describe the model as a STAC item with the MLM extension, worldwide and timeless."""
@@ -33,7 +41,6 @@ def mlm_item(fitted: Fitted, contract: InputContract, name: str, metrics: dict[s
         }
         for key, modality in contract.modalities.items()
     ]
-    classes = [{"value": c.value, "name": c.name, "color_hint": c.color[1:].upper()} for c in contract.classes]
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
@@ -46,24 +53,13 @@ def mlm_item(fitted: Fitted, contract: InputContract, name: str, metrics: dict[s
             "start_datetime": "1972-07-23T00:00:00Z",
             "end_datetime": "9999-12-31T00:00:00Z",
             "mlm:name": name,
-            "mlm:architecture": f"{_encoders(spec)} + {spec.fusion} fusion",
-            "mlm:tasks": ["semantic-segmentation" if spec.task == "segmentation" else spec.task],
+            "mlm:architecture": _architecture(spec),
+            "mlm:tasks": [TASKS.get(spec.task, spec.task)],
             "mlm:framework": "pytorch",
-            "mlm:total_parameters": sum(p.numel() for p in fitted.model.parameters()),
-            "mlm:pretrained": False,
+            "mlm:total_parameters": _parameters(fitted),
+            **_pretrained(spec),
             "mlm:input": inputs,
-            "mlm:output": [
-                {
-                    "name": "probability",
-                    "tasks": ["semantic-segmentation"],
-                    "result": {
-                        "shape": [-1, len(classes), side, side],
-                        "dim_order": ["batch", "class", "height", "width"],
-                        "data_type": "float32",
-                    },
-                    "classification:classes": classes,
-                }
-            ],
+            "mlm:output": [_output(spec, contract)],
             "geomm:contract": asdict(contract),
             "geomm:spec": spec.to_json(),
             "geomm:normalisation": asdict(fitted.normaliser),
@@ -79,6 +75,36 @@ def mlm_item(fitted: Fitted, contract: InputContract, name: str, metrics: dict[s
             }
         },
     }
+
+
+def _output(spec: ModelSpec, contract: InputContract) -> dict[str, Any]:
+    """Describe what the model answers."""
+    task, side = TASKS.get(spec.task, spec.task), contract.size + 2 * contract.halo
+    if spec.task == "contrastive":
+        result = {"shape": [-1, spec.outputs], "dim_order": ["batch", "embedding"], "data_type": "float32"}
+        return {"name": "embedding", "tasks": [task], "result": result, "description": "Unit vectors, as of the texts"}
+    classes = [{"value": c.value, "name": c.name, "color_hint": c.color[1:].upper()} for c in contract.classes]
+    where = [side, side] if spec.task == "segmentation" else []
+    result = {
+        "shape": [-1, len(classes), *where],
+        "dim_order": ["batch", "class", "height", "width"][: 2 + len(where)],
+        "data_type": "float32",
+    }
+    return {"name": "probability", "tasks": [task], "result": result, "classification:classes": classes}
+
+
+def _parameters(fitted: Fitted) -> int:
+    """Count weights, those of a frozen text tower too."""
+    tower = getattr(getattr(fitted.model, "text", None), "tower", None)
+    parts = [*fitted.model.parameters(), *(tower.parameters() if tower is not None else ())]
+    return sum({id(p): p.numel() for p in parts}.values())
+
+
+def _pretrained(spec: ModelSpec) -> dict[str, Any]:
+    """Say whether parts were trained elsewhere; only of the text encoder this is known."""
+    if spec.text in ("", "tiny"):
+        return {"mlm:pretrained": False}
+    return {"mlm:pretrained": True, "mlm:pretrained_source": spec.text}
 
 
 def _scaling(fitted: Fitted, key: str) -> list[dict[str, Any]]:
@@ -100,18 +126,28 @@ def _before(fitted: Fitted, key: str) -> str:
     return "".join(steps)
 
 
-def _encoders(spec: ModelSpec) -> str:
-    return spec.encoder if isinstance(spec.encoder, str) else ", ".join(dict.fromkeys(spec.encoder.values()))
+def _architecture(spec: ModelSpec) -> str:
+    if spec.encoder == spec.text:
+        return spec.text
+    encoders = spec.encoder if isinstance(spec.encoder, str) else ", ".join(dict.fromkeys(spec.encoder.values()))
+    return f"{encoders} + {spec.fusion} fusion" + (f" beside {spec.text} for text" if spec.text else "")
 
 
-def model_card(contract: InputContract, name: str, metrics: dict[str, Any]) -> str:
-    """Return the card: what goes in, what comes out, how good it was."""
+def model_card(spec: ModelSpec, contract: InputContract, name: str, metrics: dict[str, Any]) -> str:
+    """Return the card: what goes in, what comes out, how good it was.
+
+    Args:
+        spec: of the model.
+        contract: what it wants.
+        name: title.
+        metrics: quality; of a model of texts also ``captions``, what texts it was trained on, in a sentence or as data.
+    """
     rows = "\n".join(
         f"| {key} | {m.sensor} | {', '.join(m.bands)} | {contract.units[key]} |"
         for key, m in contract.modalities.items()
     )
-    classes = "\n".join(f"- {c.value}: {c.name}" for c in contract.classes)
-    quality = json.dumps(metrics, indent=2) if metrics else "not reported"
+    rest = {k: v for k, v in metrics.items() if k != "captions"} if spec.task == "contrastive" else metrics
+    quality = json.dumps(rest, indent=2) if rest else "not reported"
     return f"""# {name}
 
 | modality | sensor | bands | unit |
@@ -120,8 +156,7 @@ def model_card(contract: InputContract, name: str, metrics: dict[str, Any]) -> s
 
 Trained at {contract.resolution:g} m; predict with chips of {contract.size} pixels and a margin of {contract.halo}.
 
-Classes:
-{classes}
+{_answers(spec, contract, metrics)}
 
 Quality, as measured on held-out blocks of the training run (it says nothing about other places or seasons):
 
@@ -129,3 +164,14 @@ Quality, as measured on held-out blocks of the training run (it says nothing abo
 {quality}
 ```
 """
+
+
+def _answers(spec: ModelSpec, contract: InputContract, metrics: dict[str, Any]) -> str:
+    """Say in the card what comes out."""
+    if spec.task != "contrastive":
+        return "Classes:\n" + "\n".join(f"- {c.value}: {c.name}" for c in contract.classes)
+    captions = metrics.get("captions", "not reported")
+    return f"""Answers with unit vectors of {spec.outputs} numbers, for search: chips and sentences share one space.
+
+- text encoder: {spec.text or "none"}
+- captions it was trained on: {captions if isinstance(captions, str) else json.dumps(captions)}"""

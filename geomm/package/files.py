@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from geomm.train import Fitted
 
 FILES = ("model.safetensors", "mlm.json", "README.md")
+"""What every package has."""
+
+TEXT = "text"
+"""Folder of what a text encoder needs beyond ``model.safetensors``: tokeniser, configuration, a tower's weights."""
+
+TOWER = "text.tower."
+"""Names of the weights of a text encoder's tower that was tuned: they are in that folder instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,7 @@ class ModelPackage:
     normalisation: Mapping[str, Any]
     """Mean and standard deviation per modality and band."""
     sha256: str
-    """Hash of the weights: the identity of the model."""
+    """Hash of the weights, and of what a text encoder needs beyond them: the identity of the model."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """How well it did, as the training run reported it."""
     temperature: float = 1.0
@@ -50,13 +57,23 @@ class ModelPackage:
         """
         from safetensors.torch import load_file
 
+        from geomm.models.clip import ClipModel, is_clip
         from geomm.models.multimodal import ModelSpec, MultimodalModel
         from geomm.train import Fitted
         from geomm.transforms import Normaliser
 
-        network = MultimodalModel(ModelSpec.from_json(self.spec))
+        spec = ModelSpec.from_json(self.spec)
+        text = self.path / TEXT if (self.path / TEXT).is_dir() else None
+        network: Any = (ClipModel if is_clip(spec) else MultimodalModel)(spec, text_folder=text)
         try:
-            network.load_state_dict(load_file(self.path / "model.safetensors"))
+            missing, left = network.load_state_dict(load_file(self.path / "model.safetensors"), strict=False)
+            wrong = [*(n for n in missing if not n.startswith(TOWER)), *left]
+            if wrong:
+                raise PackageError(
+                    "the weights do not fit the model",
+                    where=str(self.path),
+                    why=f"{len(wrong)} missing or left over: {', '.join(wrong[:4])}",
+                )
         except (RuntimeError, OSError) as error:
             raise PackageError("the weights do not fit the model", where=str(self.path), why=str(error)) from error
         return Fitted(network.eval(), Normaliser.from_json(self.normalisation), (), temperature=self.temperature)
@@ -91,12 +108,13 @@ def save_package(
     staging = target.with_name(f".{target.name}.staging-{os.getpid()}")
     try:
         staging.mkdir(parents=True)
-        weights = {k: v.detach().contiguous().clone() for k, v in fitted.model.state_dict().items()}
-        save_file(weights, staging / "model.safetensors")
+        state = {k: v for k, v in fitted.model.state_dict().items() if not k.startswith(TOWER)}
+        save_file({k: v.detach().contiguous().clone() for k, v in state.items()}, staging / "model.safetensors")
+        _save_text(fitted.model, staging / TEXT)
         item = mlm_item(fitted, contract, name, dict(metrics or {}))
         (staging / "mlm.json").write_text(json.dumps(item, indent=2))
-        (staging / "README.md").write_text(model_card(contract, name, dict(metrics or {})))
-        sums = "".join(f"{_sha256(staging / f)}  {f}\n" for f in FILES)
+        (staging / "README.md").write_text(model_card(fitted.model.spec, contract, name, dict(metrics or {})))
+        sums = "".join(f"{_sha256(staging / f)}  {f}\n" for f in (*FILES, *_text_files(staging)))
         (staging / "SHA256SUMS").write_text(sums)
         if target.exists():
             shutil.rmtree(target)
@@ -116,18 +134,7 @@ def load_package(folder: str | Path) -> ModelPackage:
     """
     path = Path(folder)
     try:
-        sums = {
-            name: digest
-            for digest, name in (line.split("  ", 1) for line in (path / "SHA256SUMS").read_text().splitlines())
-        }
-        for name in FILES:
-            if sums.get(name) != _sha256(path / name):
-                raise PackageError(
-                    "a file of the model package was changed",
-                    where=str(path / name),
-                    why="its SHA-256 differs from SHA256SUMS",
-                    fix="fetch or train the model again",
-                )
+        sums = _verified(path)
         properties = json.loads((path / "mlm.json").read_text())["properties"]
         raw = properties["geomm:contract"]
         contract = InputContract(
@@ -144,7 +151,7 @@ def load_package(folder: str | Path) -> ModelPackage:
             contract,
             properties["geomm:spec"],
             properties["geomm:normalisation"],
-            sums["model.safetensors"],
+            _identity(sums),
             properties.get("geomm:metrics", {}),
             properties.get("geomm:temperature", 1.0),
         )
@@ -155,9 +162,63 @@ def load_package(folder: str | Path) -> ModelPackage:
             "this is not a model package",
             where=str(folder),
             why=f"{type(error).__name__}: {error}",
-            fix="a package is a folder with model.safetensors, mlm.json, README.md and SHA256SUMS",
+            fix=f"a package is a folder with {', '.join(FILES)} and SHA256SUMS",
         ) from error
 
 
+def _save_text(model: Any, folder: Path) -> None:
+    """Write what the model's text encoder needs, if it needs anything; a dual encoder writes its own."""
+    encoder = getattr(model, "text", None) or model
+    if hasattr(encoder, "save"):
+        encoder.save(folder)
+
+
+def _text_files(folder: Path) -> list[str]:
+    """Return all files of the text encoder, as they are written in SHA256SUMS."""
+    return sorted(
+        p.relative_to(folder).as_posix() for p in (folder / TEXT).rglob("*") if p.is_symlink() or not p.is_dir()
+    )
+
+
+def _verified(path: Path) -> dict[str, str]:
+    """Read SHA256SUMS and hold every file of the package against it.
+
+    Raises:
+        PackageError: a file differs, or the text encoder has a file that is not listed: its library might read it.
+    """
+    lines = (line.split("  ", 1) for line in (path / "SHA256SUMS").read_text().splitlines())
+    sums = {name: digest for digest, name in lines}
+    here = _text_files(path)
+    for name in (*FILES, *here):
+        if name not in sums:
+            raise PackageError(
+                "a file of the model package is not listed",
+                where=str(path / name),
+                why="it is not in SHA256SUMS",
+                fix="remove it, or fetch the model again",
+            )
+    for name in (*FILES, *(n for n in sums if n not in FILES)):
+        if name not in FILES and name not in here:
+            raise PackageError("a file of the model package is missing", where=str(path / name), fix="fetch it again")
+        if sums[name] != _sha256(path / name):
+            raise PackageError(
+                "a file of the model package was changed",
+                where=str(path / name),
+                why="its SHA-256 differs from SHA256SUMS",
+                fix="fetch or train the model again",
+            )
+    return sums
+
+
+def _identity(sums: Mapping[str, str]) -> str:
+    """Return the hash of the weights, or of the hashes where a text encoder has files of its own."""
+    names = [n for n in sorted(sums) if n.startswith(f"{TEXT}/")]
+    if not names:
+        return sums["model.safetensors"]
+    parts = "".join(f"{sums[n]}  {n}\n" for n in ("model.safetensors", *names))
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -81,7 +81,7 @@ def assess(folder: str | Path, *, progress: Progress = silent) -> Path:
     for n, only in enumerate(parts):
         counts, reliability = [], []
         for k, model in enumerate(fitted):
-            said = [evaluate(model, task, test, classes=len(config.label.classes), only=only) for test in tests]
+            said = [evaluate(model, task, test, classes=len(config.labels.classes), only=only) for test in tests]
             counts.append(np.concatenate([s.counts for s in said]))
             reliability.append(sum((s.reliability for s in said), Reliability.empty()))
             progress("evaluate", n * len(fitted) + k + 1, len(parts) * len(fitted))

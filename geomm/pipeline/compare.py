@@ -93,7 +93,7 @@ def compare(
     for k, seed in enumerate(config.train.seeds):
         stage = f"train {name}" + (f" without {fold.name}" if fold.name != "blocks" else "")
         fitted = train_one(config, sites, fold, variant, seed=seed, on_step=_steps(progress, stage, k, config))
-        found = [evaluate(fitted, task, test, classes=len(config.label.classes)) for test in tests]
+        found = [evaluate(fitted, task, test, classes=len(config.labels.classes)) for test in tests]
         counts.append(np.concatenate([f.counts for f in found]))
         reliability.append(sum((f.reliability for f in found), Reliability.empty()))
         models.append(fitted)

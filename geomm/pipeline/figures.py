@@ -36,13 +36,9 @@ def quicklook(node: xr.Dataset) -> tuple[np.ndarray, str]:
     sensor = get_sensor(str(node.attrs["sensor"]))
     names = [str(b) for b in node["band"].to_numpy()]
     specs = [sensor.band(n) for n in names]
-    if specs[0].kind == "reflectance" and len(names) >= 3:
-        chosen = [
-            min(range(len(specs)), key=lambda k: abs((specs[k].wavelength or 9) - um)) for um in (0.66, 0.56, 0.49)
-        ]
-        caption = f"{'-'.join(names[k] for k in chosen)}, {specs[0].unit}"
-    else:
-        chosen, caption = [0, 0, 0], f"{names[0]}, {specs[0].unit.replace('_', ' ')}"
+    chosen = sensor.shown(names)
+    shown = "-".join(dict.fromkeys(names[k] for k in chosen))
+    caption = f"{shown}, {specs[0].unit.replace('_', ' ')}"
     step = max(1, -(-max(node.sizes["y"], node.sizes["x"]) // SIDE))
     part = calibrated(
         node.isel(time=0, y=slice(None, None, step), x=slice(None, None, step)).isel(band=sorted(set(chosen)))

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from geomm.config import RunConfig
 from geomm.errors import ConfigError
 from geomm.pipeline.sites import Fold, Site, target_of
+from geomm.pipeline.texts import teller_of
 from geomm.types import Modality
 
 if TYPE_CHECKING:
+    from geomm.batches import ChipBatches
     from geomm.dataset import ChipDataset
     from geomm.models.multimodal import ModelSpec, MultimodalModel
     from geomm.tasks import Task
@@ -50,7 +52,7 @@ def train_one(
     fitted = fit(model, task, data, settings=settings, seed=seed, folder=folder, on_step=on_step)
     if variant.fusion == "late_stack":
         fitted = _stacked(config, sites, fold, variant, fitted, seed)
-    return calibrate(fitted, data.validation) if data.validation else fitted
+    return calibrate(fitted, data.validation) if data.validation and task.name == "segmentation" else fitted
 
 
 def _stacked(config: RunConfig, sites: list[Site], fold: Fold, variant: Variant, fitted: Fitted, seed: int) -> Fitted:
@@ -81,10 +83,9 @@ def check(config: RunConfig, *, alone: bool = True) -> None:
         ConfigError: several devices for what needs one process.
     """
     from geomm.models.fusion import find_fusion
-    from geomm.tasks.losses import find_loss
 
     find_fusion(config.model.fusion)
-    find_loss(config.train.loss)
+    task_of(config)
     if alone and config.train.devices > 1:
         raise ConfigError(
             "several devices train one model", why=f"train.devices is {config.train.devices}", fix="use geomm train"
@@ -127,6 +128,24 @@ def test_sets(config: RunConfig, sites: list[Site], fold: Fold, names: tuple[str
     return found
 
 
+def test_chips(
+    config: RunConfig, sites: list[Site], fold: Fold, names: tuple[str, ...]
+) -> dict[str, tuple[ChipBatches, list[str]]]:
+    """Lay out the test chips of every site that has some, with the block that each lies in; those that have a text."""
+    from geomm.batches import ChipBatches
+
+    found = {}
+    for site in sites:
+        split = fold.splits[site.name]
+        if "test" not in split.names:
+            continue
+        data = _dataset(config, site, names, split.tiles("test", config.chips.size), (split, "test"))
+        blocks = [f"{site.name} {c.write.y // split.block} {c.write.x // split.block}" for c in data.chips]
+        if blocks:
+            found[site.name] = ChipBatches([data], config.train.batch, shuffle=False), blocks
+    return found
+
+
 def spec_of(config: RunConfig, sites: list[Site], variant: Variant) -> ModelSpec:
     """Return what a recipe builds for a variant."""
     from geomm.models.multimodal import ModelSpec
@@ -139,12 +158,13 @@ def spec_of(config: RunConfig, sites: list[Site], variant: Variant) -> ModelSpec
     model = config.model
     return ModelSpec(
         {n: len(m.bands) for n, m in streams.items()},
-        len(config.label.classes),
-        "segmentation",
+        model.embedding if config.task == "contrastive" else len(config.labels.classes),
+        config.task,
         model.encoder,
         variant.fusion,
         model.width,
-        decoder=model.decoder,
+        model.text,
+        model.decoder,
         streams=streams,
     )
 
@@ -203,13 +223,18 @@ def settings_of(config: RunConfig) -> TrainSettings:
 
 
 def _dataset(config: RunConfig, site: Site, names: tuple[str, ...], chips: Any, split: Any) -> ChipDataset:
+    """Lay out chips with their labels, or with their texts; of the latter, those that have some."""
     from geomm.dataset import ChipDataset
 
-    return ChipDataset(site.cube, chips, names, target=target_of(config), split=split)
+    if config.task == "segmentation":
+        return ChipDataset(site.cube, chips, names, target=target_of(config), split=split)
+    tell = teller_of(config, site, split)
+    told = list(chips) if "views" in config.train.loss else [c for c in chips if tell(c.read)]
+    return ChipDataset(site.cube, told, names, split=split, text=tell)
 
 
 def task_of(config: RunConfig) -> Task:
     """Return the recipe's task."""
     from geomm.tasks import get_task
 
-    return get_task("segmentation", config.classes(), loss=config.train.loss)
+    return get_task(config.task, config.classes(), loss=config.train.loss)

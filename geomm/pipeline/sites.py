@@ -60,10 +60,11 @@ def load_sites(config: RunConfig, out: Path) -> list[Site]:
     Raises:
         GeommError: the catalog, the imagery or the labels cannot be used.
     """
-    drawn = read_polygons(config.label, Path(config.root)) if config.label.polygons else None
+    label = config.label
+    drawn = read_polygons(label, Path(config.root)) if label and label.polygons else None
     streams = config.streams()
-    if config.label.sensor is not None:
-        streams[LABEL] = Modality(config.label.sensor, tuple(config.label.bands))
+    if label and label.sensor is not None:
+        streams[LABEL] = Modality(label.sensor, tuple(label.bands))
     scenes = find_scenes(config, tuple(dict.fromkeys(m.sensor for m in streams.values())), out)
     imagery = {m.sensor for m in config.streams().values()}
     sites = []
@@ -76,11 +77,11 @@ def load_sites(config: RunConfig, out: Path) -> list[Site]:
         cube: xr.DataTree = load_cube(group, geobox, streams, errors="raise")
         check_radiometry(cube)
         if drawn is not None:
-            label = label_node(drawn, geobox, config.label, group[0].time)
-            cube = cube.assign({LABEL: xr.DataTree(label)})
+            areas = label_node(drawn, geobox, config.labels, group[0].time)
+            cube = cube.assign({LABEL: xr.DataTree(areas)})
         sites.append(Site(name, tuple(group), cube.compute() if cube.nbytes < IN_MEMORY else cube))
     if drawn is not None:
-        check_places(drawn, {s.name: geobox_of(s.cube) for s in sites}, config.label)
+        check_places(drawn, {s.name: geobox_of(s.cube) for s in sites}, config.labels)
     return sites
 
 
@@ -92,9 +93,9 @@ def make_folds(config: RunConfig, sites: list[Site]) -> list[Fold]:
     """
     shapes = {s.name: shape_of(s) for s in sites}
     if config.split.kind == "blocks":
-        labels = {s.name: labels_of(config, s) for s in sites}
-        splits = {s.name: _draw(config, s, labels[s.name]) for s in sites}
-        if config.label.polygons is not None:
+        labels = {s.name: labels_of(config, s) for s in sites if config.label}
+        splits = {s.name: _draw(config, s, labels.get(s.name)) for s in sites}
+        if config.label and config.label.polygons is not None:
             check_classes(config.label, [(labels[name], split) for name, split in splits.items()])
         return [Fold("blocks", splits)]
     if len(sites) < 2:
@@ -117,8 +118,8 @@ def target_of(config: RunConfig) -> Target:
     """Return how the recipe's labels become class indices."""
     from geomm.dataset import Target
 
-    decode = radiometry.cloud_classes_from_bqa if config.label.decode == "cloud_bqa" else None
-    return Target(LABEL, tuple(c.value for c in config.label.classes), decode)
+    decode = radiometry.cloud_classes_from_bqa if config.labels.decode == "cloud_bqa" else None
+    return Target(LABEL, tuple(c.value for c in config.labels.classes), decode)
 
 
 def labels_of(config: RunConfig, site: Site) -> NDArray[np.uint8]:
@@ -130,17 +131,17 @@ def labels_of(config: RunConfig, site: Site) -> NDArray[np.uint8]:
         raise SplitError(
             "there is no labelled pixel",
             where=f"site {site.name}",
-            fix="check the classes' values" if config.label.sensor else "search only where there are polygons",
+            fix="check the classes' values" if config.labels.sensor else "search only where there are polygons",
         )
     return labels
 
 
-def _draw(config: RunConfig, site: Site, labels: NDArray[np.uint8]) -> SpatialSplit:
+def _draw(config: RunConfig, site: Site, labels: NDArray[np.uint8] | None) -> SpatialSplit:
     """Assign blocks to training, test and, where asked for, validation; polygons stay whole."""
     split = config.split
     given = {"train": 1.0 - split.test - split.validation, "validation": split.validation, "test": split.test}
     fractions = {name: share for name, share in given.items() if share > 0}
-    if config.label.polygons is not None:
+    if labels is not None and config.labels.polygons is not None:
         area = site.cube.children[LABEL][AREA].to_numpy()
         return draw_whole(labels, area, fractions, block=split.block, buffer=split.buffer, seed=split.seed)
     return SpatialSplit.draw(
@@ -149,7 +150,7 @@ def _draw(config: RunConfig, site: Site, labels: NDArray[np.uint8]) -> SpatialSp
         block=split.block,
         buffer=split.buffer,
         seed=split.seed,
-        counts=label_counts(labels, split.block, len(config.label.classes)),
+        counts=None if labels is None else label_counts(labels, split.block, len(config.labels.classes)),
     )
 
 

@@ -22,6 +22,7 @@ from geomm.errors import OutputError, PackageError
 from geomm.pipeline.learn import Variant, check, train_one
 from geomm.pipeline.recipe import contract_of
 from geomm.pipeline.sites import Fold, Site, labels_of, load_sites, make_folds
+from geomm.pipeline.texts import text_identity
 from geomm.types import Progress, silent
 
 if TYPE_CHECKING:
@@ -141,7 +142,8 @@ def _identity(config: RunConfig, sites: list[Site], fold: Fold) -> dict[str, Any
             s.name,
             str(geobox_of(s.cube)),
             sorted((c.id, *sorted(_file(b.href) for b in c.bands.values())) for c in s.scenes),
-            hashlib.sha256(np.ascontiguousarray(labels_of(config, s))).hexdigest(),
+            hashlib.sha256(np.ascontiguousarray(labels_of(config, s))).hexdigest() if config.label else "",
+            text_identity(config),
         ]
         for s in sites
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -116,3 +116,18 @@ class SensorSpec:
         """Names of all bands that are imagery, that is neither quality bits nor scene classes."""
         skip = self.quality.band if self.quality else None
         return tuple(b.name for b in self.bands if b.name != skip)
+
+    def shown(self, names: Sequence[str]) -> tuple[int, int, int]:
+        """Return which of some bands to show as red, green and blue: natural colours where they can be had.
+
+        Otherwise two polarisations and the first again, or the first band in grey.
+        """
+        specs = [self.band(n) for n in names]
+        if specs[0].kind == "reflectance" and len(names) >= 3:
+            nearest = [
+                min(range(len(specs)), key=lambda k: abs((specs[k].wavelength or 9.0) - um))
+                for um in (0.66, 0.56, 0.49)
+            ]
+            return nearest[0], nearest[1], nearest[2]
+        second = 1 if len({s.polarisation for s in specs} - {None}) > 1 else 0
+        return 0, second, 0

@@ -45,18 +45,20 @@ class Task(Protocol):
         ...
 
 
-def get_task(name: str, classes: Sequence[ClassSpec], *, loss: str = "cross_entropy") -> Task:
+def get_task(name: str, classes: Sequence[ClassSpec] = (), *, loss: str = "") -> Task:
     """Build a task by name.
 
     Args:
         name: one of :data:`TASKS`.
-        classes: in the order of the model's outputs.
-        loss: see :mod:`geomm.tasks.losses`; the contrastive task has its own.
+        classes: in the order of the model's outputs; a retrieval model has none.
+        loss: see :mod:`geomm.tasks.losses`, and :mod:`geomm.tasks.contrastive` for that task's own; empty for the
+            task's first.
 
     Raises:
         UnknownNameError: there is no task or loss of that name.
     """
     if name not in TASKS:
         raise UnknownNameError.of("task", name, TASKS)
-    task: Task = import_module(f"geomm.tasks.{name}").TASK(tuple(classes), loss)
+    build = import_module(f"geomm.tasks.{name}").TASK
+    task: Task = build(tuple(classes), loss) if loss else build(tuple(classes))
     return task

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from geomm.batches import Batches
 from geomm.errors import ConfigError
+from geomm.models.clip import ClipModel
 from geomm.models.multimodal import MultimodalModel
 from geomm.transforms import Normaliser
 
@@ -86,7 +87,7 @@ class TrainData:
 class Fitted:
     """A trained model with what it needs to be used."""
 
-    model: MultimodalModel
+    model: MultimodalModel | ClipModel
     """In evaluation mode, on the CPU."""
     normaliser: Normaliser
     """Fitted on the training pixels."""

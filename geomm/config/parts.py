@@ -1,23 +1,19 @@
-"""Recipes: strict records read from YAML. Unknown keys are refused, every field says what it means."""
+"""Parts of a recipe: strict records. Every field says what it means."""
 
 from __future__ import annotations
 
-import difflib
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from geomm.errors import ConfigError
-from geomm.types import ClassSpec, Modality
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A record that refuses what it does not know."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class SourceConfig(_Strict):
+class SourceConfig(Strict):
     """Where the imagery lies: a catalog, or a folder that is catalogued first."""
 
     catalog: str | None = Field(
@@ -37,21 +33,21 @@ class SourceConfig(_Strict):
         return self
 
 
-class SearchConfig(_Strict):
+class SearchConfig(Strict):
     """Which scenes of the catalog."""
 
     aoi: list[float] | None = Field(None, description="west, south, east, north in degrees", min_length=4, max_length=4)
     datetime: str | None = Field(None, description="instant or interval start/end, RFC 3339")
 
 
-class ModalityConfig(_Strict):
+class ModalityConfig(Strict):
     """A stream of the model."""
 
     sensor: str = Field(description="name in the table of sensors")
     bands: list[str] = Field([], description="bands in the model's order; empty for all")
 
 
-class ClassConfig(_Strict):
+class ClassConfig(Strict):
     """A class of the map."""
 
     value: int = Field(description="code in label and map", ge=0, le=254)
@@ -59,7 +55,7 @@ class ClassConfig(_Strict):
     color: str = Field(description="#rrggbb", pattern=r"^#[0-9a-fA-F]{6}$")
 
 
-class LabelConfig(_Strict):
+class LabelConfig(Strict):
     """Where the labels come from: a band of the catalog, or polygons that somebody drew."""
 
     sensor: str | None = Field(None, description="sensor that holds them")
@@ -85,14 +81,30 @@ class LabelConfig(_Strict):
         return self
 
 
-class GridConfig(_Strict):
+class TextConfig(Strict):
+    """What is said of chips: written by somebody, or derived from labels or from the imagery itself."""
+
+    file: str | None = Field(None, description="annotations (GeoParquet, GeoJSON, CSV ...), relative to the recipe")
+    column: str = Field("text", description="column of the file that holds the text")
+    derive: Literal["labels", "indices"] | None = Field(
+        None, description="from the shares of the labels' classes, or of what spectral indices tell"
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> TextConfig:
+        if (self.file is None) == (self.derive is None):
+            raise ValueError("give either file or derive")
+        return self
+
+
+class GridConfig(Strict):
     """The one grid of a site."""
 
     crs: str | None = Field(None, description="target CRS; default that of most scenes")
     resolution: float | None = Field(None, description="pixel size in units of the CRS; default the finest", gt=0)
 
 
-class SplitConfig(_Strict):
+class SplitConfig(Strict):
     """How training and test are kept apart."""
 
     kind: Literal["blocks", "sites"] = Field("blocks", description="spatial blocks, or leave one site out")
@@ -109,14 +121,14 @@ class SplitConfig(_Strict):
         return self
 
 
-class ChipsConfig(_Strict):
+class ChipsConfig(Strict):
     """Chips for training."""
 
     size: int = Field(64, description="height and width in pixels", gt=0)
     number: int = Field(400, description="chips drawn from the training blocks", gt=0)
 
 
-class ModelConfig(_Strict):
+class ModelConfig(Strict):
     """The model."""
 
     encoder: str | dict[str, str] = Field(
@@ -127,9 +139,11 @@ class ModelConfig(_Strict):
     fusion: str = Field("attention", description="see geomm.models.fusion")
     decoder: Literal["light", "unet", "upernet"] = Field("light", description="from features to the map")
     width: int = Field(16, description="size of the local encoders", gt=0)
+    text: str = Field("", description="see geomm.models.text; for a contrastive task")
+    embedding: int = Field(128, description="length of the vectors of a contrastive task", gt=0)
 
 
-class TrainConfig(_Strict):
+class TrainConfig(Strict):
     """How to train, and what to compare."""
 
     steps: int = Field(200, description="optimiser steps", gt=0)
@@ -142,7 +156,7 @@ class TrainConfig(_Strict):
     accumulate: int = Field(1, description="batches that make one step", gt=0)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="automatic mixed precision")
     average: float = Field(0.0, description="decay of the moving average of the weights; 0 for none", ge=0, lt=1)
-    loss: str = Field("cross_entropy", description="cross_entropy, focal, dice, or several joined by +")
+    loss: str = Field("", description="of the task, several joined by +: cross_entropy, focal, dice; clip, siglip ...")
     modality_dropout: float = Field(0.0, description="probability of hiding a modality of a sample", ge=0, lt=1)
     augment: bool = Field(True, description="turn and mirror every chip in a way of its own")
     patience: int = Field(0, description="epochs without better validation after which training stops", ge=0)
@@ -157,90 +171,8 @@ class TrainConfig(_Strict):
         return self
 
 
-class PredictConfig(_Strict):
+class PredictConfig(Strict):
     """How to map whole scenes."""
 
     size: int = Field(256, description="written chip in pixels", gt=0)
     halo: int = Field(32, description="margin that is read on each side", ge=0)
-
-
-class RunConfig(_Strict):
-    """A recipe: from a catalog to a map."""
-
-    name: str = Field(description="name of the run, also of its products", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    description: str = Field("", description="one paragraph for the report")
-    source: SourceConfig
-    search: SearchConfig = SearchConfig.model_construct(aoi=None, datetime=None)
-    modalities: dict[str, ModalityConfig] = Field(min_length=1)
-    label: LabelConfig
-    grid: GridConfig = GridConfig.model_construct(crs=None, resolution=None)
-    split: SplitConfig = SplitConfig.model_validate({})
-    chips: ChipsConfig = ChipsConfig.model_validate({})
-    model: ModelConfig = ModelConfig.model_validate({})
-    train: TrainConfig = TrainConfig.model_validate({})
-    predict: PredictConfig = PredictConfig.model_validate({})
-    root: Annotated[str, Field(description="folder that relative paths start from; set on loading")] = "."
-
-    @model_validator(mode="after")
-    def _stops(self) -> RunConfig:
-        if self.train.patience and not self.split.validation:
-            raise ValueError("train.patience needs blocks to validate on: split.validation")
-        return self
-
-    def streams(self) -> dict[str, Modality]:
-        """Return the modalities of the model."""
-        return {name: Modality(m.sensor, tuple(m.bands)) for name, m in self.modalities.items()}
-
-    def classes(self) -> tuple[ClassSpec, ...]:
-        """Return the classes of the map."""
-        return tuple(ClassSpec(c.value, c.name, c.color) for c in self.label.classes)
-
-
-def load_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> RunConfig:
-    """Read a recipe.
-
-    Args:
-        path: YAML file.
-        overrides: dotted keys to values, such as ``{"train.steps": 50}``.
-
-    Raises:
-        ConfigError: the file cannot be read, or a field is unknown, missing or wrong; the message names the field.
-    """
-    file = Path(path)
-    try:
-        raw = yaml.safe_load(file.read_text())
-    except OSError as error:
-        raise ConfigError("the recipe cannot be read", where=str(path), why=error.strerror or str(error)) from error
-    except yaml.YAMLError as error:
-        raise ConfigError("the recipe is not YAML", where=str(path), why=str(error)) from error
-    if not isinstance(raw, dict):
-        raise ConfigError("the recipe is not a mapping", where=str(path), fix="see pipelines/ for examples")
-    for key, value in (overrides or {}).items():
-        node = raw
-        *parents, last = key.split(".")
-        for part in parents:
-            node = node.setdefault(part, {})
-        node[last] = value
-    try:
-        return RunConfig.model_validate({**raw, "root": str(file.parent.resolve())})
-    except ValidationError as error:
-        raise ConfigError("the recipe is wrong", where=str(path), why=_explain(error)) from error
-
-
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors():
-        place = ".".join(str(p) for p in problem["loc"])
-        text = problem["msg"]
-        if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(problem["loc"][-1]), _all_fields(), 1)
-            text = "unknown key" + (f", did you mean {near[0]}?" if near else "")
-        lines.append(f"{place}: {text}")
-    return "; ".join(lines)
-
-
-def _all_fields() -> list[str]:
-    names = set(RunConfig.model_fields)
-    for kind in _Strict.__subclasses__():
-        names |= set(kind.model_fields)
-    return sorted(names)

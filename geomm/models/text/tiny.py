@@ -1,4 +1,4 @@
-"""Text encoder: a small local transformer with a deterministic, offline vocabulary."""
+"""A small local text encoder with a deterministic, offline vocabulary."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from geomm.models.text.contract import TextEncoder
 
 VOCABULARY = 4096
 """Hash buckets; bucket 0 is padding."""
@@ -28,7 +30,7 @@ def tokenise(texts: Sequence[str], length: int = 32) -> Tensor:
     return torch.tensor(rows, dtype=torch.long).reshape(len(rows), length)
 
 
-class TinyText(nn.Module):
+class TinyText(TextEncoder):
     """Two transformer layers over hashed words; the mean of the words, projected to unit length.
 
     Args:

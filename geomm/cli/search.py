@@ -1,0 +1,125 @@
+"""Commands that ask in words: build an index, search it, map where something is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geomm.cli.options import CATALOG, AoiOption, TimeOption, box
+from geomm.errors import ConfigError
+
+SourceArgument = Annotated[str, typer.Argument(help=f"{CATALOG}, or folder of GeoTIFFs named <item>_<band>.tif")]
+ModelArgument = Annotated[Path, typer.Argument(help="model package (folder) of the contrastive task")]
+
+
+def index(
+    source: SourceArgument,
+    model: ModelArgument,
+    out: Annotated[Path, typer.Option("-o", "--out", help="folder of the index")],
+    aoi: AoiOption = None,
+    datetime: TimeOption = None,
+    size: Annotated[int | None, typer.Option(help="side of a chip in pixels; default that of the model")] = None,
+    views: Annotated[str, typer.Option(help="fused: all sensors of a chip; each: one by one; both")] = "fused",
+) -> None:
+    """Index a catalog: every chip as a vector with footprint, time and picture; stopped or grown, it goes on.
+
+    Example: `geomm index demo-search/catalog demo-search/model -o places`
+    """
+    from geomm.package import load_package
+    from geomm.pipeline.indexing import index_source
+    from geomm.progress import Bars
+    from geomm.retrieval.build import IndexSettings
+
+    package = load_package(model)
+    settings = IndexSettings(size or package.contract.size, views)  # type: ignore[arg-type]
+    with Bars() as bars:
+        made = index_source(
+            package, source, out, aoi=box(aoi), datetime=datetime, settings=settings, progress=bars.update
+        )
+    typer.echo(f"{out}: {len(made)} chips of {len(made.jobs)} places and days")
+
+
+def search(
+    index: Annotated[Path, typer.Argument(help="index (folder)")],
+    words: Annotated[str, typer.Argument(help="what to look for")],
+    near: Annotated[str | None, typer.Option(help="lon,lat,km: only around a place")] = None,
+    between: Annotated[str | None, typer.Option(help="date or interval start/end")] = None,
+    sensor: Annotated[list[str] | None, typer.Option(help="only chips of this sensor; repeatable")] = None,
+    k: Annotated[int, typer.Option("-k", help="how many")] = 10,
+    out: Annotated[
+        list[Path] | None, typer.Option("-o", "--out", help=".html page, .geojson, .gpkg or .parquet; repeatable")
+    ] = None,
+) -> None:
+    """Ask an index in words: a table here, and with -o a page with pictures or a file for a GIS.
+
+    Example: `geomm search places "open water" --near=-87.4,30.7,20 -k 5 -o hits.html -o hits.gpkg`
+    """
+    from geomm.pipeline.gallery import HEAD, hits_table
+    from geomm.pipeline.indexing import open_index
+    from geomm.pipeline.searching import Question, ask, leave
+    from geomm.pipeline.searching import near as around
+
+    found = open_index(index)
+    place = around(near) if near else None
+    question = Question(words, k, place, between, tuple(sensor or ()))
+    hits = ask(found, question)
+    pages = [p for p in out or () if p.suffix.lower() in (".html", ".htm")]
+    if len(pages) > 1:
+        raise ConfigError("one page is enough", why=", ".join(map(str, pages)))
+    leave(found, question, hits, pages[0] if pages else None, [p for p in out or () if p not in pages])
+    rows = [HEAD, *hits_table(hits)]
+    widths = [max(len(row[c]) for row in rows) for c in range(len(HEAD))]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for path in out or ():
+        typer.echo(path)
+
+
+def ground(
+    model: ModelArgument,
+    source: SourceArgument,
+    words: Annotated[str | None, typer.Argument(help="what to look for: a heat map")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="YAML of classes in words: a map of them instead")] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="folder for the maps")] = Path("maps"),
+    aoi: AoiOption = None,
+    datetime: TimeOption = None,
+) -> None:
+    """Map where something is that was only named: a heat map of words, or a map of prompted classes, as COG.
+
+    Example: `geomm ground demo-search/model demo-search/catalog "open water" -o maps`
+    """
+    from geomm.grounding import read_prompts
+    from geomm.package import load_package
+    from geomm.pipeline.grounding import ground_source
+    from geomm.progress import Bars
+
+    if (words is None) == (prompts is None):
+        raise ConfigError("say what to look for: words or --prompts", fix='geomm ground MODEL SOURCE "open water"')
+    asked = read_prompts(prompts) if prompts is not None else str(words)
+    with Bars() as bars:
+        products = ground_source(
+            load_package(model), source, asked, out, aoi=box(aoi), datetime=datetime, progress=bars.update
+        )
+    for product in products:
+        for path in (*product.files.values(), product.item):
+            typer.echo(path)
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(help="index, chip store or model package")],
+) -> None:
+    """Compare every byte of an index, a chip store or a model package with its checksum; status 1 if any is damaged.
+
+    Example: `geomm verify places`
+    """
+    from geomm.pipeline.checking import verify_folder
+    from geomm.progress import Bars
+
+    with Bars() as bars:
+        found = verify_folder(folder, progress=bars.update)
+    for line in found:
+        typer.echo(line)
+    typer.echo(f"{folder}: {f'{len(found)} damaged' if found else 'whole'}")
+    raise typer.Exit(1 if found else 0)

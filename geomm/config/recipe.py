@@ -1,0 +1,131 @@
+"""A recipe, and how it is read from YAML."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from geomm.config.parts import (
+    ChipsConfig,
+    GridConfig,
+    LabelConfig,
+    ModalityConfig,
+    ModelConfig,
+    PredictConfig,
+    SearchConfig,
+    SourceConfig,
+    SplitConfig,
+    Strict,
+    TextConfig,
+    TrainConfig,
+)
+from geomm.errors import ConfigError
+from geomm.types import ClassSpec, Modality
+
+
+class RunConfig(Strict):
+    """A recipe: from a catalog to a map."""
+
+    name: str = Field(description="name of the run, also of its products", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = Field("", description="one paragraph for the report")
+    source: SourceConfig
+    search: SearchConfig = SearchConfig.model_construct(aoi=None, datetime=None)
+    modalities: dict[str, ModalityConfig] = Field(min_length=1)
+    task: Literal["segmentation", "contrastive"] = Field("segmentation", description="a map, or a search by words")
+    label: LabelConfig | None = Field(None, description="labels; a contrastive task needs none")
+    text: TextConfig | None = Field(None, description="what is said of chips, for a contrastive task")
+    queries: list[str] = Field([], description="asked of the index of a contrastive task's run")
+    grid: GridConfig = GridConfig.model_construct(crs=None, resolution=None)
+    split: SplitConfig = SplitConfig.model_validate({})
+    chips: ChipsConfig = ChipsConfig.model_validate({})
+    model: ModelConfig = ModelConfig.model_validate({})
+    train: TrainConfig = TrainConfig.model_validate({})
+    predict: PredictConfig = PredictConfig.model_validate({})
+    root: Annotated[str, Field(description="folder that relative paths start from; set on loading")] = "."
+
+    @model_validator(mode="after")
+    def _stops(self) -> RunConfig:
+        if self.train.patience and not self.split.validation:
+            raise ValueError("train.patience needs blocks to validate on: split.validation")
+        return self
+
+    @model_validator(mode="after")
+    def _complete(self) -> RunConfig:
+        if self.task == "segmentation" and self.label is None:
+            raise ValueError("label: missing; a map needs classes")
+        if self.task == "contrastive" and (self.text is None or not self.model.text):
+            raise ValueError("text and model.text: a contrastive task needs texts and an encoder for them")
+        if self.task == "segmentation" and (self.text is not None or self.model.text):
+            raise ValueError("text and model.text are for a contrastive task")
+        if self.text is not None and self.text.derive == "labels" and self.label is None:
+            raise ValueError("text.derive: there are no labels to derive it from")
+        return self
+
+    @property
+    def labels(self) -> LabelConfig:
+        """The labels, of a recipe that has some."""
+        assert self.label is not None
+        return self.label
+
+    def streams(self) -> dict[str, Modality]:
+        """Return the modalities of the model."""
+        return {name: Modality(m.sensor, tuple(m.bands)) for name, m in self.modalities.items()}
+
+    def classes(self) -> tuple[ClassSpec, ...]:
+        """Return the classes of the labels; none where there are none."""
+        given = self.label.classes if self.label else ()
+        return tuple(ClassSpec(c.value, c.name, c.color) for c in given)
+
+
+def load_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> RunConfig:
+    """Read a recipe.
+
+    Args:
+        path: YAML file.
+        overrides: dotted keys to values, such as ``{"train.steps": 50}``.
+
+    Raises:
+        ConfigError: the file cannot be read, or a field is unknown, missing or wrong; the message names the field.
+    """
+    file = Path(path)
+    try:
+        raw = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise ConfigError("the recipe cannot be read", where=str(path), why=error.strerror or str(error)) from error
+    except yaml.YAMLError as error:
+        raise ConfigError("the recipe is not YAML", where=str(path), why=str(error)) from error
+    if not isinstance(raw, dict):
+        raise ConfigError("the recipe is not a mapping", where=str(path), fix="see pipelines/ for examples")
+    for key, value in (overrides or {}).items():
+        node = raw
+        *parents, last = key.split(".")
+        for part in parents:
+            node = node.setdefault(part, {})
+        node[last] = value
+    try:
+        return RunConfig.model_validate({**raw, "root": str(file.parent.resolve())})
+    except ValidationError as error:
+        raise ConfigError("the recipe is wrong", where=str(path), why=_explain(error)) from error
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(p) for p in problem["loc"])
+        text = problem["msg"]
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(problem["loc"][-1]), _all_fields(), 1)
+            text = "unknown key" + (f", did you mean {near[0]}?" if near else "")
+        lines.append(f"{place}: {text}")
+    return "; ".join(lines)
+
+
+def _all_fields() -> list[str]:
+    names = set(RunConfig.model_fields)
+    for kind in Strict.__subclasses__():
+        names |= set(kind.model_fields)
+    return sorted(names)

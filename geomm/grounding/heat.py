@@ -1,0 +1,119 @@
+"""How much of some words every place has: heat maps, and maps of prompted classes, as a stream of blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from geomm.errors import ContractError
+from geomm.grounding.prompts import Prompts
+from geomm.package import check_cube
+from geomm.prediction import OnBlock, PredictSettings, predict_blocks
+from geomm.retrieval.embedder import Embedder
+from geomm.tasks.segmentation import SegmentationTask
+from geomm.types import LayerSpec, Prediction, Window
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from geomm.dataset import Sample
+    from geomm.package import ModelPackage
+
+
+def heat_of(cells: Tensor, texts: Tensor, size: tuple[int, int], *, bias: float = 0.0) -> Tensor:
+    """Compare every cell with texts.
+
+    The vector of a chip is the mean of those of its cells, so that what a cell has in common with a text, its own
+    length included, is its part in the score of the chip: a heat map adds up to what the chip is ranked by. Where cells
+    all carry what the whole image is about, as CLIP's do, a share of their mean is taken off first (SegEarth-OV, arXiv
+    2410.01768).
+
+    Args:
+        cells: ``(B, D, h, w)``, 0 where nothing is valid.
+        texts: unit vectors ``(n, D)``.
+        size: height and width of the maps.
+        bias: share of the mean over a chip's valid cells that is taken off each, in directions; 0 for none.
+
+    Returns:
+        ``(B, n, *size)``, interpolated between the centres of the cells; higher is more.
+    """
+    if bias:
+        seen = (cells != 0).any(1, keepdim=True).to(cells.dtype)
+        mean = (cells * seen).sum((2, 3), keepdim=True) / seen.sum((2, 3), keepdim=True).clamp_min(1)
+        cells = (functional.normalize(cells, dim=1) - bias * functional.normalize(mean, dim=1)) * seen
+        cells = functional.normalize(cells, dim=1)
+    maps = torch.einsum("bdhw,nd->bnhw", cells, texts)
+    return maps if tuple(maps.shape[-2:]) == size else functional.interpolate(maps, size, mode="bilinear")
+
+
+def ground(
+    cube: xr.DataTree,
+    package: ModelPackage,
+    asked: str | Prompts,
+    settings: PredictSettings | None = None,
+    *,
+    on_block: OnBlock | None = None,
+) -> Iterator[tuple[Window, Prediction]]:
+    """Map where words are, with a packaged dual encoder.
+
+    Args:
+        cube: lazy; memory depends on the block, not on the scene.
+        package: a model of the contrastive task; its contract is checked before the first pixel moves.
+        asked: words, for a heat map (layer ``heat``); or prompts, for a map of their classes (layers ``class`` and
+            ``probability``).
+        settings: by default those of the package.
+        on_block: progress.
+
+    Returns:
+        Stream of windows and predictions for :func:`geomm.write_products`; the windows cover the grid exactly once.
+
+    Raises:
+        ContractError: at once: the model is of another task, or the cube does not meet its contract.
+    """
+    check_cube(package.contract, cube)
+    settings = settings or PredictSettings(package.contract.size, package.contract.halo, 4 * package.contract.size)
+    embedder = Embedder.of(package, device=settings.device)
+    model, normaliser = embedder.fitted.model, embedder.fitted.normaliser
+    vectors = asked.vectors(embedder) if isinstance(asked, Prompts) else embedder.text([asked])
+    texts = torch.from_numpy(np.ascontiguousarray(vectors)).to(settings.device)
+    scale = _scale(model) if isinstance(asked, Prompts) else None
+
+    def answer(batch: Sample) -> Tensor:
+        cells = model.cells(normaliser(batch))
+        size = next(iter(batch.valid.values())).shape[-2:]
+        if scale is None:
+            return heat_of(cells, texts, (int(size[0]), int(size[1])), bias=model.global_bias)
+        # The class is that of the heat; the length of a cell says how much it matters, not what it is.
+        told = functional.normalize(cells, dim=1) if not model.global_bias else cells
+        return scale * heat_of(told, texts, (int(size[0]), int(size[1])), bias=model.global_bias)
+
+    decoder = SegmentationTask(asked.classes) if isinstance(asked, Prompts) else _Heat(asked)
+    return predict_blocks(cube, answer, decoder, embedder.modalities, settings, on_block=on_block)
+
+
+def _scale(model: Any) -> Tensor:
+    """Return the temperature's inverse that the model was trained with."""
+    return model.logit_scale.detach().exp()  # type: ignore[no-any-return]
+
+
+class _Heat:
+    """Decodes one heat map."""
+
+    def __init__(self, words: str) -> None:
+        if not words.strip():
+            raise ContractError("there are no words to look for", why=f"got {words!r}")
+        self.layer = LayerSpec("heat", "continuous", "float32", float("nan"), (words,))
+
+    def activate(self, answer: Tensor) -> Tensor:
+        """Return the heat unchanged."""
+        return answer
+
+    def decode(self, scores: np.ndarray, valid: np.ndarray) -> Prediction:
+        """Return the map, NaN where invalid."""
+        heat = np.where(valid, scores, np.float32("nan")).astype(np.float32)
+        return Prediction({"heat": heat}, (self.layer,))

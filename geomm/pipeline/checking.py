@@ -1,0 +1,47 @@
+"""Check every byte of what geomm leaves on disk, whatever it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from geomm.errors import PackageError
+from geomm.package import load_package
+from geomm.pipeline.indexing import MODEL
+from geomm.retrieval import verify_index
+from geomm.store import verify_store
+from geomm.types import Progress, silent
+
+
+def verify_folder(folder: str | Path, *, progress: Progress = silent) -> list[str]:
+    """Compare every file of an index, a chip store or a model package with its checksums.
+
+    Args:
+        folder: any of them.
+        progress: told how far it is.
+
+    Returns:
+        What is damaged or missing, one line each.
+
+    Raises:
+        PackageError: the folder is none of them, or the record that holds its checksums is itself damaged.
+    """
+    place = Path(folder)
+    if (place / "index.json").is_file():
+        inside = _package(place / MODEL) if (place / MODEL).is_dir() else []
+        return [*verify_index(place), *inside]
+    if (place / "mlm.json").is_file():
+        return _package(place)
+    if (place / "plan.json").is_file():
+        return verify_store(place, progress=progress)
+    raise PackageError(
+        "there is nothing here that has checksums", where=str(folder), fix="name an index, a chip store or a model"
+    )
+
+
+def _package(folder: Path) -> list[str]:
+    """Return what is wrong with a model package: opening it compares its files."""
+    try:
+        load_package(folder)
+    except PackageError as error:
+        return [f"{error.where}: {error.why or error}"]
+    return []

@@ -1,0 +1,133 @@
+"""From a catalog to an index: every place and day that a model wants, one after the other, stopped and gone on with."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geomm.annotations import Annotations
+from geomm.cube import geobox_of
+from geomm.errors import PackageError
+from geomm.package import load_package
+from geomm.pipeline.jobs import find_jobs
+from geomm.retrieval import Index
+from geomm.retrieval.build import IndexSettings, index_cube
+from geomm.retrieval.embedder import Embedder
+from geomm.types import BBox, Progress, Window, silent
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from geomm.package import ModelPackage
+
+MODEL = "model"
+"""Folder in an index with the model of its vectors, which is also that of the words."""
+
+
+def index_source(
+    package: ModelPackage,
+    source: str | Path,
+    out: str | Path,
+    *,
+    aoi: BBox | None = None,
+    datetime: str | None = None,
+    settings: IndexSettings | None = None,
+    texts: Annotations | None = None,
+    progress: Progress = silent,
+) -> Index:
+    """Index every place and day of a source; what is in the index already stays.
+
+    The memory that it takes depends on the chips and the batch, not on the source. Killed at any time, the same call
+    goes on where it was; called again for a catalog that has grown, it appends what is new.
+
+    Args:
+        package: an opened model package of the contrastive task.
+        source: anything that :func:`geomm.open_catalog` opens, or a folder of GeoTIFFs named ``<item>_<band>.tif``.
+        out: folder of the index; made if it is not there.
+        aoi: west, south, east, north in degrees, to search and to cut to.
+        datetime: instant or interval; for a folder of GeoTIFFs without dates, their date.
+        settings: default: chips of the size that the model was trained with.
+        texts: kept with the chips, to be shown and to judge by; the vectors do not depend on them.
+        progress: told how far it is.
+
+    Returns:
+        The index, with the model as its embedder.
+
+    Raises:
+        ContractError: the source lacks what the model needs, or the model is of another task.
+        CatalogError: the search finds nothing.
+        PackageError: the index holds vectors of another model.
+    """
+    embedder = Embedder.of(package)
+    jobs = find_jobs(package, source, aoi=aoi, datetime=datetime)
+    settings = settings or IndexSettings(package.contract.size)
+    index = _claim(package, Path(out), embedder)
+    with index.writing():
+        for number, job in enumerate(jobs):
+            cube = job.cube(package, aoi)
+
+            def told(done: int, of: int, number: int = number) -> None:
+                progress("index chips", number * of + done, len(jobs) * of)
+
+            teller = _teller(texts, cube, f"{job.scenes[0].time:%Y-%m-%d}") if texts is not None else None
+            index_cube(index, embedder, cube, job=job.name, settings=settings, text=teller, on_chips=told)
+        index.compact()
+    return index
+
+
+def open_index(folder: str | Path, *, model: str | Path | None = None) -> Index:
+    """Open an index with the model that its words and pictures are compared by.
+
+    Args:
+        folder: of the index.
+        model: package of the model, if the one that the index keeps is not to be used.
+
+    Raises:
+        PackageError: it is no index, or the model is not the one of its vectors.
+    """
+    index = Index.open(folder)
+    place = Path(model) if model is not None else Path(folder) / MODEL
+    if model is None and not place.is_dir():
+        return index
+    package = load_package(place)
+    _check_model(index, package)
+    index.embedder = Embedder.of(package)
+    return index
+
+
+def _claim(package: ModelPackage, folder: Path, embedder: Embedder) -> Index:
+    """Open an index of this model, or make one and put the model into it."""
+    if not (folder / "index.json").is_file():
+        Index.create(folder, embedder.dimension, about={"model_sha256": package.sha256, "model": package.path.name})
+    index = Index.open(folder)
+    _check_model(index, package)
+    if not (folder / MODEL).is_dir():
+        aside = folder / f".{MODEL}"
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.copytree(package.path, aside)
+        aside.rename(folder / MODEL)
+    index.embedder = embedder
+    return index
+
+
+def _check_model(index: Index, package: ModelPackage) -> None:
+    made_by = index.about.get("model_sha256")
+    if made_by != package.sha256:
+        raise PackageError(
+            "the index holds vectors of another model",
+            where=str(index.folder),
+            why=f"made by {str(made_by)[:12]}, the model is {package.sha256[:12]}",
+            fix="search with the model that it was made with, or make another index",
+        )
+
+
+def _teller(texts: Annotations, cube: xr.DataTree, day: str) -> Callable[[Window], tuple[str, bool]]:
+    geobox: Any = geobox_of(cube)
+
+    def tell(window: Window) -> tuple[str, bool]:
+        notes = texts.find(geobox[window.slices], day)
+        return (notes[0].text, notes[0].derived) if notes else ("", False)
+
+    return tell

@@ -1,0 +1,109 @@
+"""What a packaged model can be put to work on: the scenes of a source that it wants, place by place and day by day."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geomm.catalog import Catalog, Scene, build_catalog, open_catalog
+from geomm.cube import check_radiometry, common_geobox, group_sites, load_cube
+from geomm.errors import CatalogError, ContractError
+from geomm.types import BBox
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from geomm.package import ModelPackage
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The scenes of one place and day."""
+
+    name: str
+    """Of the place, and of the day where there are several."""
+    scenes: tuple[Scene, ...]
+    """With the bands that the model wants."""
+
+    def cube(self, package: ModelPackage, aoi: BBox | None = None) -> xr.DataTree:
+        """Return the lazy cube that the model wants, at the pixel size that it was trained at."""
+        contract = package.contract
+        geobox = common_geobox(self.scenes, aoi=aoi)
+        if geobox.crs is not None and geobox.crs.projected:
+            finest = abs(float(geobox.resolution.x))
+            if abs(finest - contract.resolution) > 0.01 * contract.resolution:
+                geobox = common_geobox(self.scenes, aoi=aoi, resolution=contract.resolution)
+        present = {s.sensor for s in self.scenes}
+        streams = {n: m for n, m in contract.modalities.items() if m.sensor in present}
+        cube = load_cube(self.scenes, geobox, streams, errors="raise")
+        check_radiometry(cube)
+        return cube
+
+
+def find_jobs(
+    package: ModelPackage, source: str | Path, *, aoi: BBox | None = None, datetime: str | None = None
+) -> list[Job]:
+    """Search a source for what a model can work on.
+
+    Args:
+        package: an opened model package.
+        source: anything that :func:`geomm.open_catalog` opens, or a folder of GeoTIFFs named ``<item>_<band>.tif``.
+        aoi: west, south, east, north in degrees.
+        datetime: instant or interval; for a folder of GeoTIFFs without dates, their date.
+
+    Raises:
+        ContractError: the source lacks a sensor or band that the model needs.
+        CatalogError: the search finds nothing.
+    """
+    with tempfile.TemporaryDirectory(prefix="geomm-") as scratch:
+        catalog = _open(package, source, Path(scratch), datetime)
+        return list(_by_day(_search(package, catalog, aoi, datetime)))
+
+
+def _open(package: ModelPackage, source: str | Path, scratch: Path, datetime: str | None) -> Catalog:
+    folder = Path(source)
+    catalogued = any((folder / n).is_file() for n in ("catalog.json", "collection.json")) or any(
+        folder.glob("*.parquet")
+    )
+    if catalogued or not folder.is_dir():
+        return open_catalog(source)
+    sensors = tuple(dict.fromkeys(m.sensor for m in package.contract.modalities.values()))
+    return build_catalog(folder, scratch / "catalog", sensors=sensors, datetime=datetime)
+
+
+def _search(package: ModelPackage, catalog: Catalog, aoi: BBox | None, datetime: str | None) -> list[Scene]:
+    contract = package.contract
+    wanted = {m.sensor: m for m in contract.modalities.values()}
+    offered = catalog.sensors()
+    lacking = [n for n in contract.required if contract.modalities[n].sensor not in offered]
+    if lacking or not set(wanted) & set(offered):
+        names = lacking or list(contract.modalities)
+        raise ContractError(
+            f"the imagery lacks what the model needs: {', '.join(names)}",
+            where=catalog.href,
+            why=f"the model wants {', '.join(contract.modalities[n].sensor for n in names)}; "
+            f"the catalog offers {', '.join(offered) or 'no sensor that geomm knows'}",
+            fix="choose imagery of these sensors",
+        )
+    scenes = catalog.search(aoi, datetime, sensors=[s for s in wanted if s in offered])
+    if not scenes:
+        raise CatalogError(
+            "the search found nothing",
+            where=catalog.href,
+            why=f"no item of {', '.join(wanted)} in {aoi or 'any place'} at {datetime or 'any time'}",
+            fix="widen the area or the time",
+        )
+    return [s.only(wanted[s.sensor].bands) for s in scenes]
+
+
+def _by_day(scenes: list[Scene]) -> Iterator[Job]:
+    """Yield the scenes of every site and day."""
+    for site, group in group_sites(scenes).items():
+        days: dict[str, list[Scene]] = {}
+        for scene in group:
+            days.setdefault(f"{scene.time:%Y%m%d}", []).append(scene)
+        for day, mine in days.items():
+            yield Job(f"{site}-{day}" if len(days) > 1 else site, tuple(mine))

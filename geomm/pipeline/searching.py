@@ -1,0 +1,108 @@
+"""Ask an index in words and leave what was found: a table, a file for a GIS, a page with pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geomm.errors import ConfigError
+from geomm.pipeline.gallery import write_gallery, write_hits
+from geomm.retrieval import Index
+from geomm.types import BBox
+
+EARTH = 111.32
+"""Kilometres of a degree of latitude."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of an index."""
+
+    words: str
+    """What to look for."""
+    k: int = 10
+    """How many places."""
+    aoi: BBox | None = None
+    """West, south, east, north in degrees."""
+    datetime: str | None = None
+    """Instant or interval."""
+    sensors: tuple[str, ...] = ()
+    """Names of sensors; rows made of others are left out."""
+
+    def told(self) -> list[str]:
+        """Return its filters in words."""
+        lines = [f"within {', '.join(f'{v:.4f}' for v in self.aoi)}"] if self.aoi else []
+        lines += [f"between {self.datetime}"] if self.datetime else []
+        return lines + ([f"seen by {', '.join(self.sensors)} alone"] if self.sensors else [])
+
+
+def ask(index: Index, question: Question) -> Any:
+    """Return the hits of a question, best first; items as lists.
+
+    Raises:
+        ConfigError: the index has no model that understands words.
+    """
+    hits = index.search(
+        question.words, k=question.k, aoi=question.aoi, datetime=question.datetime, sensors=question.sensors
+    )
+    return hits.assign(items=[json.loads(text) for text in hits["items"]]) if "items" in hits else hits
+
+
+def heats(index: Index, words: str, numbers: Any) -> list[np.ndarray | None]:
+    """Return for each row how much each of its cells has of some words, float32 ``(g, g)``; None without cells.
+
+    The mean of a map over its chip is proportional to the row's score.
+    """
+    cells = index.cells(numbers)
+    if cells is None or index.embedder is None or not len(cells):
+        return [None] * len(numbers)
+    direction = index.embedder.text([words])[0]
+    return list((cells @ direction).astype(np.float32))
+
+
+def leave(index: Index, question: Question, hits: Any, page: Path | None, files: Sequence[Path] = ()) -> None:
+    """Write hits as files and as a page with pictures.
+
+    Args:
+        index: where they come from.
+        question: what was asked.
+        hits: of :func:`ask`.
+        page: HTML file; None for none.
+        files: GeoJSON, GeoPackage or GeoParquet, by their extension.
+    """
+    for path in files:
+        write_hits(path, hits)
+    if page is None:
+        return
+    pictures = [p or None for p in index.pictures(hits.index)]
+    notes = [*question.told(), f"{len(index)} chips in the index"]
+    made_by = index.about.get("model_sha256")
+    notes += [f"model {made_by[:12]}"] if made_by else []
+    found = heats(index, question.words, hits.index)
+    write_gallery(page, hits, pictures, found, query=question.words, notes=notes)
+
+
+def near(text: str) -> BBox:
+    """Read ``lon,lat,km`` as the box around a circle, in degrees.
+
+    Raises:
+        ConfigError: it is not three numbers, or no place and distance.
+    """
+    try:
+        lon, lat, distance = (float(v) for v in text.split(","))
+    except ValueError as error:
+        raise ConfigError("the place is not lon,lat,km", where=text, fix="--near 8.54,47.37,20") from error
+    if not (-180 <= lon <= 180 and -90 <= lat <= 90 and distance > 0):
+        raise ConfigError("there is no such place", where=text, fix="degrees, and kilometres above 0")
+    high = distance / EARTH
+    wide = min(180.0, high / max(np.cos(np.radians(min(abs(lat) + high, 89.9))), 1e-6))
+    south, north = max(lat - high, -90.0), min(lat + high, 90.0)
+    if wide >= 180:
+        return -180.0, south, 180.0, north
+    west, east = ((v + 180) % 360 - 180 for v in (lon - wide, lon + wide))
+    return float(west), south, float(east), north

@@ -1,0 +1,104 @@
+"""Which rows may answer: by place, time and sensors."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geomm.catalog.search import parse_interval
+from geomm.errors import ConfigError, GeommError
+from geomm.retrieval.segment import Segment
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_SHARE = 65_536  # rows that a thread compares at a time
+_PARTS = 16  # boxes with which every row is compared
+_AREA = "give west, south, east, north in degrees, west greater than east across the antimeridian, or a geometry"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A filter that was understood."""
+
+    areas: NDArray[np.float64]
+    """``(A, 4)``: boxes of degrees; empty for everywhere."""
+    shape: Any
+    """The exact area; None for everywhere."""
+    rectangular: bool
+    """Whether the boxes are the area."""
+    span: NDArray[np.int64]
+    """First and last microsecond since 1970."""
+    sensors: frozenset[str]
+    """Of which a row may be made; empty for any."""
+
+    @classmethod
+    def of(cls, aoi: Any, datetime: str | None, sensors: Sequence[str]) -> Filter | None:
+        """Understand a filter; None if it lets everything through.
+
+        Raises:
+            ConfigError: it cannot be understood.
+        """
+        if isinstance(sensors, str):
+            raise ConfigError("sensors is one text", where=repr(sensors), fix=f"give a list: [{sensors!r}]")
+        if aoi is None and datetime is None and not sensors:
+            return None
+        areas, shape, rectangular = _area(aoi)
+        try:
+            start, end = parse_interval(datetime)
+        except GeommError as error:
+            raise ConfigError(error.what, where=error.where, why=error.why, fix=error.fix) from error
+        limits = np.iinfo(np.int64)
+        span = [limits.min if datetime is None else limits.min + 1, limits.max]  # a row without time is at no time
+        for k, moment in enumerate((start, end)):
+            if moment is not None:
+                span[k] = (moment - _EPOCH) // dt.timedelta(microseconds=1)
+        return cls(areas, shape, rectangular, np.array(span), frozenset(sensors))
+
+    def match(self, segment: Segment, pool: Executor) -> NDArray[np.bool_]:
+        """Tell which rows of a segment match."""
+        from geomm.retrieval.kernels import match
+
+        rows, found = segment.filters, np.empty(len(segment), np.uint8)
+        sets = [{s.strip() for s in text.split(",") if s.strip()} for text in segment.part.about["sensors"]]
+        allowed = np.array([bool(s) and s <= self.sensors for s in sets] if self.sensors else [], bool)
+        boxes = rows.view("f8").reshape(len(rows), -1)[:, :4]
+        arguments = (boxes, rows["time"], rows["sensors"], self.areas, self.span, allowed, found)
+        starts = range(0, len(rows), _SHARE)
+        list(pool.map(lambda n: match(*arguments, n, min(n + _SHARE, len(rows))), starts))
+        doubtful = np.flatnonzero((found == 1) | ((found == 2) & (not self.rectangular)))
+        if self.shape is not None and doubtful.size:
+            import shapely
+
+            shapely.prepare(self.shape)
+            for piece in np.split(doubtful, range(_SHARE, len(doubtful), _SHARE)):
+                places = shapely.from_wkb(segment.table(piece).column("geometry").to_numpy(zero_copy_only=False))
+                found[piece] = shapely.intersects(self.shape, places)
+        return found > 0
+
+
+def _area(aoi: Any) -> tuple[NDArray[np.float64], Any, bool]:
+    """Return boxes that rows have to touch, the exact area, and whether the boxes are all of it."""
+    import shapely
+
+    if aoi is None:
+        return np.empty((0, 4)), None, True
+    if isinstance(aoi, shapely.Geometry):
+        if aoi.is_empty or not aoi.is_valid:
+            raise ConfigError("the area of interest is empty or not valid", where=aoi.wkt[:80], fix=_AREA)
+        parts = shapely.get_parts(aoi)
+        shapes = parts if len(parts) <= _PARTS else aoi
+        return shapely.bounds(shapes).reshape(-1, 4), aoi, False
+    try:
+        west, south, east, north = (float(v) for v in aoi)
+    except (TypeError, ValueError) as error:
+        raise ConfigError("the area of interest is no box", where=repr(aoi)[:80], why=str(error), fix=_AREA) from error
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
+        raise ConfigError("the area of interest is no box of degrees", where=f"aoi {aoi}", fix=_AREA)
+    pairs = [(west, 180.0), (-180.0, east)] if west > east else [(west, east)]
+    boxes = [(w, south, e, north) for w, e in pairs]
+    return np.array(boxes), shapely.union_all([shapely.box(*b) for b in boxes]), True
