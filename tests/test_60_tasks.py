@@ -11,7 +11,6 @@ from geomm.dataset import Sample
 from geomm.errors import ConfigError, ContractError, UnknownNameError
 from geomm.models.multimodal import Answer, ModelSpec, MultimodalModel
 from geomm.tasks import TASKS, get_task
-from geomm.tasks.contrastive import siglip_loss
 from geomm.tasks.losses import LOSSES, find_loss
 from geomm.types import ClassSpec
 
@@ -134,22 +133,6 @@ def test_unknown_tasks_list_the_known():
     with pytest.raises(UnknownNameError, match="classification, contrastive, multilabel, segmentation"):
         get_task("magic", CLASSES)
     assert set(TASKS) == {"segmentation", "classification", "multilabel", "contrastive"}
-
-
-@pytest.mark.parametrize("captions", [(), ("a", "b", "a", "c")])
-def test_siglip_equals_the_plain_sum(captions):
-    generator = np.random.default_rng(0)
-    u, v = (generator.normal(size=(4, 6)) for _ in range(2))
-    u, v = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (u, v))
-    scale, bias = 1.3, -2.0
-    total = 0.0
-    for i in range(4):
-        for j in range(4):
-            same = captions[i] == captions[j] if captions else i == j
-            logit = np.exp(scale) * u[i] @ v[j] + bias
-            total += np.log1p(np.exp(-logit if same else logit))
-    got = siglip_loss(*(torch.tensor(x) for x in (u, v)), torch.tensor(scale), torch.tensor(bias), captions)
-    assert float(got) == pytest.approx(total / 4, rel=1e-5)
 
 
 def test_contrastive_task_learns_attributes():

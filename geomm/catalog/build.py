@@ -40,9 +40,9 @@ def build_catalog(
         definition: instead of ``sensors``, a catalog definition (see ``catalogs/`` for examples): a list ``items`` of
             ``{sensor, pattern, bands, nodata, id, datetime, scale, offset}``; ``datetime`` of all others; and
             ``properties`` by item id, ``"*"`` for all. ``pattern`` holds ``{id}`` and optionally ``{band}``; ``bands``
-            names the bands of the file in order, or some of them as name to number; ``nodata`` lists values that mean
-            a missing pixel beside those that the files declare; ``id`` makes the item's id from ``{id}``; ``scale``
-            and ``offset`` go before the sensor's calibration.
+            names the bands of the file in order, some of them as name to number, or what ``{band}`` may be; ``nodata``
+            lists values that mean a missing pixel beside those that the files declare; ``id`` makes the item's id from
+            ``{id}``; ``scale`` and ``offset`` go before the sensor's calibration.
         datetime: instant, or interval ``start/end``, of all items; by default each file's own date.
 
     Returns:

@@ -100,10 +100,11 @@ def parse_rules(definition: Mapping[str, Any]) -> list[Rule]:
                 where=str(entry),
                 why=f"unknown {sorted(set(entry) - _KEYS)}",
             )
-        pattern = (
-            re.escape(entry["pattern"]).replace(r"\{id\}", "(?P<id>[^/]+?)").replace(r"\{band\}", "(?P<band>[^/]+?)")
-        )
-        bands = entry.get("bands")
+        bands, each = entry.get("bands"), "[^/]+?"
+        if "{band}" in entry["pattern"] and bands is not None:  # a file for each of them
+            each, bands = "|".join(map(re.escape, bands)), None
+        pattern = re.escape(entry["pattern"]).replace(r"\{id\}", "(?P<id>[^/]+?)")
+        pattern = pattern.replace(r"\{band\}", f"(?P<band>{each})")
         whole = bands is not None and not isinstance(bands, Mapping)
         if whole:
             bands = {name: number for number, name in enumerate(bands, start=1)}

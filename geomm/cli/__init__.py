@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from geomm.cli.catalogs import app as catalogs
 from geomm.cli.chips import app as chips
 from geomm.cli.options import CATALOG, AoiOption, SetOption, TimeOption, assignment, box
 from geomm.errors import ConfigError, GeommError
+
+if TYPE_CHECKING:
+    from geomm.config import RunConfig
 
 app = typer.Typer(
     help="From an imagery catalog to maps and answers.",
@@ -50,13 +53,17 @@ def version(*, show: Annotated[bool, typer.Option("--version", help="Print the v
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="folder for maps, model and report")] = Path("demo"),
+    out: Annotated[Path | None, typer.Option(help="folder for all that it makes; default demo or demo-search")] = None,
+    search: Annotated[bool, typer.Option("--search", help="ask two real scenes in words instead")] = False,  # noqa: FBT002
 ) -> None:
     """Map clouds on a real Landsat-8 scene: train, compare optical, thermal and fused, write styled GeoTIFFs.
 
-    Example: `geomm demo --out demo`
+    Example: `geomm demo --out demo`, `geomm demo --search`
     """
-    _run(_recipe_path("clouds_landsat.yaml"), out, {})
+    if search:
+        _run(_recipe_path("search_places.yaml"), out or Path("demo-search"), {})
+    else:
+        _run(_recipe_path("clouds_landsat.yaml"), out or Path("demo"), {})
 
 
 @app.command()
@@ -65,7 +72,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="folder for maps, model and report; default runs/NAME")] = None,
     set_: SetOption = None,
 ) -> None:
-    """Run a recipe: from its catalog to maps, a model package and a report.
+    """Run a recipe: from its catalog to maps, a model package and a report, or to an index that answers in words.
 
     Example: `geomm run pipelines/landcover_s1_s2.yaml --out runs/landcover --set train.steps=60`
     """
@@ -198,6 +205,9 @@ def _run(recipe: Path, out: Path | None, overrides: dict[str, object]) -> None:
 
     config = load_recipe(recipe, overrides)
     target = out or Path("runs") / config.name
+    if config.task == "contrastive":
+        _run_search(config, target)
+        return
     with Bars() as bars:
         result = run_recipe(config, target, progress=bars.update)
     head, *rows = table(result.rows, [c.name for c in config.classes()])
@@ -213,6 +223,17 @@ def _run(recipe: Path, out: Path | None, overrides: dict[str, object]) -> None:
             typer.echo(f"map      {path}")
         typer.echo(f"item     {product.item}")
     typer.echo(f"model    {result.package}\nreport   {result.report}")
+
+
+def _run_search(config: RunConfig, target: Path) -> None:
+    from geomm.pipeline.retrieve import lines, run_search
+    from geomm.progress import Bars
+
+    with Bars() as bars:
+        result = run_search(config, target, progress=bars.update)
+    for line in lines(result):
+        typer.echo(line)
+    typer.echo(f'\nmodel    {result.package}\nindex    {result.index}\nask      geomm search {result.index} "..."')
 
 
 def _recipe_path(name: str) -> Path:

@@ -13,7 +13,7 @@ from geomm.config import RunConfig
 from geomm.errors import PackageError
 from geomm.metrics import Reliability, accuracy, block_bootstrap, f1, iou, mean_f1, mean_iou
 from geomm.package import load_package
-from geomm.pipeline.learn import task_of, test_sets
+from geomm.pipeline.learn import check, task_of, test_sets
 from geomm.pipeline.sites import load_sites, make_folds
 from geomm.pipeline.train import RECIPE, check_identity
 from geomm.types import Progress, silent
@@ -72,6 +72,7 @@ def assess(folder: str | Path, *, progress: Progress = silent) -> Path:
             "this is not a trained run", where=str(folder), fix="train one: geomm train RECIPE --out FOLDER"
         )
     config = RunConfig.model_validate(yaml.safe_load((run / RECIPE).read_text()))
+    check(config)
     sites = load_sites(config, run)
     fold, task = make_folds(config, sites)[0], task_of(config)
     check_identity(config, sites, fold, run)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from geomm.errors import PackageError
 from geomm.package import load_package
-from geomm.pipeline.indexing import MODEL
 from geomm.retrieval import verify_index
+from geomm.retrieval.manifest import MODEL
 from geomm.store import verify_store
 from geomm.types import Progress, silent
 

@@ -15,15 +15,13 @@ from geomm.pipeline.jobs import find_jobs
 from geomm.retrieval import Index
 from geomm.retrieval.build import IndexSettings, index_cube
 from geomm.retrieval.embedder import Embedder
+from geomm.retrieval.manifest import MODEL
 from geomm.types import BBox, Progress, Window, silent
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from geomm.package import ModelPackage
-
-MODEL = "model"
-"""Folder in an index with the model of its vectors, which is also that of the words."""
 
 
 def index_source(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from geomm.config import RunConfig
 from geomm.errors import ConfigError
-from geomm.pipeline.sites import Fold, Site, target_of
+from geomm.pipeline.sites import Fold, Site, node_of, target_of
 from geomm.pipeline.texts import teller_of
 from geomm.types import Modality
 
@@ -71,19 +71,27 @@ def _stacked(config: RunConfig, sites: list[Site], fold: Fold, variant: Variant,
     return fit_stack(fitted, held)
 
 
-def check(config: RunConfig, *, alone: bool = True) -> None:
-    """Refuse a recipe whose names do not exist, before anything is read.
+def check(config: RunConfig, *, alone: bool = True, tasks: tuple[str, ...] = ("segmentation",)) -> None:
+    """Refuse a recipe whose names do not exist, or that is of another task, before anything is read.
 
     Args:
         config: the recipe.
         alone: whether what is done needs one process.
+        tasks: what can be done with.
 
     Raises:
         UnknownNameError: a fusion or loss.
-        ConfigError: several devices for what needs one process.
+        ConfigError: several devices for what needs one process, or another task.
     """
     from geomm.models.fusion import find_fusion
 
+    if config.task not in tasks:
+        raise ConfigError(
+            f"this is for recipes of the task {' or '.join(tasks)}",
+            where=config.name,
+            why=f"its task is {config.task}",
+            fix="`geomm run` does what there is to do with any recipe",
+        )
     find_fusion(config.model.fusion)
     task_of(config)
     if alone and config.train.devices > 1:
@@ -150,7 +158,7 @@ def spec_of(config: RunConfig, sites: list[Site], variant: Variant) -> ModelSpec
     """Return what a recipe builds for a variant."""
     from geomm.models.multimodal import ModelSpec
 
-    nodes = {n: sites[0].cube.children[n] for n in variant.modalities}
+    nodes = {n: node_of(sites, n) for n in variant.modalities}
     streams = {
         n: Modality(config.modalities[n].sensor, tuple(str(b) for b in node["band"].to_numpy()))
         for n, node in nodes.items()
@@ -210,7 +218,7 @@ def normaliser_of(config: RunConfig, sites: list[Site], spec: ModelSpec, fitted:
             continue
         wanted = wants_of(spec.encoder_of(name), modality)
         if wanted is not None:
-            fitted = normalise_as(fitted, name, wanted, sites[0].cube.children[name].attrs["units"])
+            fitted = normalise_as(fitted, name, wanted, node_of(sites, name).attrs["units"])
     return fitted
 
 

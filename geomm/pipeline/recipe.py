@@ -16,7 +16,7 @@ from geomm.export import Product
 from geomm.pipeline.apply import map_cube
 from geomm.pipeline.compare import FUSED, Row, compare, fit_everywhere, variants
 from geomm.pipeline.learn import check
-from geomm.pipeline.sites import Site, load_sites, make_folds
+from geomm.pipeline.sites import Site, load_sites, make_folds, node_of
 from geomm.types import Modality, Progress, silent
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def contract_of(config: RunConfig, sites: list[Site]) -> InputContract:
     """Return the input contract of the recipe's model."""
     from geomm.package import InputContract
 
-    nodes = {n: sites[0].cube.children[n] for n in config.modalities}
+    nodes = {n: node_of(sites, n) for n in config.modalities}
     return InputContract(
         {
             n: Modality(m.sensor, tuple(str(b) for b in nodes[n]["band"].to_numpy()))
@@ -93,8 +93,15 @@ def contract_of(config: RunConfig, sites: list[Site]) -> InputContract:
         abs(float(geobox_of(sites[0].cube).resolution.x)),
         config.predict.size,
         config.predict.halo,
-        tuple(config.modalities) if config.train.modality_dropout == 0 else (),
+        required(config, sites),
     )
+
+
+def required(config: RunConfig, sites: list[Site]) -> tuple[str, ...]:
+    """Return the modalities that a model cannot do without: those that it never saw missing."""
+    if config.train.modality_dropout > 0:
+        return ()
+    return tuple(n for n in config.modalities if all(n in s.cube.children for s in sites))
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from geomm.errors import ConfigError, OutputError
 from geomm.metrics import Interval, Ranked, rank_rows, ranking_bootstrap, same_text
 from geomm.pipeline.compare import fit_everywhere
 from geomm.pipeline.grounding import slug
-from geomm.pipeline.indexing import MODEL
 from geomm.pipeline.learn import Variant, check, test_chips, train_one
 from geomm.pipeline.recipe import contract_of
 from geomm.pipeline.searching import Question, ask, leave
@@ -25,10 +24,12 @@ from geomm.pipeline.texts import derived, teller_of
 from geomm.retrieval import Index
 from geomm.retrieval.build import FUSED, IndexSettings, index_cube
 from geomm.retrieval.embedder import Embedder
+from geomm.retrieval.manifest import MODEL
 from geomm.types import Progress, Window, silent
 
 if TYPE_CHECKING:
     from geomm.batches import ChipBatches
+    from geomm.dataset import Sample
     from geomm.package import ModelPackage
     from geomm.train import Fitted
 
@@ -83,7 +84,7 @@ def run_search(config: RunConfig, out: str | Path, *, progress: Progress = silen
     """
     from geomm.package import save_package
 
-    check(config)
+    check(config, tasks=("contrastive",))
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise OutputError("the folder holds something", where=str(out), fix="name another, or remove this one")
@@ -133,7 +134,7 @@ class Sides:
     """Test chips of a fold, as every side sees them."""
 
     vectors: Mapping[str, np.ndarray]
-    """Side to unit vectors ``(N, D)``."""
+    """Side to unit vectors ``(N, D)``, NaN where a chip lacks it."""
     texts: tuple[str, ...]
     """What is said of each chip."""
     places: tuple[str, ...]
@@ -156,18 +157,25 @@ def judge(found: Sequence[Sides], seeds: int, depths: Sequence[int] = (1, 5, 10)
 
 
 def _direction(one: str, other: str, found: Sequence[Sides], seeds: int, depths: Sequence[int]) -> Direction:
+    """Rank the chips that the other side sees, for every chip that the one side sees and that has an answer there."""
     ranked: list[Ranked] = []
     hits: dict[int, list[np.ndarray]] = {k: [] for k in depths}
     places: list[str] = []
     for n, sides in enumerate(found):
-        scores, alike = sides.vectors[one] @ sides.vectors[other].T, same_text(sides.texts, sides.texts)
-        itself = [frozenset((k,)) for k in range(len(sides.texts))]
-        ranked.append(Ranked.of(scores, itself, alike=alike, depths=depths))
-        ranks = rank_rows(scores, alike)
+        asked, offered = (np.flatnonzero(np.isfinite(sides.vectors[s][:, 0])) for s in (one, other))
+        if TEXT in (one, other):  # what is said of a chip that the sensor does not see is another question
+            asked = offered = np.intersect1d(asked, offered)
+        texts = np.array(sides.texts, dtype=object)
+        alike = same_text(texts[asked].tolist(), texts[offered].tolist())
+        scores = sides.vectors[one][asked] @ sides.vectors[other][offered].T
+        ranks = rank_rows(scores, alike, unanswered="leave out")
+        same = len(asked) == len(offered) and bool((asked == offered).all())
+        relevant = [frozenset((k,)) for k in range(len(asked))] if same else alike
+        ranked.append(Ranked.of(scores, relevant, alike=alike, depths=depths, unanswered="leave out"))
         for k in depths:
             hits[k].append(ranks.recall(k))
         if n % seeds == 0:
-            places += [f"{n // seeds} {p}" for p in sides.places]
+            places += [f"{n // seeds} {sides.places[asked[q]]}" for q in ranks.queries]
     recall = {}
     for k, values in hits.items():
         table = np.stack([np.concatenate(values[s::seeds]) for s in range(seeds)])
@@ -177,8 +185,6 @@ def _direction(one: str, other: str, found: Sequence[Sides], seeds: int, depths:
 
 def _sides(fitted: Fitted, tests: Mapping[str, tuple[ChipBatches, list[str]]], config: RunConfig) -> Sides:
     """Embed the test chips of all sites."""
-    from geomm.tasks.contrastive import only
-
     embedder = Embedder(fitted)
     names = tuple(config.modalities)
     views = [FUSED, *names] if len(names) > 1 else [FUSED]
@@ -188,13 +194,27 @@ def _sides(fitted: Fitted, tests: Mapping[str, tuple[ChipBatches, list[str]]], c
     for batches, blocks in tests.values():
         for batch in batches.epoch(0):
             for view in views:
-                vectors[view].append(embedder.images(batch if view == FUSED else only(batch, view)))
+                vectors[view].append(_seen(embedder, batch, None if view == FUSED else view))
             vectors[TEXT].append(embedder.text(batch.text))
             texts += batch.text
         places += blocks
     if not texts:
         raise ConfigError("no test chip has a text", fix="choose other blocks, or smaller chips")
     return Sides({n: np.concatenate(v) for n, v in vectors.items()}, tuple(texts), tuple(places))
+
+
+def _seen(embedder: Embedder, batch: Sample, name: str | None) -> np.ndarray:
+    """Embed a batch as one sensor sees it, or all; NaN where a chip has nothing of that."""
+    from geomm.tasks.contrastive import only
+
+    shown = batch if name is None or name not in batch.images else only(batch, name)
+    has = np.zeros(len(batch.text), bool)
+    for key, valid in shown.valid.items():
+        has |= (valid.flatten(1).any(1).numpy()) & (name in (None, key))
+    out = np.full((len(has), embedder.dimension), np.nan, np.float32)
+    if has.any():
+        out[has] = embedder.images(shown)[has]
+    return out
 
 
 def _index(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -16,7 +16,7 @@ from geomm.catalog import Scene
 from geomm.chips import SpatialSplit, label_counts
 from geomm.config import RunConfig
 from geomm.cube import check_radiometry, common_geobox, geobox_of, group_sites, load_cube
-from geomm.errors import SplitError
+from geomm.errors import ConfigError, SplitError
 from geomm.pipeline.areas import check_classes, draw_whole
 from geomm.pipeline.labels import AREA, check_places, label_node, read_polygons
 from geomm.pipeline.sources import find_scenes
@@ -74,7 +74,9 @@ def load_sites(config: RunConfig, out: Path) -> list[Site]:
             crs=config.grid.crs,
             resolution=config.grid.resolution,
         )
-        cube: xr.DataTree = load_cube(group, geobox, streams, errors="raise")
+        here = {s.sensor for s in group}
+        found = {n: m for n, m in streams.items() if m.sensor in here or n == LABEL}
+        cube: xr.DataTree = load_cube(group, geobox, found, errors="raise")
         check_radiometry(cube)
         if drawn is not None:
             areas = label_node(drawn, geobox, config.labels, group[0].time)
@@ -151,6 +153,20 @@ def _draw(config: RunConfig, site: Site, labels: NDArray[np.uint8] | None) -> Sp
         buffer=split.buffer,
         seed=split.seed,
         counts=None if labels is None else label_counts(labels, split.block, len(config.labels.classes)),
+    )
+
+
+def node_of(sites: Sequence[Site], name: str) -> Any:
+    """Return the node of a modality at the first site that has it.
+
+    Raises:
+        ConfigError: none has.
+    """
+    for site in sites:
+        if name in site.cube.children:
+            return site.cube.children[name]
+    raise ConfigError(
+        "no place has the modality", where=name, why=f"sites {', '.join(s.name for s in sites)}", fix="widen the search"
     )
 
 

@@ -22,11 +22,11 @@ COVER = tuple(
     ClassSpec(k, name, color)
     for k, (name, color) in enumerate(
         {
-            "bare or built-up ground": "#b8a07e",
+            "bare or wet ground": "#b8a07e",
             "sparse vegetation": "#a6c96a",
             "dense vegetation": "#2f6b2f",
             "open water": "#2b6cb0",
-            "bright cloud": "#f2f2f2",
+            "cloud": "#f2f2f2",
         }.items()
     )
 )
@@ -39,18 +39,24 @@ Teller = Callable[[Window], str]
 """Returns the text of a window."""
 
 
-def cover_of(blue: np.ndarray, green: np.ndarray, red: np.ndarray, nir: np.ndarray) -> NDArray[np.uint8]:
+COLD = 280.0
+"""Kelvin below which a place is taken for the top of a cloud."""
+
+
+def cover_of(
+    blue: np.ndarray, green: np.ndarray, red: np.ndarray, nir: np.ndarray, kelvin: np.ndarray | None = None
+) -> NDArray[np.uint8]:
     """Tell land cover by indices of reflectance: index into :data:`COVER`, 255 where NaN.
 
-    Cloud where the visible is above 0.22 in the mean and the NDVI below 0.35; water where the NDWI is above 0
-    (McFeeters 1996, doi:10.1080/01431169608948714); dense vegetation where the NDVI is above 0.55, sparse above 0.3;
-    else ground. It is a rule of thumb to make captions of, not a product.
+    Cloud where it is colder than :data:`COLD`; water where the NDWI is above 0.3 (McFeeters 1996,
+    doi:10.1080/01431169608948714, has 0 at the surface; seen through the atmosphere wet marsh reaches 0.2); dense
+    vegetation where the NDVI is above 0.55, sparse above 0.3; else ground. It is a rule of thumb to make captions of, not
+    a product: frozen ground is cloud to it.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         ndvi, ndwi = (nir - red) / (nir + red), (green - nir) / (green + nir)
-        cover = np.select(
-            [(blue + green + red > 0.66) & (ndvi < 0.35), ndwi > 0, ndvi > 0.55, ndvi > 0.3], [4, 3, 2, 1], 0
-        )
+        cold = np.zeros(blue.shape, bool) if kelvin is None else kelvin < COLD
+        cover = np.select([cold, ndwi > 0.3, ndvi > 0.55, ndvi > 0.3], [4, 3, 2, 1], 0)
     known = np.isfinite(blue) & np.isfinite(ndvi) & np.isfinite(ndwi)
     return np.where(known, cover, INVALID_CLASS).astype(np.uint8)
 
@@ -108,9 +114,19 @@ def _cover(site: Site) -> NDArray[np.uint8]:
         near = [[abs((b.wavelength or 9.0) - um) for b in bands] for um in WAVELENGTHS]
         if bands and bands[0].kind == "reflectance" and max(min(n) for n in near) < 0.05:
             data = calibrated(node.to_dataset().isel(time=0)).data.to_numpy()
-            return cover_of(*(data[int(np.argmin(n))] for n in near))
+            blue, green, red, nir = (data[int(np.argmin(n))] for n in near)
+            return cover_of(blue, green, red, nir, _kelvin(site))
     raise ConfigError(
         "spectral indices need blue, green, red and near infrared",
         where=f"site {site.name}",
         fix="add those bands to a modality, or derive texts from labels",
     )
+
+
+def _kelvin(site: Site) -> np.ndarray | None:
+    """Return the first brightness or surface temperature of a site; None where there is none."""
+    for node in site.cube.children.values():
+        if str(node.attrs.get("units", "")).startswith("kelvin"):
+            found: np.ndarray = calibrated(node.to_dataset().isel(time=0, band=[0])).data.to_numpy()[0]
+            return found
+    return None

@@ -52,7 +52,7 @@ def train(config: RunConfig, out: str | Path, *, progress: Progress = silent) ->
         PackageError: imagery, labels or split have changed since the run was begun.
         GeommError: any of the steps.
     """
-    check(config, alone=False)
+    check(config, alone=False, tasks=("segmentation", "contrastive"))
     folder = Path(out)
     _claim(config, folder)
     sites = load_sites(config, folder)

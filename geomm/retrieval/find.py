@@ -89,9 +89,7 @@ def find_likely(snapshot: Snapshot, choices: Sequence[Choice], query: Coded, k: 
     return tally.finish(snapshot)
 
 
-def find_exact(
-    snapshot: Snapshot, choices: Sequence[Choice], queries: Coded, k: int, pool: Executor
-) -> list[Best]:
+def find_exact(snapshot: Snapshot, choices: Sequence[Choice], queries: Coded, k: int, pool: Executor) -> list[Best]:
     """Find the best rows among those chosen; provably so."""
     parts = list(zip(snapshot.scannable, choices, strict=True))
     found: list[Best] = []

@@ -140,7 +140,7 @@ class Index:
         """
         vector = self._embed(query)
         wanted = Filter.of(aoi, datetime, sensors)
-        (rows, scores), = self._find(vector[None], k, wanted, method)
+        ((rows, scores),) = self._find(vector[None], k, wanted, method)
         return self.rows(rows).assign(score=scores)
 
     def search_many(

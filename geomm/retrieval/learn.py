@@ -13,18 +13,22 @@ from numpy.typing import NDArray
 from geomm.retrieval.codes import CHUNK, Coded, gather, write_codes
 from geomm.retrieval.files import ArrayWriter
 from geomm.retrieval.find import find_exact
-from geomm.retrieval.lists import BINS, Lists, class_of
+from geomm.retrieval.lists import BINS, KINDS, Lists
 from geomm.retrieval.segment import commit
 from geomm.retrieval.snapshot import Snapshot
 
-ROUNDS = 8
-"""Of k-means."""
+ROUNDS, SETTLE = 10, 3
+"""Of k-means, and how many at the end move no centre away."""
 SAMPLE = 100_000
 """Rows of which the large lists are learnt: 200 MB of 512 float32."""
-SIZE = 64
+SIZE = 48
 """Rows of a list, on average."""
-TRIALS, DEPTH = 256, 20
+TRIALS, DEPTH = 256, 10
 """Queries of the trial, and how many of the best rows each has."""
+TINY = 1e-4
+"""Added to the distances: rows that are all the same still have a spread."""
+LEAST = 0.05
+"""Hits that are supposed among all rows of the trial, in a kind of lists where none was found."""
 MISSED = 0.003
 """See :class:`geomm.retrieval.lists.Lists`."""
 
@@ -69,7 +73,7 @@ def build_lists(snapshot: Snapshot, pool: Executor) -> None:
         "ends": np.cumsum([0, *np.concatenate(learnt.sizes)]),
         "spread": np.concatenate(learnt.spread).astype(np.float32),
         "shape": (learnt.shape / max(np.trace(learnt.shape), 1e-30)).astype(np.float32),
-        "rate": np.ones(len(BINS)),
+        "rate": np.ones((len(KINDS) + 1, len(BINS))),
     }
     for file, values in arrays.items():
         _write(folder / f"{file}.npy", values)
@@ -93,18 +97,27 @@ def _learn(sources: list[NDArray[np.float16]], rows: int, generator: np.random.G
     large = np.concatenate([nearest(gather(sources, p).astype(np.float32), centres) for p in pieces])
     learnt = Learnt(centres, large)
     order = np.argsort(large, kind="stable").astype(np.int32)
-    for mine in np.split(order, np.searchsorted(large[order], np.arange(1, count))):
-        if mine.size:
-            _divide(learnt, sources, mine, generator)
+    groups = [g for g in np.split(order, np.searchsorted(large[order], np.arange(1, count))) if g.size]
+    # Groups of unlike rows are divided further: what is rare enough has no large list of its own.
+    spread = np.array([_spread(gather(sources, g[:: max(1, len(g) // 64)]).astype(np.float32)) for g in groups])
+    share = np.array([len(g) for g in groups]) * spread**2
+    for mine, parts in zip(groups, share / share.sum() * rows / SIZE, strict=True):
+        _divide(learnt, sources, mine, int(np.clip(round(parts), 1, max(1, len(mine) // 8))), generator)
     return learnt
 
 
+def _spread(vectors: NDArray[np.float32]) -> float:
+    """Return the mean square distance from the centre."""
+    return float(vectors.var(0).sum()) + TINY
+
+
 def _divide(
-    learnt: Learnt, sources: list[NDArray[np.float16]], mine: NDArray[np.int32], generator: np.random.Generator
-) -> None:
+    learnt: Learnt, sources: list[NDArray[np.float16]], mine: NDArray[np.int32], parts: int,
+    generator: np.random.Generator,
+) -> None:  # fmt: skip
     """Sort the rows of a large list into small ones."""
     some = mine if len(mine) <= CHUNK else np.sort(generator.choice(mine, CHUNK, replace=False))
-    centres = k_means(gather(sources, some).astype(np.float32), max(1, len(mine) // SIZE), generator)
+    centres = k_means(gather(sources, some).astype(np.float32), parts, generator)
     wide = centres.shape[1]
     small, square, shape = [], [], np.zeros((wide, wide))
     for values in _values(sources, mine):
@@ -116,7 +129,7 @@ def _divide(
     part, far = np.concatenate(small), np.concatenate(square)
     sizes = np.bincount(part, minlength=len(centres))
     # One more row at the mean distance: a list of one row is not sure to be narrow.
-    learnt.spread.append((np.bincount(part, far, len(centres)) + far.mean()) / (sizes + 1))
+    learnt.spread.append((np.bincount(part, far, len(centres)) + far.mean() + TINY) / (sizes + 1))
     learnt.order.append(mine[np.argsort(part, kind="stable")])
     learnt.sizes.append(sizes)
     learnt.guides.append(centres)
@@ -128,13 +141,10 @@ def _values(sources: list[NDArray[np.float16]], rows: NDArray[np.int32]) -> Iter
         yield gather(sources, rows[n : n + CHUNK]).astype(np.float32)
 
 
-def _trial(
-    snapshot: Snapshot, lists: Lists, generator: np.random.Generator, pool: Executor
-) -> NDArray[np.float64]:
+def _trial(snapshot: Snapshot, lists: Lists, generator: np.random.Generator, pool: Executor) -> NDArray[np.float64]:
     """Measure the share of rows that are among the best, by class of reach, for rows as queries.
 
-    A row is asked for its neighbours without itself. Rates fall with reach, and none is zero: where no neighbour was
-    found, one may still be among as many rows again.
+    A row is asked for its neighbours without itself.
     """
     rows = snapshot.manifest.rows
     asked = np.sort(generator.choice(rows, min(rows, TRIALS), replace=False))
@@ -145,37 +155,75 @@ def _trial(
     position = np.empty(rows, np.int64)
     position[lists.order] = np.arange(rows)
     list_of = np.searchsorted(lists.ends, np.arange(rows), "right") - 1
-    sizes, seen, hits = np.diff(lists.ends), np.zeros(len(BINS)), np.zeros(len(BINS))
+    sizes, kinds = np.diff(lists.ends), len(KINDS) + 1
+    seen, hits = np.zeros(kinds * len(BINS)), np.zeros(kinds * len(BINS))
     for n, (found, scores) in enumerate(best):
         others = found != asked[n]
         middle, sigma = lists.near(coded.take(slice(n, n + 1)), pool)
-        kind = class_of((scores[-1] - middle) / sigma)
-        seen += np.bincount(kind, sizes, len(BINS))
-        hits += np.bincount(kind[list_of[position[found[others]]]], minlength=len(BINS))
-    # Pool classes from the far end until each has a hit, so that rates are never lower than those farther away.
-    rate = (hits + 1) / (seen + 1)
-    return np.minimum(np.maximum.accumulate(rate[::-1])[::-1], 1.0)
+        cells = lists.cell((scores[-1] - middle) / sigma)
+        seen += np.bincount(cells, sizes, seen.size)
+        hits += np.bincount(cells[list_of[position[found[others]]]], minlength=seen.size)
+    both = zip(seen.reshape(kinds, -1), hits.reshape(kinds, -1), strict=True)
+    return np.stack([fit_rate(s, h) for s, h in both])
+
+
+def fit_rate(seen: NDArray[np.float64], hits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rates of hits that fall from class to class and fit best (isotonic regression)."""
+    from scipy.optimize import isotonic_regression
+
+    known = seen > 0
+    if not known.any():
+        return np.ones(len(seen))
+    rate = isotonic_regression(hits[known] / seen[known], weights=seen[known], increasing=False).x
+    every = np.interp(np.arange(len(seen)), np.flatnonzero(known), rate)
+    return np.clip(every, LEAST / seen.sum(), 1.0)
 
 
 def k_means(
     sample: NDArray[np.float32], count: int, generator: np.random.Generator, rounds: int = ROUNDS
 ) -> NDArray[np.float32]:
-    """Return centres ``(count, D)``; an empty list gets a centre beside that of a large one."""
+    """Return centres ``(count, D)``.
+
+    Seeds drawn at random lie mostly in large clusters, and all small ones share a few lists of unlike rows. So in most
+    rounds the centres that are missed least, as others are nearly as close to their rows, move to rows that are far
+    from every centre.
+    """
+    from scipy.sparse import csr_array
+
     centres = sample[np.sort(generator.choice(len(sample), count, replace=False))].copy()
-    for _ in range(rounds if count > 1 else 1):
-        lists = np.concatenate([nearest(sample[n : n + CHUNK], centres) for n in range(0, len(sample), CHUNK)])
+    if count == 1:
+        return sample.mean(0, keepdims=True)
+    square = np.einsum("nd,nd->n", sample, sample)
+    for n in range(rounds):
+        found = [_two_nearest(sample[k : k + CHUNK], centres) for k in range(0, len(sample), CHUNK)]
+        lists, best, second = (np.concatenate(values) for values in zip(*found, strict=True))
         order, sizes = np.argsort(lists, kind="stable"), np.bincount(lists, minlength=count)
         filled = np.flatnonzero(sizes)
-        centres[filled] = np.add.reduceat(sample[order], (np.cumsum(sizes) - sizes)[filled], axis=0) / sizes[filled, None]
-        empty = np.flatnonzero(sizes == 0)
-        large = np.argsort(-sizes)[: empty.size]
-        noise = generator.standard_normal((len(large), sample.shape[1]), np.float32)
-        centres[empty[: len(large)]] = centres[large] + 1e-3 * noise
+        member = csr_array((np.ones(len(sample), np.float32), order, np.cumsum([0, *sizes])), (count, len(sample)))
+        centres[filled] = (member @ sample)[filled] / sizes[filled, None]
+        if n < rounds - SETTLE:
+            moved = np.argsort(np.bincount(lists, best - second, count))[: max(1, count // 8)]
+            far = np.maximum(square - 2 * best, 0.0).astype(np.float64) ** 4 + 1e-12
+            centres[moved] = sample[generator.choice(len(sample), len(moved), replace=False, p=far / far.sum())]
     return centres
 
 
 def nearest(vectors: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.int32]:
     """Return the number of the nearest centre for each vector."""
-    closeness = vectors @ centres.T
-    closeness -= np.einsum("ld,ld->l", centres, centres) / 2
-    return closeness.argmax(1).astype(np.int32)
+    return _closeness(vectors, centres).argmax(1).astype(np.int32)
+
+
+def _two_nearest(vectors: NDArray[np.float32], centres: NDArray[np.float32]) -> tuple[NDArray[np.generic], ...]:
+    """Return the nearest centre of each vector, and how close it and the next are."""
+    close = _closeness(vectors, centres)
+    rows, lists = np.arange(len(close)), close.argmax(1)
+    best = close[rows, lists]
+    close[rows, lists] = -np.inf
+    return lists, best, close.max(1)
+
+
+def _closeness(vectors: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Half the square length of vectors less half their square distance from centres: greater is closer."""
+    close = vectors @ centres.T
+    close -= np.einsum("ld,ld->l", centres, centres) / 2
+    return close

@@ -11,19 +11,23 @@ between many lists (a text, say) or whose neighbours are rare after a filter, an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geomm.retrieval.codes import WHOLE, Choice, Coded, Codes, bound, cut
+from geomm.retrieval.codes import Choice, Coded, Codes, bound, cut
 from geomm.retrieval.files import open_array
 
 FIRST = 64
 """Lists that are looked into in any case."""
 BINS = np.arange(-8.0, 32.0, 0.5)
 """Lower edges of the classes of reach; the first and the last are open."""
+KINDS = (1.1, 1.25, 1.5, 1.75, 2.0)
+"""Upper edges of the kinds of lists, as multiples of the rows' median spread. Rows of rare things share lists in which
+nothing is alike; apart from the others, these few may be scanned for every query while the others need not."""
 ARRAYS = ("order", "ends", "spread", "shape", "rate")
 
 
@@ -44,7 +48,7 @@ class Lists:
     shape: NDArray[np.float32]
     """``(D, D)``: covariance of rows about their centres, of trace 1."""
     rate: NDArray[np.float64]
-    """Share of the rows that are among the best, by class of reach."""
+    """``(kinds, classes of reach)``: share of the rows that are among the best."""
     missed: float
     """Share of ``k`` that may be expected in the lists that are left out."""
 
@@ -54,18 +58,35 @@ class Lists:
         arrays = (open_array(folder / f"{name}.npy") for name in ARRAYS)
         return cls(Codes.open(folder), Codes.open(folder, "guide_"), *arrays, float(about["missed"]))
 
+    @cached_property
+    def owner(self) -> NDArray[np.int64]:
+        """The list of ``codes`` that each list is a part of."""
+        return np.searchsorted(self.codes.offsets, self.ends[:-1], "right") - 1
+
+    @cached_property
+    def kind(self) -> NDArray[np.int64]:
+        """Number of each list's kind."""
+        order = np.argsort(self.spread)
+        rows = np.cumsum(np.diff(self.ends)[order])
+        median = self.spread[order[np.searchsorted(rows, rows[-1] / 2)]]
+        return np.searchsorted(np.array(KINDS) * median, self.spread)
+
+    @cached_property
+    def _singles(self) -> NDArray[np.int64]:
+        """A block for each guide."""
+        return cut(np.array([0]), np.array([len(self.spread)]), np.array([0]), size=1)
+
     def near(self, query: Coded, pool: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the score of each list's centre, and the spread of its rows' scores, both ``(F,)``."""
-        count = len(self.spread)
-        blocks = cut(np.array([0]), np.array([count]), np.array([0]), size=1)
         base = query.unit @ self.guides.centres.T
-        bounds = bound(self.guides, Choice(WHOLE, np.array([0, count])), blocks, query, base, pool)
+        bounds = bound(self.guides, Choice.of(self.guides), self._singles, query, base, pool)
         along = max(float(query.unit[0] @ self.shape @ query.unit[0]), 1e-12)
         return bounds[:, 0].mean(0), np.sqrt(self.spread * np.float32(along))
 
-    def likely(self, reach: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the share of better rows in lists, by how far the score to beat lies above that of their centres."""
-        return self.rate[class_of(reach)]
+    def cell(self, reach: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the place in ``rate``, as if it were flat, of lists by how far the score to beat lies above theirs."""
+        step = BINS[1] - BINS[0]
+        return self.kind * len(BINS) + np.clip((reach - BINS[0]) / step, 0, len(BINS) - 1).astype(np.int64)
 
     def probe(self, tally: Any, part: int) -> int:
         """Scan the lists that matter for a query, and return how many these are.
@@ -76,28 +97,27 @@ class Lists:
         """
         choice = tally.parts[part][1]
         bounds = np.searchsorted(choice.positions, self.ends) if choice.positions.size else self.ends
-        starts, stops = bounds[:-1], bounds[1:]
-        owner = np.searchsorted(self.codes.offsets, self.ends[:-1], "right") - 1
+        left = np.diff(bounds)
         middle, sigma = self.near(tally.query, tally.pool)
-        left = np.flatnonzero(stops > starts)
-        worth, number, done = middle[left] + 2 * sigma[left], FIRST, 0
-        while left.size:
-            order = np.argsort(-worth, kind="stable")
-            now, left = left[order[:number]], left[order[number:]]
-            tally.scan(part, cut(starts[now], stops[now], owner[now]))
+        high = np.where(left > 0, middle + 2 * sigma, -np.inf)
+        now = np.argpartition(-high, FIRST)[:FIRST] if len(high) > FIRST else np.arange(len(high))
+        done = 0
+        while now.size:
+            tally.scan(part, cut(bounds[now], bounds[now + 1], self.owner[now]))
+            left[now] = 0
             done += len(now)
-            worth = (middle[left] - tally.threshold) / sigma[left]  # the likeliest are those of the least reach
-            expected = self.likely(-worth) * (stops[left] - starts[left])
-            order = np.argsort(-worth, kind="stable")
-            remaining = expected.sum() - np.cumsum(expected[order])
-            if expected.sum() <= self.missed * tally.k:
-                break
-            wanted = int(np.argmax(remaining <= self.missed * tally.k)) + 1
-            number = min(wanted, max(done, FIRST))
+            cells = self.cell((tally.threshold - middle) / sigma)
+            now = self._open(cells, left, self.missed * tally.k)
+            if len(now) > max(done, FIRST):  # the likeliest first: what they hold may rule out others
+                now = now[np.argsort(-self.rate.ravel()[cells[now]], kind="stable")[: max(done, FIRST)]]
         return done
 
-
-def class_of(reach: NDArray[Any]) -> NDArray[np.intp]:
-    """Return the class of each reach."""
-    step = BINS[1] - BINS[0]
-    return np.clip((reach - BINS[0]) / step, 0, len(BINS) - 1).astype(np.intp)
+    def _open(self, cells: NDArray[np.int64], left: NDArray[np.int64], enough: float) -> NDArray[np.int64]:
+        """Return the likeliest lists, without which no more than ``enough`` better rows are expected in the others."""
+        rate = self.rate.ravel()
+        expected = np.bincount(cells, left, rate.size) * rate
+        order = np.argsort(rate, kind="stable")
+        dropped = order[np.cumsum(expected[order]) <= enough]
+        keep = np.ones(rate.size, bool)
+        keep[dropped] = False
+        return np.flatnonzero(keep[cells] & (left > 0))

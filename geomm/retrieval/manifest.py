@@ -12,6 +12,8 @@ from typing import Any
 from geomm.errors import PackageError
 from geomm.retrieval.files import FileRecord, publish, seal, unseal
 
+MODEL = "model"
+"""Folder of the package whose model made the vectors, if the index keeps it; its checksums are its own."""
 NAME = "index.json"
 LOCK = ".lock"
 FORMAT = {"format": "geomm index", "version": 1}
@@ -98,7 +100,9 @@ class Manifest:
             raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             fix = "restore it from a copy, or build the index again"
-            raise PackageError("the manifest of the index is damaged", where=str(path), why=str(error), fix=fix) from error
+            raise PackageError(
+                "the manifest of the index is damaged", where=str(path), why=str(error), fix=fix
+            ) from error
 
     def save(self, folder: Path) -> Manifest:
         """Replace the manifest of a folder, and return it as it is there."""
@@ -118,7 +122,7 @@ class Manifest:
         """Return files and folders that are no part of the index."""
         mine = {part.name: set(part.files) for part in self.parts}
         known = {name.partition("/")[0] for name in mine} | {NAME, LOCK}
-        found = [p for p in folder.iterdir() if p.name not in known]
+        found = [p for p in folder.iterdir() if p.name not in known | {MODEL}]
         for kind in sorted(known - {NAME, LOCK}):
             for path in (folder / kind).iterdir():
                 names = mine.get(f"{kind}/{path.name}")

@@ -85,9 +85,7 @@ class Segment:
         places = np.searchsorted(np.unique(rows // BATCH), rows // BATCH)
         order = np.argsort(places, kind="stable")
         cuts = np.searchsorted(places[order], np.arange(len(batches) + 1))
-        taken = [
-            batch.take(pa.array(rows[order[cuts[k] : cuts[k + 1]]] % BATCH)) for k, batch in enumerate(batches)
-        ]
+        taken = [batch.take(pa.array(rows[order[cuts[k] : cuts[k + 1]]] % BATCH)) for k, batch in enumerate(batches)]
         return pa.Table.from_batches(taken, self.reader.schema).take(pa.array(np.argsort(order)))
 
     def holds(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -117,9 +117,7 @@ def append(snapshot: Snapshot, rows: Rows, jobs: dict[str, Any], pool: Executor)
     with SegmentWriter(snapshot.folder, name, manifest.dimension, rows.table.schema) as writer:
         writer.add(rows)
         part = writer.commit(pool)
-    new = dataclasses.replace(
-        manifest, segments=(*manifest.segments, part), jobs={**manifest.jobs, **jobs}, **extra
-    )
+    new = dataclasses.replace(manifest, segments=(*manifest.segments, part), jobs={**manifest.jobs, **jobs}, **extra)
     new.save(snapshot.folder)
 
 

@@ -80,7 +80,7 @@ def info_nce(
 
     def part(rows: Tensor, belongs: Tensor) -> Tensor:
         logits = _logits(rows, b, scale)
-        share = belongs / belongs.sum(1, keepdim=True).clamp_min(1)
+        share = belongs.to(logits.dtype) / belongs.sum(1, keepdim=True).clamp_min(1)
         each = torch.logsumexp(logits, 1) - (logits * share).sum(1)
         return torch.where(belongs.any(1), each, 0.0).sum()
 
