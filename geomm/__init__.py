@@ -29,12 +29,16 @@ if TYPE_CHECKING:
     from geomm.dataset import ChipDataset, ChipLoader
     from geomm.errors import GeommError
     from geomm.export import write_products
+    from geomm.grounding import Prompts, ground, read_prompts, zero_shot
     from geomm.interop import from_torchgeo, to_torchgeo
     from geomm.models.multimodal import ModelSpec
     from geomm.package import ModelPackage, load_package
     from geomm.pipeline import run
+    from geomm.pipeline.indexing import index_source, open_index
     from geomm.prediction import predict
-    from geomm.retrieval import Index
+    from geomm.retrieval import Index, merge_indexes, search_partitions, verify_index
+    from geomm.retrieval.build import IndexSettings, index_cube
+    from geomm.retrieval.embedder import Embedder
     from geomm.sensors import SENSORS, BandSpec, SensorSpec
     from geomm.store import StoredChips, StorePart, find_leaks, verify_store, write_store
     from geomm.tasks import get_task
@@ -67,12 +71,16 @@ _MODULES = {
     "dataset": ("ChipDataset", "ChipLoader"),
     "errors": ("GeommError",),
     "export": ("write_products",),
+    "grounding": ("Prompts", "ground", "read_prompts", "zero_shot"),
     "interop": ("from_torchgeo", "to_torchgeo"),
     "models.multimodal": ("ModelSpec",),
     "package": ("ModelPackage", "load_package"),
     "pipeline": ("run",),
+    "pipeline.indexing": ("index_source", "open_index"),
     "prediction": ("predict",),
-    "retrieval": ("Index",),
+    "retrieval": ("Index", "merge_indexes", "search_partitions", "verify_index"),
+    "retrieval.build": ("IndexSettings", "index_cube"),
+    "retrieval.embedder": ("Embedder",),
     "sensors": ("SENSORS", "BandSpec", "SensorSpec"),
     "store": ("StorePart", "StoredChips", "find_leaks", "verify_store", "write_store"),
     "tasks": ("get_task",),
@@ -95,15 +103,18 @@ __all__ = [
     "ChipLoader",
     "ChipReader",
     "ClassSpec",
+    "Embedder",
     "GeommError",
     "HeldOut",
     "Index",
+    "IndexSettings",
     "LayerSpec",
     "Modality",
     "ModelPackage",
     "ModelSpec",
     "Normaliser",
     "Prediction",
+    "Prompts",
     "RunConfig",
     "Scene",
     "SensorSpec",
@@ -130,23 +141,32 @@ __all__ = [
     "fit",
     "from_torchgeo",
     "get_task",
+    "ground",
     "group_sites",
+    "index_cube",
+    "index_source",
     "label_counts",
     "load_cube",
     "load_package",
     "load_recipe",
+    "merge_indexes",
     "open_catalog",
+    "open_index",
     "predict",
     "random_chips",
     "read_annotations",
+    "read_prompts",
     "read_questions",
     "run",
+    "search_partitions",
     "split_places",
     "timed_chips",
     "to_torchgeo",
+    "verify_index",
     "verify_store",
     "write_products",
     "write_store",
+    "zero_shot",
 ]
 
 

@@ -25,7 +25,7 @@ from geomm.pipeline.ablate import ablate
 from geomm.pipeline.checking import verify_folder
 from geomm.pipeline.indexing import index_source, open_index
 from geomm.pipeline.retrieve import lines, run_search
-from geomm.pipeline.searching import Question, ask, heats, near
+from geomm.pipeline.searching import Question, ask, heats, near, number_of, tell
 from geomm.retrieval import Index, build
 from geomm.retrieval.build import IndexSettings, footprints, index_cube
 from geomm.retrieval.embedder import Embedder
@@ -122,7 +122,7 @@ def test_rows_say_what_the_chip_is(result, package, landsat):
         [want.left, want.bottom, want.right, want.top]
     )
     assert row.geometry.symmetric_difference(part.geographic_extent.geom).area < 1e-9
-    assert json.loads(row["items"]) == ["scene"]
+    assert [link.rpartition("/")[2] for link in json.loads(row["items"])] == ["scene.json"]
     # The vector is that of the model for these very pixels.
     streams = dict(package.contract.modalities)
     cube = geomm.load_cube(scenes, geobox, streams)
@@ -138,7 +138,7 @@ def test_rows_say_what_the_chip_is(result, package, landsat):
 def test_a_heat_map_adds_up_to_the_score(result):
     index = open_index(result.index)
     hits = ask(index, Question("mostly cloud", k=48))
-    maps = heats(index, "mostly cloud", hits.index)
+    maps = heats(index, index.embedder.text(["mostly cloud"])[0], hits.index)
     cells = index.cells(hits.index)
     lengths = np.linalg.norm(cells.mean((1, 2)), axis=1)
     means = np.array([m.mean() for m in maps])
@@ -199,6 +199,30 @@ def test_a_search_by_sensor_sees_rows_of_that_sensor_alone(package, landsat, tmp
     assert set(alone["view"]) == {"thermal"}
     everything = index.search("mostly cloud", k=99, sensors=["landsat-tirs-l1", "landsat-oli-l1"])
     assert len(everything) == 36
+
+
+def test_a_chip_of_one_sensor_finds_those_of_another(package, landsat, tmp_path):
+    index = index_source(package, landsat.href, tmp_path / "index", settings=IndexSettings(32, "both"))
+    question = Question("", k=5, sensors=("landsat-oli-l1",), like="scene/32-32/thermal")
+    hits = ask(index, question)
+    assert set(hits["view"]) == {"optical"}
+    vector = index.vectors([number_of(index, "scene/32-32/thermal")])[0]
+    np.testing.assert_allclose(hits["score"], index.vectors(hits.index) @ vector, atol=1e-3)
+    assert hits["items"].iloc[0] == [landsat.search()[0].href]
+    with pytest.raises(ConfigError, match="no such chip"):
+        ask(index, Question("", like="nowhere"))
+    with pytest.raises(ConfigError, match="one of the two"):
+        Question("water", like="scene/32-32/thermal")
+
+
+def test_a_chip_is_told_by_the_texts_that_fit_it(result):
+    index = open_index(result.index)
+    name = "scene/32-48/fused"
+    told = tell(index, name, ["only clear", "mostly cloud", "some cirrus"], k=2)
+    vector, texts = index.vectors([number_of(index, name)])[0], ["only clear", "mostly cloud", "some cirrus"]
+    scores = index.embedder.text(texts) @ vector
+    assert [t for t, _ in told] == [texts[k] for k in np.argsort(-scores)[:2]]
+    assert tell(index, name, k=3)[0][1] >= tell(index, name, k=3)[1][1]
 
 
 def test_places_without_enough_to_see_are_left_out(package, cube, tmp_path):
@@ -382,6 +406,11 @@ def test_the_command_line_indexes_searches_and_verifies(result, landsat, tmp_pat
     assert done.exit_code == 0, done.output
     assert len(done.output.splitlines()) == 1 + 3 + 2
     assert len(geopandas.read_file(table)) == 3
+    done = run.invoke(app, ["search", str(places), "--like", "scene/32-48/fused", "--tell", "-k", "2"])
+    assert done.exit_code == 1, done.output  # this index was made without texts
+    done = run.invoke(app, ["search", str(result.index), "--like", "scene/32-48/fused", "--tell", "-k", "2"])
+    assert done.exit_code == 0, done.output
+    assert len(done.output.splitlines()) == 2
     far = run.invoke(app, ["search", str(places), "mostly cloud", "--near=100,10,5"])
     assert far.exit_code == 0
     assert len(far.output.splitlines()) == 1

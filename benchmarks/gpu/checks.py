@@ -8,7 +8,9 @@
 3. Model FLOPs utilisation of two ViT-B/16 towers in training: 6 x parameters of a tower x its tokens, for both towers,
    over the time of a step and the peak of the device for dense bf16 (wanted: 0.30). Attention's own products and
    everything after the towers are not counted, so the figure is a low one.
-4. A masked modality equals an absent one bit for bit, and a batch gives the same numbers as on the CPU.
+4. A dual encoder of three sensors that were never at one place, in bf16: how often a chip finds its own description
+   (wanted: 0.95), and that vectors are those of the CPU.
+5. A masked modality equals an absent one bit for bit, and a batch gives the same numbers as on the CPU.
 """
 
 from __future__ import annotations
@@ -19,12 +21,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from geomm.dataset import Sample
+from geomm.metrics import recall_at_k, same_text
 from geomm.models.fusion import FUSIONS
 from geomm.models.multimodal import ModelSpec, MultimodalModel
 from geomm.tasks import get_task
+from geomm.testing.attributes import BANDS, Unpaired, World
 from geomm.testing.known import Gaussian, Speckle, Xor
 from geomm.train import TrainData, TrainSettings
 from geomm.train.evaluate import without
@@ -169,6 +174,29 @@ def same_everywhere(device: torch.device) -> None:
     print(f"all {len(FUSIONS)} fusions: masked equals absent bit for bit, numbers are those of the CPU", flush=True)
 
 
+def words(device: torch.device, steps: int) -> float:
+    """Train on scenes that one sensor alone saw; return how often the worst sensor finds the words of a scene."""
+    batches = Unpaired(64)
+    normaliser = Normaliser.fit(batches.batch(10**6 + k) for k in range(4))
+    spec = ModelSpec(dict(BANDS), 64, "contrastive", fusion="sum", width=16, text="tiny")
+    where = "cpu" if device.type == "cpu" else "gpu"
+    settings = TrainSettings(steps, 4e-3, precision="bf16-mixed", accelerator=where)
+    fitted = fit(spec, get_task("contrastive"), TrainData(batches, normaliser), settings=settings)
+    test = World().draw(300, np.random.default_rng(99))
+    alike, shares = same_text(test.texts, test.texts), []
+    with torch.inference_mode():
+        texts = fitted.model.encode_text(test.texts).numpy()
+        for name in BANDS:
+            batch = normaliser(test.seen_by([name]))
+            vectors = fitted.model.cpu().embed(batch)
+            torch.testing.assert_close(
+                fitted.model.to(device).embed(batch.to(device)).cpu(), vectors, rtol=2e-3, atol=2e-3
+            )
+            shares.append(recall_at_k(vectors.numpy() @ texts.T, alike, 1))
+    print(f"words: {', '.join(f'{n} {s:.3f}' for n, s in zip(BANDS, shares, strict=True))}", flush=True)
+    return min(shares)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dry-run", action="store_true", help="small, on the CPU")
@@ -176,6 +204,7 @@ def main() -> int:
     device = torch.device("cpu" if dry else "cuda")
     print(f"device: {'cpu, dry run' if dry else torch.cuda.get_device_name()}; torch {torch.__version__}", flush=True)
     same_everywhere(device)
+    told = words(device, 4 if dry else 400)
     where = "cpu" if dry else "gpu"
     steps, size = (4, 4) if dry else (600, 256)
     accuracies = []
@@ -206,6 +235,7 @@ def main() -> int:
         "bf16 within 0.3 points of fp32": abs(accuracies[0] - accuracies[1]) <= 0.003,
         "0.99 of the gain at 256 x 256 in 10 minutes": found >= 0.99 and took <= 600,
         "MFU of 0.30": used >= 0.30,
+        "0.95 of the descriptions found": told >= 0.95,
     }
     missed = [name for name, met in wanted.items() if not met]
     print("dry run: nothing is judged" if dry else f"missed: {', '.join(missed) or 'nothing'}", flush=True)

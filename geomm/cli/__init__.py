@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(catalogs, name="catalog")
 app.add_typer(chips, name="chips")
-for command in (search.index, search.search, search.ground, search.verify):
+for command in (search.index, search.search, search.ground, search.clip, search.verify):
     app.command()(command)
 
 

@@ -43,7 +43,9 @@ def index(
 
 def search(
     index: Annotated[Path, typer.Argument(help="index (folder)")],
-    words: Annotated[str, typer.Argument(help="what to look for")],
+    words: Annotated[str, typer.Argument(help="what to look for")] = "",
+    like: Annotated[str, typer.Option(help="id of a chip: what is like it, instead of words")] = "",
+    tell: Annotated[bool, typer.Option("--tell", help="with --like: the texts that fit the chip instead")] = False,  # noqa: FBT002
     near: Annotated[str | None, typer.Option(help="lon,lat,km: only around a place")] = None,
     between: Annotated[str | None, typer.Option(help="date or interval start/end")] = None,
     sensor: Annotated[list[str] | None, typer.Option(help="only chips of this sensor; repeatable")] = None,
@@ -56,14 +58,17 @@ def search(
 
     Example: `geomm search places "open water" --near=-87.4,30.7,20 -k 5 -o hits.html -o hits.gpkg`
     """
+    from geomm.pipeline import searching
     from geomm.pipeline.gallery import HEAD, hits_table
     from geomm.pipeline.indexing import open_index
     from geomm.pipeline.searching import Question, ask, leave
-    from geomm.pipeline.searching import near as around
 
     found = open_index(index)
-    place = around(near) if near else None
-    question = Question(words, k, place, between, tuple(sensor or ()))
+    question = Question(words, k, searching.near(near) if near else None, between, tuple(sensor or ()), like)
+    if tell:
+        for text, score in searching.tell(found, like, k=k):
+            typer.echo(f"{score:.3f}  {text}")
+        return
     hits = ask(found, question)
     pages = [p for p in out or () if p.suffix.lower() in (".html", ".htm")]
     if len(pages) > 1:
@@ -105,6 +110,23 @@ def ground(
     for product in products:
         for path in (*product.files.values(), product.item):
             typer.echo(path)
+
+
+def clip(
+    name: Annotated[str, typer.Argument(help="open_clip model, with its weights: ViT-B-32:RemoteCLIP-ViT-B-32.pt")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="folder of the model package")],
+    sensor: Annotated[str, typer.Option(help="whose red, green and blue it sees, see geomm sensors")] = "sentinel2-l2a",
+    resolution: Annotated[float, typer.Option(help="metres of a pixel")] = 10.0,
+    size: Annotated[int, typer.Option(help="side of a chip in pixels")] = 224,
+) -> None:
+    """Make a model package of a CLIP model that others trained on pictures, such as RemoteCLIP or GeoRSCLIP.
+
+    Example: `geomm clip ViT-B-32:RemoteCLIP-ViT-B-32.pt --sensor sentinel2-l2a -o remoteclip`
+    """
+    from geomm.pipeline.adopt import adopt_clip
+
+    package = adopt_clip(name, out, sensor=sensor, resolution=resolution, size=size)
+    typer.echo(package.path)
 
 
 def verify(

@@ -25,6 +25,13 @@ class FeatureMaps:
     """``(B, M, H, W)`` share of each modality per cell of the finest level, where the fusion has it; sum at most 1."""
 
 
+def shrink_maps(maps: Tensor, valid: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring maps ``(B, C, H, W)`` to a smaller size by the mean over valid cells; 0 where there is none."""
+    mask = shrink_valid(valid, (maps.shape[-2], maps.shape[-1])).unsqueeze(1).to(maps.dtype)
+    pool = torch.nn.functional.adaptive_avg_pool2d
+    return pool(maps * mask, size) / pool(mask, size).clamp_min(torch.finfo(maps.dtype).tiny)
+
+
 def shrink_valid(valid: Bool[Tensor, "b h w"], size: tuple[int, int]) -> Bool[Tensor, "b hh ww"]:
     """Validity on a coarser level: a cell is valid if any of its pixels is."""
     if tuple(valid.shape[-2:]) == size:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from geomm.errors import UnknownNameError
 from geomm.models.decoders import build_decoder
-from geomm.models.features import FeatureMaps, masked_pool, shrink_valid
+from geomm.models.features import FeatureMaps, masked_pool, shrink_maps, shrink_valid
 from geomm.models.levels import Shape
 
 
@@ -66,8 +66,12 @@ class EmbeddingHead(nn.Module):
         """Return the vectors of cells ``(B, D, h, w)``, 0 where nothing is valid."""
         like = features.maps[self.level]
         size = (like.shape[-2], like.shape[-1])
-        parts = [project(_resized(m, valid, size)) for m, project in zip(features.maps, self.levels, strict=True)]
-        cells: Tensor = self.project(torch.stack(parts).sum(0))
+        finer = [shrink_maps(m, valid, size) for m in features.maps[: self.level]]
+        parts = [project(m) for m, project in zip([*finer, *features.maps[self.level :]], self.levels, strict=True)]
+        resized = [
+            p if tuple(p.shape[-2:]) == size else functional.interpolate(p, size, mode="bilinear") for p in parts
+        ]
+        cells: Tensor = self.project(torch.stack(resized).sum(0))
         return cells * shrink_valid(valid, size).unsqueeze(1)
 
     def forward(self, features: FeatureMaps, valid: Tensor) -> Tensor:
@@ -75,18 +79,6 @@ class EmbeddingHead(nn.Module):
         cells = self.cells(features, valid)
         pooled = masked_pool(cells, shrink_valid(valid, (cells.shape[-2], cells.shape[-1])))
         return functional.normalize(pooled, dim=-1)
-
-
-def _resized(level: Tensor, valid: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bring a level to another size: coarser by the mean over valid cells, finer by interpolation."""
-    here = (level.shape[-2], level.shape[-1])
-    if here == size:
-        return level
-    if here[0] < size[0]:
-        return functional.interpolate(level, size, mode="bilinear")
-    mask = shrink_valid(valid, here).unsqueeze(1).to(level.dtype)
-    share = functional.adaptive_avg_pool2d(mask, size)
-    return functional.adaptive_avg_pool2d(level * mask, size) / share.clamp_min(1e-6)
 
 
 HEADS: Mapping[str, Any] = MappingProxyType(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from geomm.models.features import FeatureMaps, shrink_valid
+from geomm.models.features import FeatureMaps, shrink_maps, shrink_valid
 
 type Block = Callable[[Sequence[int], int], nn.Module]
 """Makes the block of a level from the channels of the modalities there and the width of the result. A block takes maps
@@ -109,10 +109,8 @@ def _on_grid(own: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor,
     """Bring a map to a level's size: repeat cells, or take the mean of the valid ones; 0 where invalid."""
     shape = (own.shape[-2], own.shape[-1])
     if shape != size:
-        mask = shrink_valid(valid, shape).unsqueeze(1).to(own.dtype)
         if shape[0] * shape[1] > size[0] * size[1]:
-            total, share = functional.adaptive_avg_pool2d(own * mask, size), functional.adaptive_avg_pool2d(mask, size)
-            own = total / share.clamp_min(torch.finfo(share.dtype).tiny)
+            own = shrink_maps(own, valid, size)
         else:
             own = functional.interpolate(own, size, mode="nearest")
     mask = shrink_valid(valid, size)

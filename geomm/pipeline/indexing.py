@@ -70,7 +70,8 @@ def index_source(
                 progress("index chips", number * of + done, len(jobs) * of)
 
             teller = _teller(texts, cube, f"{job.scenes[0].time:%Y-%m-%d}") if texts is not None else None
-            index_cube(index, embedder, cube, job=job.name, settings=settings, text=teller, on_chips=told)
+            links = {s.id: s.href for s in job.scenes if "://" in s.href or Path(s.href).is_file()}
+            index_cube(index, embedder, cube, job=job.name, settings=settings, text=teller, links=links, on_chips=told)
         index.compact()
     return index
 

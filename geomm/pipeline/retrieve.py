@@ -237,7 +237,10 @@ def _index(
                 progress(f"index {name}", done, of)
 
             settings = IndexSettings(config.chips.size)
-            index_cube(index, embedder, site.cube, job=site.name, settings=settings, text=text, on_chips=told)
+            links = {s.id: s.href for s in site.scenes}
+            index_cube(
+                index, embedder, site.cube, job=site.name, settings=settings, text=text, links=links, on_chips=told
+            )
         index.compact()
     return index
 

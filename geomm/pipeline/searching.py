@@ -24,7 +24,7 @@ class Question:
     """What is asked of an index."""
 
     words: str
-    """What to look for."""
+    """What to look for; empty with ``like``."""
     k: int = 10
     """How many places."""
     aoi: BBox | None = None
@@ -33,6 +33,17 @@ class Question:
     """Instant or interval."""
     sensors: tuple[str, ...] = ()
     """Names of sensors; rows made of others are left out."""
+    like: str = ""
+    """Id of a row: look for what is like that chip, whichever sensors it was seen by."""
+
+    def __post_init__(self) -> None:
+        if bool(self.words.strip()) == bool(self.like):
+            raise ConfigError("say what to look for: words, or the chip that it is like", fix="one of the two")
+
+    @property
+    def title(self) -> str:
+        """What is asked, in words."""
+        return self.words or f"like {self.like}"
 
     def told(self) -> list[str]:
         """Return its filters in words."""
@@ -48,21 +59,75 @@ def ask(index: Index, question: Question) -> Any:
         ConfigError: the index has no model that understands words.
     """
     hits = index.search(
-        question.words, k=question.k, aoi=question.aoi, datetime=question.datetime, sensors=question.sensors
+        direction_of(index, question),
+        k=question.k,
+        aoi=question.aoi,
+        datetime=question.datetime,
+        sensors=question.sensors,
     )
     return hits.assign(items=[json.loads(text) for text in hits["items"]]) if "items" in hits else hits
 
 
-def heats(index: Index, words: str, numbers: Any) -> list[np.ndarray | None]:
-    """Return for each row how much each of its cells has of some words, float32 ``(g, g)``; None without cells.
+def direction_of(index: Index, question: Question) -> np.ndarray:
+    """Return the vector that a question looks for, float32 ``(D,)``.
+
+    Raises:
+        ConfigError: the index has no row of that id, or no model that understands words.
+    """
+    if question.like:
+        return index.vectors([number_of(index, question.like)])[0]
+    if index.embedder is None:
+        raise ConfigError(
+            "the index has no model that understands words", where=str(index.folder), fix="name its model"
+        )
+    return np.asarray(index.embedder.text([question.words])[0], np.float32)
+
+
+def number_of(index: Index, name: str) -> int:
+    """Return the number of a row by its id.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    table = index.rows(index.numbers)
+    found = table.index[table["id"] == name]
+    if not len(found):
+        raise ConfigError("the index has no such chip", where=name, fix="ids are in the table of any search")
+    return int(found[0])
+
+
+def heats(index: Index, direction: np.ndarray, numbers: Any) -> list[np.ndarray | None]:
+    """Return for each row how much each of its cells has of a direction, float32 ``(g, g)``; None without cells.
 
     The mean of a map over its chip is proportional to the row's score.
     """
     cells = index.cells(numbers)
-    if cells is None or index.embedder is None or not len(cells):
+    if cells is None or not len(cells):
         return [None] * len(numbers)
-    direction = index.embedder.text([words])[0]
     return list((cells @ direction).astype(np.float32))
+
+
+def tell(index: Index, name: str, texts: Sequence[str] = (), *, k: int = 5) -> list[tuple[str, float]]:
+    """Return the texts that fit a chip best, with their scores.
+
+    Args:
+        index: with its model.
+        name: id of the chip.
+        texts: to choose from; default all that the index keeps with other chips.
+        k: how many.
+
+    Raises:
+        ConfigError: there is no such chip, no model, or nothing to choose from.
+    """
+    table = index.rows(index.numbers)
+    kept = table.loc[table["id"] != name, "text"] if "text" in table else ()
+    offered = list(dict.fromkeys(t for t in (texts or kept) if t.strip()))
+    if index.embedder is None or not offered:
+        raise ConfigError("there are no texts to choose from, or no model that understands them", where=name)
+    vector = index.vectors([number_of(index, name)])[0]
+    scores = index.embedder.text(offered) @ vector
+    best = np.lexsort((np.arange(len(offered)), -scores))[:k]
+    return [(offered[b], float(scores[b])) for b in best]
 
 
 def leave(index: Index, question: Question, hits: Any, page: Path | None, files: Sequence[Path] = ()) -> None:
@@ -83,8 +148,8 @@ def leave(index: Index, question: Question, hits: Any, page: Path | None, files:
     notes = [*question.told(), f"{len(index)} chips in the index"]
     made_by = index.about.get("model_sha256")
     notes += [f"model {made_by[:12]}"] if made_by else []
-    found = heats(index, question.words, hits.index)
-    write_gallery(page, hits, pictures, found, query=question.words, notes=notes)
+    found = heats(index, direction_of(index, question), hits.index)
+    write_gallery(page, hits, pictures, found, query=question.title, notes=notes)
 
 
 def near(text: str) -> BBox:

@@ -50,8 +50,8 @@ def cover_of(
 
     Cloud where it is colder than :data:`COLD`; water where the NDWI is above 0.3 (McFeeters 1996,
     doi:10.1080/01431169608948714, has 0 at the surface; seen through the atmosphere wet marsh reaches 0.2); dense
-    vegetation where the NDVI is above 0.55, sparse above 0.3; else ground. It is a rule of thumb to make captions of, not
-    a product: frozen ground is cloud to it.
+    vegetation where the NDVI is above 0.55, sparse above 0.3; else ground. It is a rule of thumb to make captions of,
+    not a product: frozen ground is cloud to it.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         ndvi, ndwi = (nir - red) / (nir + red), (green - nir) / (green + nir)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import batched
 from typing import TYPE_CHECKING, Any, Literal
@@ -77,6 +77,7 @@ def index_cube(
     job: str,
     settings: IndexSettings | None = None,
     text: Callable[[Window], tuple[str, bool]] | None = None,
+    links: Mapping[str, str] | None = None,
     on_chips: Callable[[int, int], None] | None = None,
 ) -> int:
     """Append the chips of a cube to an index; what an earlier call with the same cube appended stays as it is.
@@ -89,6 +90,7 @@ def index_cube(
             rows of the one before.
         settings: default :class:`IndexSettings`.
         text: returns the text of a window and whether it was derived, not written by somebody.
+        links: id of a STAC item to its address, kept with the rows; items without one are named by their id.
         on_chips: told how many chips are done, and how many there are.
 
     Returns:
@@ -108,7 +110,7 @@ def index_cube(
     reader = ChipReader(cube, chips, embedder.modalities)
     digest = _digest(reader, settings)
     done = _begin(index, job, digest)
-    maker = _Maker(embedder, reader, settings, job, text)
+    maker = _Maker(embedder, reader, settings, job, text, links or {})
     stream = reader.stream(settings.batch, skip=-(-done // settings.batch)) if done < len(chips) else iter(())
     before = len(index)
     for group in batched(stream, COMMIT):
@@ -158,6 +160,7 @@ class _Maker:
     settings: IndexSettings
     job: str
     text: Callable[[Window], tuple[str, bool]] | None
+    links: Mapping[str, str]
 
     def add(self, rows: _Rows, batch: Sample) -> None:
         """Add the rows of a batch: of every view, the chips that have enough valid pixels."""
@@ -208,7 +211,7 @@ class _Maker:
                 "derived": derived,
                 "job": self.job,
                 "view": view,
-                "items": json.dumps(sorted({i for n in seen for i in self.reader.items(n)})),
+                "items": json.dumps(sorted({self.links.get(i, i) for n in seen for i in self.reader.items(n)})),
                 "valid": round(float(max(share[n][k] for n in seen)), 4),
                 "crs": crs,
             }

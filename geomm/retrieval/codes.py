@@ -19,8 +19,8 @@ from geomm.retrieval.files import ArrayWriter, frozen, open_array
 
 BLOCK = 64
 """Rows whose best score is kept by a scan: 32 KB of 512-byte codes, which stay in the first cache for more queries."""
-GRAIN = 8192
-"""Rows that a thread scans at a time, at least: less than a millisecond."""
+GRAIN = 24_576
+"""Rows that a thread scans at a time, at least: about a millisecond; fewer are not worth waking another."""
 LENGTH = 4.0
 """More than the length of a coded row less its centre: both are at most 1, the rest of coding below 2."""
 ROUNDING = 4e-6
@@ -147,6 +147,15 @@ def bound(
     return bounds
 
 
+def multiply(queries: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return products ``(Q, L)`` of queries and centres."""
+    from geomm.retrieval.kernels import products
+
+    out = np.empty((len(queries), len(centres)), np.float32)
+    products(queries, frozen(centres), out)
+    return out
+
+
 def write_codes(
     folder: Path, sources: Sequence[NDArray[Any]], order: NDArray[Any] | None, centres: NDArray[np.float32],
     lists: NDArray[np.int32], pool: Executor, prefix: str = "",
@@ -191,7 +200,8 @@ def gather(sources: Sequence[NDArray[Any]], rows: NDArray[Any]) -> NDArray[Any]:
     ends = np.cumsum([len(s) for s in sources])
     where = np.searchsorted(ends, rows, "right")
     if len(rows) and where[0] == where[-1] and (where == where[0]).all():
-        return sources[where[0]][rows - (ends[where[0]] - len(sources[where[0]]))]
+        alone: NDArray[Any] = sources[where[0]][rows - (ends[where[0]] - len(sources[where[0]]))]
+        return alone
     out = np.empty((len(rows), *sources[0].shape[1:]), sources[0].dtype)
     for k in np.unique(where):
         mine = where == k

@@ -46,11 +46,9 @@ class ArrayWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.file.seek(0)
-        self.file.write(self._header())  # of the same size: NumPy leaves room for the first axis to grow
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
+        with self.file:
+            self.file.seek(0)
+            self.file.write(self._header())  # of the same size: NumPy leaves room for the first axis to grow
 
     def add(self, values: NDArray[Any]) -> None:
         """Append rows of the array."""
@@ -109,7 +107,7 @@ def unseal(content: bytes) -> dict[str, Any]:
     Raises:
         ValueError: it is none, or any of its bytes has changed.
     """
-    about = json.loads(content)
+    about: dict[str, Any] = json.loads(content)
     digest = about["sha256"] if isinstance(about, dict) and isinstance(about.get("sha256"), str) else ""
     if len(digest) != len(_NONE):
         raise ValueError("it holds no digest")

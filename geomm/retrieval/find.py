@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 import numpy as np
 from numpy.typing import NDArray
 
-from geomm.retrieval.codes import Choice, Coded, bound, cut
+from geomm.retrieval.codes import Choice, Coded, bound, cut, multiply
 from geomm.retrieval.snapshot import Scannable, Snapshot
 
 TOGETHER = 32
@@ -30,7 +30,9 @@ class Tally:
         self, parts: Parts, query: Coded, k: int, pool: Executor, bases: list[NDArray[np.float32]] | None = None
     ) -> None:
         self.parts, self.query, self.k, self.pool = parts, query, k, pool
-        self.bases = [query.unit @ scannable.codes.centres.T for scannable, _ in parts] if bases is None else bases
+        self.bases = (
+            [multiply(query.unit, scannable.codes.centres) for scannable, _ in parts] if bases is None else bases
+        )
         self.seen: list[tuple[int, NDArray[np.int64], NDArray[np.float32]]] = []
 
     def scan(self, part: int, blocks: NDArray[np.int64]) -> None:
@@ -50,7 +52,7 @@ class Tally:
         """Compute the exact scores of all rows that may be among the best."""
         least, closer = self.threshold, []
         for part, blocks, bounds in self.seen:
-            hopeful = cut(*blocks[bounds[1] >= least].T, size=1)
+            hopeful = singles(blocks[bounds[1] >= least])
             if len(hopeful):
                 closer.append((*self.parts[part], hopeful[:, 0], self._bound(part, hopeful)))
         least = max(least, _reached([each[0] for *_, each in closer], self.k))
@@ -96,7 +98,7 @@ def find_exact(snapshot: Snapshot, choices: Sequence[Choice], queries: Coded, k:
     cuts = [choice.blocks() for choice in choices]
     for start in range(0, len(queries.unit), TOGETHER):
         some = queries.take(slice(start, start + TOGETHER))
-        bases = [some.unit @ p.codes.centres.T for p, _ in parts]
+        bases = [multiply(some.unit, p.codes.centres) for p, _ in parts]
         bounds = [bound(p.codes, c, b, some, m, pool) for (p, c), b, m in zip(parts, cuts, bases, strict=True)]
         for n in range(len(some.unit)):
             tally = Tally(parts, some.take(slice(n, n + 1)), k, pool, [m[n : n + 1] for m in bases])
@@ -131,3 +133,8 @@ def exact_scores(
 def _reached(lows: Sequence[NDArray[np.float32]], k: int) -> float:
     every = np.concatenate([np.empty(0, np.float32), *lows])
     return float(np.partition(every, len(every) - k)[len(every) - k]) if len(every) >= k else -np.inf
+
+
+def singles(blocks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Cut blocks into blocks of one row."""
+    return cut(blocks[:, 0], blocks[:, 1], blocks[:, 2], size=1)

@@ -115,6 +115,6 @@ def _cells(cells: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.int8], NDArra
     if values.shape != (shape[0], side, side, shape[1]) or not side or not np.isfinite(values).all():
         why = f"got {values.shape} for {shape[0]} rows of {shape[1]}"
         raise ConfigError("cells are finite numbers (rows, side, side, dimension)", why=why, fix=_FIX)
-    scales = np.abs(values).max(-1) / np.float32(127)
+    scales = (np.abs(values).max(-1) / 127).astype(np.float32)
     steps = np.where(scales > 0, scales, np.float32(1))
     return np.rint(values / steps[..., None]).astype(np.int8), scales

@@ -132,8 +132,8 @@ class Index:
                 exact up to a few hundred thousand rows that match, and above that approximate.
 
         Returns:
-            GeoDataFrame of at most ``k`` rows, indexed by their numbers, with a column ``score`` (cosine, float32), best
-            first, ties by row.
+            GeoDataFrame of at most ``k`` rows, indexed by their numbers, with a column ``score`` (cosine, float32),
+            best first, ties by row.
 
         Raises:
             ConfigError: the query or a filter cannot be understood or does not fit.
@@ -216,8 +216,8 @@ class Index:
 
         Args:
             vectors: ``(n, D)``, of any length but zero.
-            table: GeoDataFrame of ``n`` rows with a text ``id`` that no other row has; optionally ``datetime`` (UTC where
-                it does not say) and ``sensors`` (names joined by commas), and anything else.
+            table: GeoDataFrame of ``n`` rows with a text ``id`` that no other row has; optionally ``datetime`` (UTC
+                where it does not say) and ``sensors`` (names joined by commas), and anything else.
             pictures: PNG of each row; all rows of an index have some, or none has.
             cells: ``(n, g, g, D)``: vectors of places within each row's image; the same holds.
             jobs: name -> JSON, kept with those that are there.

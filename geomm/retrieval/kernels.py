@@ -22,7 +22,9 @@ LINE = 64
 """Bytes of a cache line."""
 
 jit: Any = numba.njit(nogil=True, cache=True)
+fast: Any = numba.njit(nogil=True, cache=True, fastmath=True)
 _intrinsic: Any = intrinsic
+_tools: Any = cgutils
 
 
 @_intrinsic  # type: ignore[untyped-decorator, unused-ignore]
@@ -34,7 +36,7 @@ def _prefetch(_context: Any, array: Any, offset: Any) -> Any:  # noqa: ARG001 - 
         byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
         place = builder.gep(builder.bitcast(data, byte), [values[1]])
         kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        function = _tools.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         builder.call(function, [place, *(ir.Constant(word, v) for v in (0, 3, 1))])  # read, keep, data
         return context.get_dummy_value()
 
@@ -57,8 +59,8 @@ def _dot(_context: Any, codes: Any, query: Any, offset: Any, wide: Any) -> Any: 
             for kind, value in zip(signature.args[:2], values[:2], strict=True)
         )
         left = builder.gep(left, [values[2]])
-        totals = [cgutils.alloca_once_value(builder, ir.Constant(sums, [0] * LANES)) for _ in range(0, STRIDE, LANES)]
-        with cgutils.for_range(builder, builder.sdiv(values[3], wider(STRIDE)), intp=wider) as loop:
+        totals = [_tools.alloca_once_value(builder, ir.Constant(sums, [0] * LANES)) for _ in range(0, STRIDE, LANES)]
+        with _tools.for_range(builder, builder.sdiv(values[3], wider(STRIDE)), intp=wider) as loop:
             first = builder.mul(loop.index, wider(STRIDE))
             for k, total in enumerate(totals):
                 factors = []
@@ -71,7 +73,7 @@ def _dot(_context: Any, codes: Any, query: Any, offset: Any, wide: Any) -> Any: 
         for total in totals[1:]:
             whole = builder.add(whole, builder.load(total))
         kind = ir.FunctionType(word, [sums])
-        reduce = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.add.v{LANES}i32")
+        reduce = _tools.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.add.v{LANES}i32")
         return builder.call(reduce, [whole])
 
     return types.int32(codes, query, types.int64, types.int64), generate
@@ -106,12 +108,10 @@ def scan(
             for n in range(start, end):
                 row = np.int64(positions[n]) if chosen else n
                 if q == 0:
-                    ahead = n + PREFETCH
-                    if chosen:
-                        ahead = np.int64(positions[min(ahead, positions.size - 1)])
-                    ahead = min(ahead, total - 1) * wide
+                    later = min(n + PREFETCH, (positions.size if chosen else total) - 1)
+                    place = np.int64(positions[later] if chosen else later) * wide
                     for j in range(0, wide, LINE):
-                        _prefetch(codes, ahead + j)
+                        _prefetch(codes, place + j)
                 product = _dot(codes, query, row * wide, wide)
                 for j in range(wide - wide % STRIDE, wide):
                     product = np.int32(product + np.int32(np.int32(codes[row, j]) * np.int32(query[j])))
@@ -146,6 +146,41 @@ def quantise(vectors: Any, centres: Any, lists: Any, codes: Any, scales: Any) ->
             rest = np.float64(row[j]) - np.float64(centre[j]) - np.float64(scale) * np.float64(code[j])
             left += rest * rest
         scales[i, 0], scales[i, 1] = scale, np.float32(np.sqrt(left) * (1 + 1e-6))
+
+
+@fast  # type: ignore[untyped-decorator, unused-ignore]
+def products(queries: Any, centres: Any, out: Any) -> None:
+    """Multiply queries ``(Q, D)`` and centres ``(L, D)`` into ``(Q, L)``: too few for the threads of BLAS."""
+    for q in range(queries.shape[0]):
+        for n in range(centres.shape[0]):
+            total = np.float32(0)
+            for j in range(centres.shape[1]):
+                total += centres[n, j] * queries[q, j]
+            out[q, n] = total
+
+
+@jit  # type: ignore[untyped-decorator, unused-ignore]
+def weigh(
+    middle: Any, sigma: Any, kinds: Any, left: Any, best: float, grid: Any, rate: Any, cells: Any, expected: Any
+) -> None:
+    """Find how many better rows lists are expected to hold; see :class:`geomm.retrieval.lists.Lists`.
+
+    Args:
+        middle: float32 ``(F,)``, scores of the lists' centres.
+        sigma: float32 ``(F,)``, spread of their rows' scores.
+        kinds: int64 ``(F,)``.
+        left: int64 ``(F,)``, rows that were not looked into.
+        best: the score to beat.
+        grid: float64 ``(2,)``, lower edge of the first class of reach and width of all.
+        rate: float64 ``(kinds, classes)``.
+        cells: int64 ``(F,)``, written: the place in ``rate`` as if it were flat.
+        expected: float64, of the size of ``rate``, to which numbers of rows are added.
+    """
+    most = rate.shape[1] - 1
+    for n in range(middle.size):
+        reach = (best - middle[n]) / sigma[n]
+        cells[n] = kinds[n] * rate.shape[1] + np.int64(min(max((reach - grid[0]) / grid[1], 0.0), most))
+        expected[cells[n]] += left[n] * rate[kinds[n], cells[n] - kinds[n] * rate.shape[1]]
 
 
 @jit  # type: ignore[untyped-decorator, unused-ignore]

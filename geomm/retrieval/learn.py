@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +24,14 @@ ROUNDS, SETTLE = 10, 3
 SAMPLE = 100_000
 """Rows of which the large lists are learnt: 200 MB of 512 float32."""
 SIZE = 48
-"""Rows of a list, on average."""
+"""Rows of a small list, on average."""
 TRIALS, DEPTH = 256, 10
 """Queries of the trial, and how many of the best rows each has."""
 TINY = 1e-4
 """Added to the distances: rows that are all the same still have a spread."""
 LEAST = 0.05
 """Hits that are supposed among all rows of the trial, in a kind of lists where none was found."""
+type Vectors = Sequence[NDArray[Any]]
 MISSED = 0.003
 """See :class:`geomm.retrieval.lists.Lists`."""
 
@@ -41,16 +44,12 @@ class Learnt:
     """Of the large lists, ``(L, D)``."""
     large: NDArray[np.int32]
     """The large list of each row."""
-    guides: list[NDArray[np.float32]] = dataclasses.field(default_factory=list)
-    """Of each large list, the centres of its parts."""
-    order: list[NDArray[np.int32]] = dataclasses.field(default_factory=list)
-    """Of each large list, its rows in the order of its parts."""
-    sizes: list[NDArray[np.int64]] = dataclasses.field(default_factory=list)
-    """Of each large list, the sizes of its parts."""
-    spread: list[NDArray[np.float64]] = dataclasses.field(default_factory=list)
-    """The same, their mean square distances."""
-    shape: NDArray[np.float64] | None = None
-    """Sum of the products of rests."""
+    small: NDArray[np.int32]
+    """The small list of each row; those of a large list follow each other."""
+    far: NDArray[np.float32]
+    """Square distance of each row from the centre of its small list."""
+    guides: list[NDArray[np.float32]] = field(default_factory=list)
+    """Centres of small lists, in the order of their numbers."""
 
 
 def build_lists(snapshot: Snapshot, pool: Executor) -> None:
@@ -63,46 +62,59 @@ def build_lists(snapshot: Snapshot, pool: Executor) -> None:
     name = f"ann/{manifest.generation + 1:06d}"
     folder = snapshot.folder / name
     folder.mkdir(parents=True)
-    order, guides = np.concatenate(learnt.order), np.concatenate(learnt.guides)
-    write_codes(folder, sources, order, learnt.centres, learnt.large[order], pool)
-    nowhere = np.zeros((1, guides.shape[1]), np.float32)
-    write_codes(folder, [guides], None, nowhere, np.zeros(len(guides), np.int32), pool, "guide_")
-    assert learnt.shape is not None
-    arrays = {
-        "order": order,
-        "ends": np.cumsum([0, *np.concatenate(learnt.sizes)]),
-        "spread": np.concatenate(learnt.spread).astype(np.float32),
-        "shape": (learnt.shape / max(np.trace(learnt.shape), 1e-30)).astype(np.float32),
-        "rate": np.ones((len(KINDS) + 1, len(BINS))),
-    }
-    for file, values in arrays.items():
-        _write(folder / f"{file}.npy", values)
+    _write_lists(folder, learnt, sources, generator, pool)
     about = {"missed": MISSED}
     rate = _trial(snapshot, Lists.open(folder, about), generator, pool)
     _write(folder / "rate.npy", rate)
     dataclasses.replace(manifest, ann=commit(folder, name, manifest.rows, about)).save(snapshot.folder)
 
 
-def _write(path: object, values: NDArray[np.generic]) -> None:
+def _write_lists(
+    folder: Path, learnt: Learnt, sources: Vectors, generator: np.random.Generator, pool: Executor
+) -> None:
+    sizes = np.bincount(learnt.small, minlength=sum(len(g) for g in learnt.guides))
+    used = np.flatnonzero(sizes)
+    guides, sizes = np.concatenate(learnt.guides)[used], sizes[used]
+    small = np.searchsorted(used, learnt.small).astype(np.int32)
+    order = np.argsort(small, kind="stable").astype(np.int32)
+    write_codes(folder, sources, order, learnt.centres, learnt.large[order], pool)
+    nowhere = np.zeros((1, guides.shape[1]), np.float32)
+    write_codes(folder, [guides], None, nowhere, np.zeros(len(guides), np.int32), pool, "guide_")
+    some = np.sort(generator.choice(len(order), min(len(order), SAMPLE), replace=False))
+    rest = gather(sources, some).astype(np.float32) - guides[small[some]]
+    shape = rest.T @ rest
+    # One more row at the mean distance: a list of one row is not sure to be narrow.
+    spread = (np.bincount(small, learnt.far) + learnt.far.mean() + TINY) / (sizes + 1)
+    arrays = {
+        "order": order,
+        "ends": np.cumsum([0, *sizes]),
+        "spread": spread.astype(np.float32),
+        "shape": shape / max(np.trace(shape), np.float32(1e-30)),
+        "rate": np.ones((len(KINDS) + 1, len(BINS))),
+    }
+    for file, values in arrays.items():
+        _write(folder / f"{file}.npy", values)
+
+
+def _write(path: Path, values: NDArray[Any]) -> None:
     with ArrayWriter(path, values.dtype, values.shape[1:]) as writer:
         writer.add(values)
 
 
-def _learn(sources: list[NDArray[np.float16]], rows: int, generator: np.random.Generator) -> Learnt:
+def _learn(sources: Vectors, rows: int, generator: np.random.Generator) -> Learnt:
     """Sort rows into large lists, and each of these into small ones."""
     chosen = np.sort(generator.choice(rows, min(rows, SAMPLE), replace=False))
     count = max(1, min(round(rows**0.5), rows // SIZE))
     centres = k_means(gather(sources, chosen).astype(np.float32), count, generator)
-    pieces = (np.arange(n, min(n + CHUNK, rows)) for n in range(0, rows, CHUNK))
-    large = np.concatenate([nearest(gather(sources, p).astype(np.float32), centres) for p in pieces])
-    learnt = Learnt(centres, large)
-    order = np.argsort(large, kind="stable").astype(np.int32)
+    large = np.concatenate([nearest(values, centres) for values in _values(sources, np.arange(rows))])
+    learnt = Learnt(centres, large, np.empty(rows, np.int32), np.empty(rows, np.float32))
+    order = np.argsort(large, kind="stable")
     groups = [g for g in np.split(order, np.searchsorted(large[order], np.arange(1, count))) if g.size]
     # Groups of unlike rows are divided further: what is rare enough has no large list of its own.
     spread = np.array([_spread(gather(sources, g[:: max(1, len(g) // 64)]).astype(np.float32)) for g in groups])
     share = np.array([len(g) for g in groups]) * spread**2
     for mine, parts in zip(groups, share / share.sum() * rows / SIZE, strict=True):
-        _divide(learnt, sources, mine, int(np.clip(round(parts), 1, max(1, len(mine) // 8))), generator)
+        _divide(learnt, sources, mine, round(parts), generator)
     return learnt
 
 
@@ -112,31 +124,22 @@ def _spread(vectors: NDArray[np.float32]) -> float:
 
 
 def _divide(
-    learnt: Learnt, sources: list[NDArray[np.float16]], mine: NDArray[np.int32], parts: int,
-    generator: np.random.Generator,
-) -> None:  # fmt: skip
-    """Sort the rows of a large list into small ones."""
+    learnt: Learnt, sources: Vectors, mine: NDArray[np.int64], parts: int, generator: np.random.Generator
+) -> None:
+    """Sort rows into small lists."""
     some = mine if len(mine) <= CHUNK else np.sort(generator.choice(mine, CHUNK, replace=False))
+    parts = min(max(1, parts), max(1, len(some) // 8))
     centres = k_means(gather(sources, some).astype(np.float32), parts, generator)
-    wide = centres.shape[1]
-    small, square, shape = [], [], np.zeros((wide, wide))
+    first, start = sum(len(g) for g in learnt.guides), 0
     for values in _values(sources, mine):
-        where = nearest(values, centres)
+        where, rows = nearest(values, centres), mine[start : start + len(values)]
         rest = values - centres[where]
-        small.append(where)
-        square.append(np.einsum("nd,nd->n", rest, rest))
-        shape += rest.T @ rest
-    part, far = np.concatenate(small), np.concatenate(square)
-    sizes = np.bincount(part, minlength=len(centres))
-    # One more row at the mean distance: a list of one row is not sure to be narrow.
-    learnt.spread.append((np.bincount(part, far, len(centres)) + far.mean() + TINY) / (sizes + 1))
-    learnt.order.append(mine[np.argsort(part, kind="stable")])
-    learnt.sizes.append(sizes)
+        learnt.small[rows], learnt.far[rows] = first + where, np.einsum("nd,nd->n", rest, rest)
+        start += len(values)
     learnt.guides.append(centres)
-    learnt.shape = shape if learnt.shape is None else learnt.shape + shape
 
 
-def _values(sources: list[NDArray[np.float16]], rows: NDArray[np.int32]) -> Iterator[NDArray[np.float32]]:
+def _values(sources: Vectors, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
     for n in range(0, len(rows), CHUNK):
         yield gather(sources, rows[n : n + CHUNK]).astype(np.float32)
 
@@ -151,7 +154,7 @@ def _trial(snapshot: Snapshot, lists: Lists, generator: np.random.Generator, poo
     sources = [s.vectors for s in snapshot.segments]
     queries = gather(sources, asked).astype(np.float32)
     coded = Coded.of(queries / np.linalg.norm(queries, axis=1, keepdims=True))
-    best = find_exact(snapshot, [c for c in snapshot.choices(None, pool)], coded, DEPTH + 1, pool)
+    best = find_exact(snapshot, snapshot.choices(None, pool), coded, DEPTH + 1, pool)
     position = np.empty(rows, np.int64)
     position[lists.order] = np.arange(rows)
     list_of = np.searchsorted(lists.ends, np.arange(rows), "right") - 1
@@ -159,8 +162,7 @@ def _trial(snapshot: Snapshot, lists: Lists, generator: np.random.Generator, poo
     seen, hits = np.zeros(kinds * len(BINS)), np.zeros(kinds * len(BINS))
     for n, (found, scores) in enumerate(best):
         others = found != asked[n]
-        middle, sigma = lists.near(coded.take(slice(n, n + 1)), pool)
-        cells = lists.cell((scores[-1] - middle) / sigma)
+        cells, _ = lists.weigh(lists.near(coded.take(slice(n, n + 1)), pool), sizes, float(scores[-1]))
         seen += np.bincount(cells, sizes, seen.size)
         hits += np.bincount(cells[list_of[position[found[others]]]], minlength=seen.size)
     both = zip(seen.reshape(kinds, -1), hits.reshape(kinds, -1), strict=True)

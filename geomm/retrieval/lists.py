@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geomm.retrieval.codes import Choice, Coded, Codes, bound, cut
+from geomm.retrieval.codes import Choice, Coded, Codes, bound, cut, multiply
 from geomm.retrieval.files import open_array
 
 FIRST = 64
 """Lists that are looked into in any case."""
+MORE = 8
+"""The lists of a round, at most, as a multiple of those before."""
 BINS = np.arange(-8.0, 32.0, 0.5)
 """Lower edges of the classes of reach; the first and the last are open."""
 KINDS = (1.1, 1.25, 1.5, 1.75, 2.0)
@@ -55,8 +57,9 @@ class Lists:
     @classmethod
     def open(cls, folder: Path, about: Any) -> Lists:
         """Map the files of a folder."""
-        arrays = (open_array(folder / f"{name}.npy") for name in ARRAYS)
-        return cls(Codes.open(folder), Codes.open(folder, "guide_"), *arrays, float(about["missed"]))
+        order, ends, spread, shape, rate = (open_array(folder / f"{name}.npy") for name in ARRAYS)
+        codes, guides = Codes.open(folder), Codes.open(folder, "guide_")
+        return cls(codes, guides, order, ends, spread, shape, rate, float(about["missed"]))
 
     @cached_property
     def owner(self) -> NDArray[np.int64]:
@@ -72,21 +75,38 @@ class Lists:
         return np.searchsorted(np.array(KINDS) * median, self.spread)
 
     @cached_property
+    def _root(self) -> NDArray[np.float32]:
+        return np.sqrt(self.spread)
+
+    @cached_property
     def _singles(self) -> NDArray[np.int64]:
         """A block for each guide."""
         return cut(np.array([0]), np.array([len(self.spread)]), np.array([0]), size=1)
 
     def near(self, query: Coded, pool: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the score of each list's centre, and the spread of its rows' scores, both ``(F,)``."""
-        base = query.unit @ self.guides.centres.T
-        bounds = bound(self.guides, Choice.of(self.guides), self._singles, query, base, pool)
-        along = max(float(query.unit[0] @ self.shape @ query.unit[0]), 1e-12)
-        return bounds[:, 0].mean(0), np.sqrt(self.spread * np.float32(along))
+        base = multiply(query.unit, self.guides.centres)
+        low, high = bound(self.guides, Choice.of(self.guides), self._singles, query, base, pool)[:, 0]
+        turned = multiply(query.unit, self.shape)[0]
+        along = max(float((turned * query.unit[0]).sum()), 1e-12)
+        return (low + high) / 2, self._root * np.float32(along**0.5)
 
-    def cell(self, reach: NDArray[Any]) -> NDArray[np.int64]:
-        """Return the place in ``rate``, as if it were flat, of lists by how far the score to beat lies above theirs."""
-        step = BINS[1] - BINS[0]
-        return self.kind * len(BINS) + np.clip((reach - BINS[0]) / step, 0, len(BINS) - 1).astype(np.int64)
+    def weigh(
+        self, near: tuple[NDArray[np.float32], NDArray[np.float32]], left: NDArray[np.int64], best: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return each list's place in ``rate``, as if it were flat, and how many rows better than ``best`` lie there.
+
+        Args:
+            near: of :meth:`near`.
+            left: how many rows of each list count.
+            best: the score to beat.
+        """
+        from geomm.retrieval.kernels import weigh
+
+        cells, expected = np.empty(len(left), np.int64), np.zeros(self.rate.size)
+        grid = np.array([BINS[0], BINS[1] - BINS[0]])
+        weigh(*near, self.kind, left, max(best, -1e9), grid, self.rate, cells, expected)
+        return cells, expected
 
     def probe(self, tally: Any, part: int) -> int:
         """Scan the lists that matter for a query, and return how many these are.
@@ -98,26 +118,28 @@ class Lists:
         choice = tally.parts[part][1]
         bounds = np.searchsorted(choice.positions, self.ends) if choice.positions.size else self.ends
         left = np.diff(bounds)
-        middle, sigma = self.near(tally.query, tally.pool)
-        high = np.where(left > 0, middle + 2 * sigma, -np.inf)
+        near = self.near(tally.query, tally.pool)
+        high = np.where(left > 0, near[0] + 2 * near[1], -np.inf)
         now = np.argpartition(-high, FIRST)[:FIRST] if len(high) > FIRST else np.arange(len(high))
         done = 0
         while now.size:
             tally.scan(part, cut(bounds[now], bounds[now + 1], self.owner[now]))
             left[now] = 0
             done += len(now)
-            cells = self.cell((tally.threshold - middle) / sigma)
-            now = self._open(cells, left, self.missed * tally.k)
-            if len(now) > max(done, FIRST):  # the likeliest first: what they hold may rule out others
-                now = now[np.argsort(-self.rate.ravel()[cells[now]], kind="stable")[: max(done, FIRST)]]
+            now = self._next(*self.weigh(near, left, tally.threshold), left, self.missed * tally.k, MORE * done)
         return done
 
-    def _open(self, cells: NDArray[np.int64], left: NDArray[np.int64], enough: float) -> NDArray[np.int64]:
-        """Return the likeliest lists, without which no more than ``enough`` better rows are expected in the others."""
-        rate = self.rate.ravel()
-        expected = np.bincount(cells, left, rate.size) * rate
-        order = np.argsort(rate, kind="stable")
-        dropped = order[np.cumsum(expected[order]) <= enough]
-        keep = np.ones(rate.size, bool)
-        keep[dropped] = False
-        return np.flatnonzero(keep[cells] & (left > 0))
+    def _next(
+        self, cells: NDArray[np.int64], expected: NDArray[np.float64], left: NDArray[np.int64], enough: float, most: int
+    ) -> NDArray[np.int64]:  # fmt: skip
+        """Return lists, until no more than ``enough`` better rows are expected in all others.
+
+        If there are more than ``most``, the likeliest: what they hold may rule out others.
+        """
+        order = np.argsort(self.rate.ravel(), kind="stable")
+        wanted = np.ones(order.size, bool)
+        wanted[order[np.cumsum(expected[order]) <= enough]] = False
+        now = np.flatnonzero(wanted[cells] & (left > 0))
+        if len(now) <= most:
+            return now
+        return now[np.argsort(-self.rate.ravel()[cells[now]], kind="stable")[:most]]

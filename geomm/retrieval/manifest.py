@@ -88,21 +88,19 @@ class Manifest:
             raise PackageError("this is not an index", where=str(folder), why=str(error), fix=fix) from error
         try:
             about = unseal(content)
-            found = {key: about.pop(key, None) for key in FORMAT}
-            if found != FORMAT:
-                fix = "open it with the version of geomm that wrote it"
-                raise PackageError("the index has another format", where=str(path), why=str(found), fix=fix)
-            about.pop("sha256")
+        except ValueError as error:
+            raise _damaged(path, error) from error
+        found = {key: about.pop(key, None) for key in FORMAT}
+        if found != FORMAT:
+            fix = "open it with the version of geomm that wrote it"
+            raise PackageError("the index has another format", where=str(path), why=str(found), fix=fix)
+        about.pop("sha256")
+        try:
             about["segments"] = tuple(Part.parse(p) for p in about["segments"])
             about |= {key: about[key] and Part.parse(about[key]) for key in ("deleted", "ann")}
             return cls(**about)
-        except PackageError:
-            raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            fix = "restore it from a copy, or build the index again"
-            raise PackageError(
-                "the manifest of the index is damaged", where=str(path), why=str(error), fix=fix
-            ) from error
+            raise _damaged(path, error) from error
 
     def save(self, folder: Path) -> Manifest:
         """Replace the manifest of a folder, and return it as it is there."""
@@ -128,3 +126,8 @@ class Manifest:
                 names = mine.get(f"{kind}/{path.name}")
                 found += [path] if names is None else [p for p in path.iterdir() if p.name not in names]
         return sorted(found)
+
+
+def _damaged(path: Path, why: object) -> PackageError:
+    fix = "restore it from a copy, or build the index again"
+    return PackageError("the manifest of the index is damaged", where=str(path), why=str(why), fix=fix)

@@ -18,7 +18,9 @@ from geomm.retrieval.codes import Codes, write_codes
 from geomm.retrieval.files import ArrayWriter, FileRecord, open_array, sync
 from geomm.retrieval.manifest import Part
 
-FILTER = np.dtype([(n, "f8") for n in ("west", "south", "east", "north")] + [("time", "i8"), ("sensors", "i8"), ("key", "u8")])  # fmt: skip
+FILTER = np.dtype(
+    [*((n, "f8") for n in ("west", "south", "east", "north")), ("time", "i8"), ("sensors", "i8"), ("key", "u8")]
+)
 """What rows are chosen by: a box in degrees, microseconds since 1970 (the least integer for none), the number of the
 set of sensors, and the first eight bytes of the id's BLAKE2b digest."""
 BATCH = 65_536

@@ -101,23 +101,22 @@ def append(snapshot: Snapshot, rows: Rows, jobs: dict[str, Any], pool: Executor)
         ConfigError: an id is there already, or the rows have other parts than those that are there.
     """
     manifest = snapshot.manifest
-    extra = {
-        "pictures": rows.pictures is not None,
-        "cells": 0 if rows.cells is None else rows.cells[0].shape[1],
-    }
-    before = {"pictures": manifest.pictures, "cells": manifest.cells}
+    before = (manifest.pictures, manifest.cells)
+    extra = (rows.pictures is not None, 0 if rows.cells is None else rows.cells[0].shape[1])
     if not len(rows.vectors):
         dataclasses.replace(manifest, jobs={**manifest.jobs, **jobs}).save(snapshot.folder)
         return
     if manifest.pictures is not None and before != extra:
-        why = f"there {before}, here {extra}"
+        why = f"pictures and cells: there {before}, here {extra}"
         raise ConfigError("all rows have pictures or cells, or none has", why=why, fix="append rows of one kind")
     _refuse_known(snapshot, rows)
     name = f"segments/{manifest.generation + 1:06d}"
     with SegmentWriter(snapshot.folder, name, manifest.dimension, rows.table.schema) as writer:
         writer.add(rows)
         part = writer.commit(pool)
-    new = dataclasses.replace(manifest, segments=(*manifest.segments, part), jobs={**manifest.jobs, **jobs}, **extra)
+    new = dataclasses.replace(
+        manifest, segments=(*manifest.segments, part), jobs={**manifest.jobs, **jobs}, pictures=extra[0], cells=extra[1]
+    )
     new.save(snapshot.folder)
 
 
