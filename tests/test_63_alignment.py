@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geomm.errors import ContractError, UnknownNameError
-from geomm.models.heads import EmbeddingHead
 from geomm.models.features import FeatureMaps
+from geomm.models.heads import EmbeddingHead
 from geomm.models.levels import Shape
 from geomm.models.multimodal import ModelSpec, MultimodalModel
 from geomm.tasks import get_task
@@ -73,16 +73,13 @@ def test_losses_equal_loops_and_their_chunks(seed, n, several, chunk):
 
 @pytest.mark.parametrize("name", ["siglip", "info_nce", "clip"])
 def test_chunks_have_the_same_gradients(name):
-    gradients = []
+    bias, gradients = torch.tensor(BIAS, dtype=torch.double), []
     for chunk in (0, 3):
         u, v = (x.requires_grad_() for x in _vectors(3, 7, 7))
-        scale, bias = (torch.tensor(x, dtype=torch.double).requires_grad_() for x in (SCALE, BIAS))
-        loss = {
-            "siglip": lambda: siglip_loss(u, v, scale, bias, chunk=chunk),
-            "info_nce": lambda: info_nce(u, v, scale, chunk=chunk),
-            "clip": lambda: clip_loss(u, v, scale, chunk=chunk),
-        }[name]()
-        loss.backward()
+        scale = torch.tensor(SCALE, dtype=torch.double).requires_grad_()
+        given = {"siglip": (siglip_loss, (bias,)), "info_nce": (info_nce, ()), "clip": (clip_loss, ())}
+        loss, further = given[name]
+        loss(u, v, scale, *further, chunk=chunk).backward()
         gradients.append([x.grad for x in (u, v, scale)])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

@@ -72,7 +72,9 @@ def check(index, ids):
         area = (3.0, 1.0, 9.0, 3.0)
         inside = rows.intersects(box(*area)).to_numpy()
         found = index.search(query, k=4, aoi=area)["number"].tolist()
-        assert found == [ids[k] for k in np.argsort(-np.where(inside, scores, -9), kind="stable")[: min(4, inside.sum())]]
+        assert found == [
+            ids[k] for k in np.argsort(-np.where(inside, scores, -9), kind="stable")[: min(4, inside.sum())]
+        ]
 
 
 def content(folder):
@@ -406,7 +408,9 @@ def test_approximate_search_scans_few_rows(tmp_path):
 
 def test_lists_of_odd_rows(tmp_path):
     """Few rows, all the same, or each alone."""
-    for n, vectors in enumerate((np.ones((1, 4)), np.ones((500, 4)), np.eye(300), np.random.default_rng(0).normal(size=(70, 2)))):
+    for n, vectors in enumerate(
+        (np.ones((1, 4)), np.ones((500, 4)), np.eye(300), np.random.default_rng(0).normal(size=(70, 2)))
+    ):
         index = Index.create(tmp_path / f"index{n}", vectors.shape[1])
         index.append(vectors, table(range(len(vectors))))
         index.build_ann()

@@ -6,8 +6,8 @@ every number and map that was made with them.
 
 from __future__ import annotations
 
+from geomm.grounding.classes import ZeroShot, zero_shot
 from geomm.grounding.heat import ground, heat_of
 from geomm.grounding.prompts import Prompts, read_prompts
-from geomm.grounding.zero_shot import ZeroShot, zero_shot
 
 __all__ = ["Prompts", "ZeroShot", "ground", "heat_of", "read_prompts", "zero_shot"]

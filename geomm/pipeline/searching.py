@@ -75,7 +75,8 @@ def direction_of(index: Index, question: Question) -> np.ndarray:
         ConfigError: the index has no row of that id, or no model that understands words.
     """
     if question.like:
-        return index.vectors([number_of(index, question.like)])[0]
+        liked: np.ndarray = index.vectors([number_of(index, question.like)])[0]
+        return liked
     if index.embedder is None:
         raise ConfigError(
             "the index has no model that understands words", where=str(index.folder), fix="name its model"

@@ -69,7 +69,9 @@ class Embedder:
 
     def image(self, sample: Sample) -> np.ndarray:
         """Return the unit vector of one chip, float32 ``(D,)``, whichever of the model's sensors it has."""
-        return self.images(sample if sample.bounds is None or sample.bounds.ndim > 1 else _batch_of(sample))[0]
+        batch = sample if sample.bounds is None or sample.bounds.ndim > 1 else _batch_of(sample)
+        vector: np.ndarray = self.images(batch)[0]
+        return vector
 
     def images(self, batch: Sample) -> np.ndarray:
         """Return unit vectors of a batch of chips as a loader gives them, float32 ``(B, D)``."""

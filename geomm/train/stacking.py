@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from geomm.models.late import Stack
+from geomm.models.multimodal import MultimodalModel
 from geomm.train.evaluate import HeldOut
 from geomm.train.settings import Fitted
 from geomm.types import INVALID_CLASS
@@ -58,6 +59,7 @@ def fit_stack(fitted: Fitted, held: Sequence[tuple[Fitted, Sequence[HeldOut]]], 
 def _said(fitted: Fitted, test: HeldOut, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Return logits ``(M, N, K)``, validity ``(M, N)`` and labels ``(N,)`` of labelled pixels that anybody saw."""
     parts = []
+    assert isinstance(fitted.model, MultimodalModel)
     for _, sample in test.batches(16):
         logits, valid = fitted.model.experts(fitted.normaliser(sample))
         assert sample.target is not None
