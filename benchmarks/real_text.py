@@ -97,6 +97,7 @@ def by_place(asked: Asked) -> dict[str, list[float]]:
 
 def judged(folds: Sequence[Sequence[Asked]]) -> dict[str, Any]:
     """Rank, seed by seed of every fold; return figures with intervals over groups and seeds, and what chance gives."""
+    folds = [fold for fold in folds if len(fold[0].scores)]  # a sensor may have seen nothing of a place
     first = [fold[0] for fold in folds]
     ranks = [[rank_rows(a.scores, a.alike) for a in fold] for fold in folds]
     groups = [g for a in first for g in a.groups]
@@ -169,7 +170,7 @@ def derived(path: str, seeds: Sequence[int]) -> dict[str, Any]:
         for a, b in ((TEXT, FUSED), (FUSED, TEXT)):
             direction = f"{a} -> {b}".replace(FUSED, name)
             found[direction, f"{name} alone"] = judged([[compare(a, b, s) for s in fold] for fold in alone])
-    sizes = [f"{len(f[0].texts)} with {len(set(f[0].texts))} captions" for f in together]
+    sizes = [f"{len(f[0].texts)} of {len(set(f[0].texts))} captions" for f in together]
     print(f"\n{config.name}: split by {config.split.kind}, {config.train.steps} steps, seeds {list(seeds)}; test chips")
     print(f"by fold: {'; '.join(sizes)}. {spent:.0f} s with all sensors, {time.perf_counter() - start:.0f} s in all.\n")
     for (direction, model), f in found.items():
@@ -279,7 +280,7 @@ def rsvqa(kind: str, steps: int, seeds: Sequence[int]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=("all", "derived", "rsvqa"), default="all")
+    parser.add_argument("--part", choices=("derived", "rsvqa"), help="default both")
     parser.add_argument("--recipe", action="append", help="recipe with derived captions; default both")
     parser.add_argument("--set", action="append", choices=tuple(SETS), help="images of RSVQA; default both")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

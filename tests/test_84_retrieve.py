@@ -152,7 +152,7 @@ def test_a_source_is_indexed_and_only_what_is_new_is_added(package, landsat, tmp
     monkeypatch.setattr(Embedder, "images", lambda *_: calls.append(1))
     again = index_source(package, landsat.href, tmp_path / "once")
     assert not calls
-    assert len(once) == len(again) == 12  # chips of 32 pixels: what the package predicts by
+    assert len(once) == len(again) == 48  # chips as large as those that the model was trained on
     assert once.about["model_sha256"] == package.sha256
 
 

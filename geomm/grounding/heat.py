@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from geomm.package import ModelPackage
 
 
+SIDE = 192
+"""Pixels of what is mapped at a time, at most, unless chips are larger."""
+
+
 def heat_of(cells: Tensor, texts: Tensor, size: tuple[int, int], *, bias: float = 0.0) -> Tensor:
     """Compare every cell with texts.
 
@@ -66,7 +70,7 @@ def ground(
         package: a model of the contrastive task; its contract is checked before the first pixel moves.
         asked: words, for a heat map (layer ``heat``); or prompts, for a map of their classes (layers ``class`` and
             ``probability``).
-        settings: by default those of the package.
+        settings: by default chips of :data:`SIDE` pixels with a margin of the chips that the model was trained on.
         on_block: progress.
 
     Returns:
@@ -76,7 +80,7 @@ def ground(
         ContractError: at once: the model is of another task, or the cube does not meet its contract.
     """
     check_cube(package.contract, cube)
-    settings = settings or PredictSettings(package.contract.size, package.contract.halo, 4 * package.contract.size)
+    settings = settings or _settings(package.contract.size)
     embedder = Embedder.of(package, device=settings.device)
     model, normaliser = embedder.fitted.model, embedder.fitted.normaliser
     vectors = asked.vectors(embedder) if isinstance(asked, Prompts) else embedder.text([asked])
@@ -94,6 +98,12 @@ def ground(
 
     decoder = SegmentationTask(asked.classes) if isinstance(asked, Prompts) else _Heat(asked)
     return predict_blocks(cube, answer, decoder, embedder.modalities, settings, on_block=on_block)
+
+
+def _settings(size: int) -> PredictSettings:
+    """Return how to map with a model of chips of a size: several together, with a margin of one."""
+    together = size * max(1, SIDE // size)
+    return PredictSettings(together, size, 4 * together)
 
 
 def _scale(model: Any) -> Tensor:

@@ -15,6 +15,7 @@ from geomm.pipeline.jobs import find_jobs
 from geomm.retrieval import Index
 from geomm.retrieval.build import IndexSettings, index_cube
 from geomm.retrieval.embedder import Embedder
+from geomm.retrieval.find import ENOUGH
 from geomm.retrieval.manifest import MODEL
 from geomm.types import BBox, Progress, Window, silent
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from geomm.package import ModelPackage
+
+
+LISTED = 0.8
+"""Share of the rows below which the lists for approximate search are made anew; the others are scanned besides."""
 
 
 def index_source(
@@ -72,7 +77,8 @@ def index_source(
             teller = _teller(texts, cube, f"{job.scenes[0].time:%Y-%m-%d}") if texts is not None else None
             links = {s.id: s.href for s in job.scenes if "://" in s.href or Path(s.href).is_file()}
             index_cube(index, embedder, cube, job=job.name, settings=settings, text=teller, links=links, on_chips=told)
-        index.compact()
+        if len(index) > ENOUGH and index.listed < LISTED * len(index):
+            index.build_ann()
     return index
 
 

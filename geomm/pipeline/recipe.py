@@ -91,8 +91,8 @@ def contract_of(config: RunConfig, sites: list[Site]) -> InputContract:
         {n: node.attrs["units"] for n, node in nodes.items()},
         config.classes(),
         abs(float(geobox_of(sites[0].cube).resolution.x)),
-        config.predict.size,
-        config.predict.halo,
+        config.predict.size if config.task == "segmentation" else config.chips.size,
+        config.predict.halo if config.task == "segmentation" else 0,
         required(config, sites),
     )
 

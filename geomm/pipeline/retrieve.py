@@ -241,7 +241,6 @@ def _index(
             index_cube(
                 index, embedder, site.cube, job=site.name, settings=settings, text=text, links=links, on_chips=told
             )
-        index.compact()
     return index
 
 

@@ -141,7 +141,7 @@ class Index:
         vector = self._embed(query)
         wanted = Filter.of(aoi, datetime, sensors)
         ((rows, scores),) = self._find(vector[None], k, wanted, method)
-        return self.rows(rows).assign(score=scores)
+        return self.snapshot.table(rows, scores)
 
     def search_many(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -109,22 +110,24 @@ class Snapshot:
             np.empty(0, np.int64) if gone is None else open_array(folder / gone.name / "rows.npy"),
         )
 
-    @property
+    @cached_property
+    def _crs(self) -> Any:
+        from pyproj import CRS
+
+        return CRS("EPSG:4326")
+
+    @cached_property
     def starts(self) -> NDArray[np.int64]:
         """Number of each segment's first row, and of the row after the last."""
         return np.cumsum([0, *(len(s) for s in self.segments)])
 
-    @property
+    @cached_property
     def scannable(self) -> tuple[Scannable, ...]:
         """Codes of all rows, each once; those in lists first."""
-        if "scannable" not in self.memory:
-            listed = 0 if self.lists is None else len(self.lists.codes)
-            first = () if self.lists is None else (Scannable(self.lists.codes, 0, self.lists.order),)
-            starts = self.starts
-            rest = (Scannable(s.codes, int(n)) for s, n in zip(self.segments, starts, strict=False) if n >= listed)
-            self.memory["scannable"] = (*first, *rest)
-        found: tuple[Scannable, ...] = self.memory["scannable"]
-        return found
+        listed = 0 if self.lists is None else len(self.lists.codes)
+        first = () if self.lists is None else (Scannable(self.lists.codes, 0, self.lists.order),)
+        pairs = zip(self.segments, self.starts, strict=False)
+        return (*first, *(Scannable(s.codes, int(n)) for s, n in pairs if n >= listed))
 
     def choices(self, wanted: Filter | None, pool: Executor) -> list[Choice]:
         """Choose the rows that match a filter and are not deleted, of each of ``scannable``."""
@@ -158,8 +161,8 @@ class Snapshot:
             found.append((self.segments[k], places, rows[places] - starts[k]))
         return found
 
-    def table(self, rows: NDArray[np.int64]) -> Any:
-        """Return rows as a GeoDataFrame indexed by their numbers."""
+    def table(self, rows: NDArray[np.int64], scores: NDArray[np.float32] | None = None) -> Any:
+        """Return rows as a GeoDataFrame indexed by their numbers, with a column ``score`` where it is given."""
         import geopandas
         import pyarrow as pa
         import shapely
@@ -172,12 +175,16 @@ class Snapshot:
             schemas = [s.reader.schema for s in self.segments] or [_nothing()]
             pieces = [pa.unify_schemas(schemas, promote_options="permissive").empty_table()]
         joined = pa.concat_tables(pieces, promote_options="permissive")
-        frame = joined.drop_columns("geometry").to_pandas()
-        places = shapely.from_wkb(joined.column("geometry").to_numpy())
-        found = geopandas.GeoDataFrame(frame, geometry=places, crs="EPSG:4326")
         where = np.concatenate(order)
-        found.index = rows[where]
-        return found.iloc[np.argsort(where)]
+        if (np.diff(where) < 0).any():
+            joined = joined.take(pa.array(np.argsort(where)))
+        frame = joined.drop_columns("geometry").to_pandas()
+        frame.index = rows
+        places = shapely.from_wkb(joined.column("geometry").to_numpy())
+        frame["geometry"] = geopandas.array.from_shapely(places, crs=self._crs)
+        if scores is not None:
+            frame["score"] = scores
+        return geopandas.GeoDataFrame(frame, geometry="geometry")
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return vectors of rows."""

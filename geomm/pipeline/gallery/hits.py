@@ -13,7 +13,7 @@ import numpy as np
 
 from geomm.errors import ConfigError
 
-HEAD = ("rank", "score", "time", "place", "sensors", "text")
+HEAD = ("rank", "score", "chip", "time", "place", "sensors", "text")
 """Columns of :func:`hits_table`."""
 SHORT = 60
 """Characters of a text in a table."""
@@ -101,6 +101,7 @@ def hits_table(hits: Any) -> list[list[str]]:
         [
             str(hit.rank),
             score_text(hit.score),
+            hit.name or "-",
             hit.time or "-",
             hit.place or "-",
             ", ".join(hit.sensors) or "-",
