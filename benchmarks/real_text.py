@@ -7,7 +7,7 @@ Derived: a recipe is trained per fold and seed, on all its sensors and on each a
 of the same caption answers a query. "Place only" knows the place of a query and nothing else: its chips come first, in
 a random order. RSVQA: 12 images with a hundred texts each (question and answer), four of them held out at a time from
 training and normalisation; a test image is the mean of its chips. Chance is exact: the mean over all orders of the
-rows, for the same queries and answers. Intervals are over blocks or images, and seeds.
+rows, for the same queries; it flatters chance in "-> text", where rows of one caption stand together, right or wrong.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from geomm.models.multimodal import ModelSpec, MultimodalModel
 from geomm.models.text import TowerText
 from geomm.models.text.frozen import Remembered
 from geomm.pipeline.learn import Variant, test_chips, train_one
-from geomm.pipeline.retrieve import FUSED, TEXT, Sides, _sides
+from geomm.pipeline.retrieve import FUSED, TEXT, Sides, sides_of
 from geomm.pipeline.sites import load_sites, make_folds
 from geomm.retrieval.embedder import Embedder
 from geomm.tasks import get_task
@@ -153,7 +153,7 @@ def sides_of(config: RunConfig, names: Sequence[str]) -> list[list[Sides]]:
         variant, found = Variant(tuple(names), config.model.fusion), []
         for fold in make_folds(part, sites):
             models = [train_one(part, sites, fold, variant, seed=s) for s in config.train.seeds]
-            found.append([_sides(m, test_chips(part, sites, fold, variant.modalities), part) for m in models])
+            found.append([sides_of(m, test_chips(part, sites, fold, variant.modalities), part) for m in models])
     return found
 
 
@@ -170,9 +170,9 @@ def derived(path: str, seeds: Sequence[int]) -> dict[str, Any]:
         for a, b in ((TEXT, FUSED), (FUSED, TEXT)):
             direction = f"{a} -> {b}".replace(FUSED, name)
             found[direction, f"{name} alone"] = judged([[compare(a, b, s) for s in fold] for fold in alone])
-    sizes = [f"{len(f[0].texts)} of {len(set(f[0].texts))} captions" for f in together]
     print(f"\n{config.name}: split by {config.split.kind}, {config.train.steps} steps, seeds {list(seeds)}; test chips")
-    print(f"by fold: {'; '.join(sizes)}. {spent:.0f} s with all sensors, {time.perf_counter() - start:.0f} s in all.\n")
+    print(f"by fold: {'; '.join(f'{len(f[0].texts)} of {len(set(f[0].texts))} captions' for f in together)}.")
+    print(f"{spent:.0f} s with all sensors, {time.perf_counter() - start:.0f} s in all.\n")
     for (direction, model), f in found.items():
         row = [direction, model, f"{f['queries']} / {f['groups']}"]
         for k in ("R@1", "R@5"):

@@ -166,6 +166,7 @@ def test_filters_equal_naive_ones(index, vectors):
         ({"aoi": (1.0, 0.0, 2.0, 1.0)}, table.intersects(box(1, 0, 2, 1))),
         ({"aoi": (1.02, 0.01, 1.03, 0.02)}, table.intersects(box(1.02, 0.01, 1.03, 0.02))),
         ({"aoi": triangle}, table.intersects(triangle)),
+        ({"aoi": shapely.geometry.mapping(triangle)}, table.intersects(triangle)),
         ({"aoi": both}, table.intersects(both)),
         ({"aoi": (39.0, -1.0, -170.0, 1.0)}, table.intersects(box(39, -1, 180, 1))),
         ({"datetime": "2020-01-10/2020-01-20"}, table["datetime"].between(START + pd.Timedelta(days=9), START + pd.Timedelta(days=19))),
@@ -288,6 +289,10 @@ def test_index_refuses_nonsense(index, tmp_path):
         index.search(np.ones(24), aoi=(0, 0, 400, 1))
     with pytest.raises(ConfigError, match="no box"):
         index.search(np.ones(24), aoi="here")
+    with pytest.raises(ConfigError, match="no geometry"):
+        index.search(np.ones(24), aoi={"type": "Polygon"})
+    with pytest.raises(ConfigError, match="not valid"):
+        index.search(np.ones(24), aoi=shapely.Polygon([(0, 0), (1, 1), (1, 0), (0, 1)]))
     with pytest.raises(ConfigError, match="cannot be understood"):
         index.search(np.ones(24), datetime="June")
     with pytest.raises(ConfigError, match="one text"):

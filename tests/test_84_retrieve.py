@@ -23,7 +23,7 @@ from geomm.grounding import Prompts, ground, read_prompts, zero_shot
 from geomm.package import load_package
 from geomm.pipeline.ablate import ablate
 from geomm.pipeline.checking import verify_folder
-from geomm.pipeline.indexing import index_source, open_index
+from geomm.pipeline.indexing import IndexOptions, index_source, open_index
 from geomm.pipeline.retrieve import lines, run_search
 from geomm.pipeline.searching import Question, ask, heats, near, number_of, tell
 from geomm.retrieval import Index, build
@@ -140,10 +140,9 @@ def test_a_heat_map_adds_up_to_the_score(result):
     hits = ask(index, Question("mostly cloud", k=48))
     maps = heats(index, index.embedder.text(["mostly cloud"])[0], hits.index)
     cells = index.cells(hits.index)
-    lengths = np.linalg.norm(cells.mean((1, 2)), axis=1)
-    means = np.array([m.mean() for m in maps])
-    whole = (hits["valid"] == 1).to_numpy()
-    np.testing.assert_allclose((means / lengths)[whole], hits["score"][whole], atol=0.02)
+    seen = [(c != 0).any(-1) for c in cells]
+    means = np.array([m[s].mean() for m, s in zip(maps, seen, strict=True)])
+    np.testing.assert_allclose(means, hits["score"], atol=0.02)
 
 
 def test_a_source_is_indexed_and_only_what_is_new_is_added(package, landsat, tmp_path, monkeypatch):
@@ -160,7 +159,7 @@ def test_a_source_is_indexed_and_only_what_is_new_is_added(package, landsat, tmp
 def test_stopped_it_goes_on_to_the_same_rows(package, landsat, tmp_path, monkeypatch, at):
     settings = IndexSettings(16, "both", side=4, batch=4)
     monkeypatch.setattr(build, "COMMIT", 2)
-    whole = index_source(package, landsat.href, tmp_path / "whole", settings=settings)
+    whole = index_source(package, landsat.href, tmp_path / "whole", options=IndexOptions(settings))
     done, images = [0], Embedder.images
 
     def falls(self, batch):
@@ -172,9 +171,9 @@ def test_stopped_it_goes_on_to_the_same_rows(package, landsat, tmp_path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(Embedder, "images", falls)
         with pytest.raises(KeyboardInterrupt):
-            index_source(package, landsat.href, tmp_path / "part", settings=settings)
+            index_source(package, landsat.href, tmp_path / "part", options=IndexOptions(settings))
     assert len(Index.open(tmp_path / "part")) == at * 2 * 4 * 3
-    rest = index_source(package, landsat.href, tmp_path / "part", settings=settings)
+    rest = index_source(package, landsat.href, tmp_path / "part", options=IndexOptions(settings))
     one, other = (i.rows(i.numbers).sort_values("id") for i in (whole, rest))
     assert one["id"].tolist() == other["id"].tolist()
     assert np.array_equal(whole.vectors(one.index), rest.vectors(other.index))
@@ -183,17 +182,17 @@ def test_stopped_it_goes_on_to_the_same_rows(package, landsat, tmp_path, monkeyp
 
 
 def test_imagery_that_changed_replaces_its_rows(package, landsat, tmp_path):
-    index = index_source(package, landsat.href, tmp_path / "index", settings=IndexSettings(32))
+    index = index_source(package, landsat.href, tmp_path / "index", options=IndexOptions(IndexSettings(32)))
     before = set(index.rows(index.numbers)["id"])
-    index = index_source(package, landsat.href, tmp_path / "index", settings=IndexSettings(16))
+    index = index_source(package, landsat.href, tmp_path / "index", options=IndexOptions(IndexSettings(16)))
     after = index.rows(index.numbers)
     assert len(after) == 48
     assert len(before) == 12
-    assert index.jobs["scene"]["chips"] == 48
+    assert index.jobs["scene"]["chips"] == [[0, 47]]
 
 
 def test_a_search_by_sensor_sees_rows_of_that_sensor_alone(package, landsat, tmp_path):
-    index = index_source(package, landsat.href, tmp_path / "index", settings=IndexSettings(32, "both"))
+    index = index_source(package, landsat.href, tmp_path / "index", options=IndexOptions(IndexSettings(32, "both")))
     assert len(index) == 36
     alone = index.search("mostly cloud", k=99, sensors=["landsat-tirs-l1"])
     assert set(alone["view"]) == {"thermal"}
@@ -202,7 +201,7 @@ def test_a_search_by_sensor_sees_rows_of_that_sensor_alone(package, landsat, tmp
 
 
 def test_a_chip_of_one_sensor_finds_those_of_another(package, landsat, tmp_path):
-    index = index_source(package, landsat.href, tmp_path / "index", settings=IndexSettings(32, "both"))
+    index = index_source(package, landsat.href, tmp_path / "index", options=IndexOptions(IndexSettings(32, "both")))
     question = Question("", k=5, sensors=("landsat-oli-l1",), like="scene/32-32/thermal")
     hits = ask(index, question)
     assert set(hits["view"]) == {"optical"}
@@ -232,7 +231,7 @@ def test_places_without_enough_to_see_are_left_out(package, cube, tmp_path):
         node["valid"] = node["valid"] & (node["x"] > node["x"][64])
     holey = xr.DataTree.from_dict({"/": cube.to_dataset(), **streams})
     assert index_cube(index, embedder, holey, job="half", settings=IndexSettings(32)) == 6
-    assert index.jobs["half"]["chips"] == 12
+    assert index.jobs["half"]["chips"] == [[0, 11]]
 
 
 def test_the_model_must_be_that_of_the_vectors(result, package, landsat, tmp_path):
@@ -400,7 +399,7 @@ def test_the_command_line_indexes_searches_and_verifies(result, landsat, tmp_pat
     run, places = CliRunner(), tmp_path / "places"
     done = run.invoke(app, ["index", landsat.href, str(result.package), "-o", str(places), "--size", "16"])
     assert done.exit_code == 0, done.output
-    assert "48 chips of 1 places and days" in done.output
+    assert "48 chips of 1 scenes" in done.output
     page, table = tmp_path / "hits.html", tmp_path / "hits.gpkg"
     done = run.invoke(app, ["search", str(places), "mostly cloud", "-k", "3", "-o", str(page), "-o", str(table)])
     assert done.exit_code == 0, done.output
@@ -412,8 +411,9 @@ def test_the_command_line_indexes_searches_and_verifies(result, landsat, tmp_pat
     assert done.exit_code == 0, done.output
     assert len(done.output.splitlines()) == 2
     far = run.invoke(app, ["search", str(places), "mostly cloud", "--near=100,10,5"])
-    assert far.exit_code == 0
-    assert len(far.output.splitlines()) == 1
+    assert far.output == "0 hits among 48 chips, seen by landsat-oli-l1 and landsat-tirs-l1\n"
+    for wrong in (["x", "--tell"], ["x", "-o", "a.html", "-o", "b.html"], ["x", "-o", "a.shp"], ["x", "--like", "y"]):
+        assert isinstance(run.invoke(app, ["search", str(places), *wrong]).exception, ConfigError)
     assert run.invoke(app, ["verify", str(places)]).output == f"{places}: whole\n"
     weights = places / "model" / "model.safetensors"
     damaged = bytearray(weights.read_bytes())

@@ -10,7 +10,11 @@ import typer
 from geomm.cli.options import CATALOG, AoiOption, TimeOption, box
 from geomm.errors import ConfigError
 
+FILES = (".geojson", ".json", ".gpkg", ".parquet")
+"""What hits are written as, besides a page."""
+
 SourceArgument = Annotated[str, typer.Argument(help=f"{CATALOG}, or folder of GeoTIFFs named <item>_<band>.tif")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
 ModelArgument = Annotated[Path, typer.Argument(help="model package (folder) of the contrastive task")]
 
 
@@ -22,23 +26,28 @@ def index(
     datetime: TimeOption = None,
     size: Annotated[int | None, typer.Option(help="side of a chip in pixels; default that of the model")] = None,
     views: Annotated[str, typer.Option(help="fused: all sensors of a chip; each: one by one; both")] = "fused",
+    texts: Annotated[Path | None, typer.Option(help="annotations to keep with the chips: GeoJSON, CSV ...")] = None,
+    within: Annotated[float, typer.Option(help="most days between what sensors saw of a chip")] = 1.0,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Index a catalog: every chip as a vector with footprint, time and picture; stopped or grown, it goes on.
 
     Example: `geomm index demo-search/catalog demo-search/model -o places`
     """
+    from geomm.annotations import read_annotations
     from geomm.package import load_package
-    from geomm.pipeline.indexing import index_source
+    from geomm.pipeline.indexing import IndexOptions, index_source
     from geomm.progress import Bars
     from geomm.retrieval.build import IndexSettings
 
     package = load_package(model)
     settings = IndexSettings(size or package.contract.size, views)  # type: ignore[arg-type]
+    options = IndexOptions(settings, read_annotations(texts) if texts else None, within, device)
     with Bars() as bars:
         made = index_source(
-            package, source, out, aoi=box(aoi), datetime=datetime, settings=settings, progress=bars.update
+            package, source, out, aoi=box(aoi), datetime=datetime, options=options, progress=bars.update
         )
-    typer.echo(f"{out}: {len(made)} chips of {len(made.jobs)} places and days")
+    typer.echo(f"{out}: {len(made)} chips of {len(made.jobs)} scenes")
 
 
 def search(
@@ -46,9 +55,11 @@ def search(
     words: Annotated[str, typer.Argument(help="what to look for")] = "",
     like: Annotated[str, typer.Option(help="id of a chip: what is like it, instead of words")] = "",
     tell: Annotated[bool, typer.Option("--tell", help="with --like: the texts that fit the chip instead")] = False,  # noqa: FBT002
-    near: Annotated[str | None, typer.Option(help="lon,lat,km: only around a place")] = None,
+    near: Annotated[str | None, typer.Option(help="lon,lat,km: only in the box that far around")] = None,
     between: Annotated[str | None, typer.Option(help="date or interval start/end")] = None,
-    sensor: Annotated[list[str] | None, typer.Option(help="only chips of this sensor; repeatable")] = None,
+    sensor: Annotated[
+        list[str] | None, typer.Option(help="only chips that nothing but these sensors saw; repeatable")
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="how many")] = 10,
     out: Annotated[
         list[Path] | None, typer.Option("-o", "--out", help=".html page, .geojson, .gpkg or .parquet; repeatable")
@@ -63,16 +74,20 @@ def search(
     from geomm.pipeline.indexing import open_index
     from geomm.pipeline.searching import Question, ask, leave
 
-    found = open_index(index)
-    question = Question(words, k, searching.near(near) if near else None, between, tuple(sensor or ()), like)
+    pages = [p for p in out or () if p.suffix.lower() in (".html", ".htm")]
+    others = [p for p in out or () if p not in pages and p.suffix.lower() not in FILES]
+    if len(pages) > 1 or others:
+        raise ConfigError("hits are written as one page and as files for a GIS", why=", ".join(map(str, out or ())))
     if tell:
-        for text, score in searching.tell(found, like, k=k):
+        for text, score in searching.tell(open_index(index), like, k=k):
             typer.echo(f"{score:.3f}  {text}")
         return
+    question = Question(words, k, searching.near(near) if near else None, between, tuple(sensor or ()), like)
+    found = open_index(index)
     hits = ask(found, question)
-    pages = [p for p in out or () if p.suffix.lower() in (".html", ".htm")]
-    if len(pages) > 1:
-        raise ConfigError("one page is enough", why=", ".join(map(str, pages)))
+    if not len(hits):
+        typer.echo(f"0 hits among {len(found)} chips, seen by {searching.seen_by(found)}")
+        return
     leave(found, question, hits, pages[0] if pages else None, [p for p in out or () if p not in pages])
     rows = [HEAD, *hits_table(hits)]
     widths = [max(len(row[c]) for row in rows) for c in range(len(HEAD))]
@@ -90,6 +105,7 @@ def ground(
     out: Annotated[Path, typer.Option("-o", "--out", help="folder for the maps")] = Path("maps"),
     aoi: AoiOption = None,
     datetime: TimeOption = None,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Map where something is that was only named: a heat map of words, or a map of prompted classes, as COG.
 
@@ -105,7 +121,14 @@ def ground(
     asked = read_prompts(prompts) if prompts is not None else str(words)
     with Bars() as bars:
         products = ground_source(
-            load_package(model), source, asked, out, aoi=box(aoi), datetime=datetime, progress=bars.update
+            load_package(model),
+            source,
+            asked,
+            out,
+            aoi=box(aoi),
+            datetime=datetime,
+            device=device,
+            progress=bars.update,
         )
     for product in products:
         for path in (*product.files.values(), product.item):

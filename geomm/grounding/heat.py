@@ -80,7 +80,7 @@ def ground(
         ContractError: at once: the model is of another task, or the cube does not meet its contract.
     """
     check_cube(package.contract, cube)
-    settings = settings or _settings(package.contract.size)
+    settings = settings or default_settings(package.contract.size)
     embedder = Embedder.of(package, device=settings.device)
     model, normaliser = embedder.fitted.model, embedder.fitted.normaliser
     vectors = asked.vectors(embedder) if isinstance(asked, Prompts) else embedder.text([asked])
@@ -100,7 +100,7 @@ def ground(
     return predict_blocks(cube, answer, decoder, embedder.modalities, settings, on_block=on_block)
 
 
-def _settings(size: int) -> PredictSettings:
+def default_settings(size: int) -> PredictSettings:
     """Return how to map with a model of chips of a size: several together, with a margin of one."""
     together = size * max(1, SIDE // size)
     return PredictSettings(together, size, 4 * together)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geomm.cube import geobox_of
 from geomm.export import Product, Provenance, write_products
 from geomm.grounding import Prompts, ground
+from geomm.grounding.heat import default_settings
 from geomm.pipeline.jobs import find_jobs
 from geomm.types import BBox, Progress, silent
 
 if TYPE_CHECKING:
     from geomm.package import ModelPackage
+
+
+LONG = 48
+"""Characters of words in a file name."""
 
 
 def ground_source(
@@ -24,6 +31,7 @@ def ground_source(
     *,
     aoi: BBox | None = None,
     datetime: str | None = None,
+    device: str = "cpu",
     progress: Progress = silent,
 ) -> list[Product]:
     """Map words, or prompted classes, on every site and day of a source.
@@ -35,6 +43,7 @@ def ground_source(
         out: folder of the products.
         aoi: west, south, east, north in degrees, to search and to cut to.
         datetime: instant or interval; for a folder of GeoTIFFs without dates, their date.
+        device: torch device.
         progress: told how far it is.
 
     Raises:
@@ -51,7 +60,8 @@ def ground_source(
         def told(done: int, total: int, name: str = name) -> None:
             progress(f"map {name}", done, total)
 
-        blocks = ground(cube, package, asked, on_block=told)
+        settings = replace(default_settings(package.contract.size), device=device)
+        blocks = ground(cube, package, asked, settings, on_block=told)
         source_of = Provenance(
             min(s.time for s in job.scenes),
             tuple(dict.fromkeys(s.href for s in job.scenes)),
@@ -64,9 +74,15 @@ def ground_source(
 
 
 def slug(words: str) -> str:
-    """Return words as part of a file name.
+    """Return words as part of a file name; where that says less than the words, with what tells them apart.
 
     >>> slug("Open water, without cloud!")
     'open-water-without-cloud'
+    >>> slug("for\u00eat")
+    'for-t-404ef6'
     """
-    return "-".join(re.findall(r"[a-z0-9]+", words.lower()))[:48] or "words"
+    name = "-".join(re.findall(r"[a-z0-9]+", words.lower()))
+    said = "".join(re.findall(r"\w+", words.lower()))
+    if name.replace("-", "") == said and len(name) <= LONG:
+        return name
+    return f"{name[:LONG]}-{hashlib.sha256(words.encode()).hexdigest()[:6]}".lstrip("-")

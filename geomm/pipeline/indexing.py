@@ -1,21 +1,26 @@
-"""From a catalog to an index: every place and day that a model wants, one after the other, stopped and gone on with."""
+"""From a catalog to an index: every scene that a model wants, one after the other, stopped and gone on with."""
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from geomm.annotations import Annotations
 from geomm.cube import geobox_of
-from geomm.errors import PackageError
-from geomm.package import load_package
-from geomm.pipeline.jobs import find_jobs
+from geomm.errors import ContractError, PackageError
+from geomm.package import check_cube, load_package
+from geomm.pipeline.jobs import Job, find_scenes_of
 from geomm.retrieval import Index
-from geomm.retrieval.build import IndexSettings, index_cube
+from geomm.retrieval.build import IndexSettings, JobNotes, index_cube
 from geomm.retrieval.embedder import Embedder
 from geomm.retrieval.find import ENOUGH
+from geomm.retrieval.footprints import footprints
 from geomm.retrieval.manifest import MODEL
 from geomm.types import BBox, Progress, Window, silent
 
@@ -23,6 +28,20 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from geomm.package import ModelPackage
+
+
+@dataclass(frozen=True, slots=True)
+class IndexOptions:
+    """How a source is indexed."""
+
+    settings: IndexSettings | None = None
+    """Of the chips; default those of the size that the model was trained with."""
+    texts: Annotations | None = None
+    """Kept with the chips, to be shown and to judge by; the vectors do not depend on them."""
+    within: float = 1.0
+    """Greatest distance in time of what different sensors saw of a chip, in days."""
+    device: str = "cpu"
+    """Torch device."""
 
 
 LISTED = 0.8
@@ -36,23 +55,22 @@ def index_source(
     *,
     aoi: BBox | None = None,
     datetime: str | None = None,
-    settings: IndexSettings | None = None,
-    texts: Annotations | None = None,
+    options: IndexOptions | None = None,
     progress: Progress = silent,
 ) -> Index:
-    """Index every place and day of a source; what is in the index already stays.
+    """Index every scene of a source; what is in the index already stays.
 
     The memory that it takes depends on the chips and the batch, not on the source. Killed at any time, the same call
-    goes on where it was; called again for a catalog that has grown, it appends what is new.
+    goes on where it was; called again for a catalog that has grown, or for another area, it appends what is new. A
+    scene whose files, metadata or neighbours in time have changed is indexed anew.
 
     Args:
         package: an opened model package of the contrastive task.
         source: anything that :func:`geomm.open_catalog` opens, or a folder of GeoTIFFs named ``<item>_<band>.tif``.
         out: folder of the index; made if it is not there.
-        aoi: west, south, east, north in degrees, to search and to cut to.
+        aoi: west, south, east, north in degrees: chips that touch it are indexed, on the grid of their scene.
         datetime: instant or interval; for a folder of GeoTIFFs without dates, their date.
-        settings: default: chips of the size that the model was trained with.
-        texts: kept with the chips, to be shown and to judge by; the vectors do not depend on them.
+        options: default :class:`IndexOptions`.
         progress: told how far it is.
 
     Returns:
@@ -63,23 +81,68 @@ def index_source(
         CatalogError: the search finds nothing.
         PackageError: the index holds vectors of another model.
     """
-    embedder = Embedder.of(package)
-    jobs = find_jobs(package, source, aoi=aoi, datetime=datetime)
-    settings = settings or IndexSettings(package.contract.size)
+    options = options or IndexOptions()
+    embedder = Embedder.of(package, device=options.device)
+    jobs = find_scenes_of(package, source, aoi=aoi, datetime=datetime, within=options.within)
+    jobs = [j for j in jobs if _complete(j, package)]
+    if not jobs:
+        raise ContractError(
+            "no scene has all that the model needs",
+            where=str(source),
+            why=f"it needs {', '.join(package.contract.required)} within {options.within:g} days of each other",
+            fix="allow more days between the sensors",
+        )
+    settings = options.settings or IndexSettings(package.contract.size)
     index = _claim(package, Path(out), embedder)
     with index.writing():
         for number, job in enumerate(jobs):
-            cube = job.cube(package, aoi)
+            cube = job.cube(package)
+            check_cube(package.contract, cube)
 
             def told(done: int, of: int, number: int = number) -> None:
                 progress("index chips", number * of + done, len(jobs) * of)
 
-            teller = _teller(texts, cube, f"{job.scenes[0].time:%Y-%m-%d}") if texts is not None else None
-            links = {s.id: s.href for s in job.scenes if "://" in s.href or Path(s.href).is_file()}
-            index_cube(index, embedder, cube, job=job.name, settings=settings, text=teller, links=links, on_chips=told)
+            about = _about(job, cube, options.texts, aoi)
+            index_cube(index, embedder, cube, job=job.name, settings=settings, about=about, on_chips=told)
         if len(index) > ENOUGH and index.listed < LISTED * len(index):
             index.build_ann()
     return index
+
+
+def _complete(job: Job, package: ModelPackage) -> bool:
+    here = {s.sensor for s in job.scenes}
+    return all(package.contract.modalities[n].sensor in here for n in package.contract.required)
+
+
+def _about(job: Job, cube: xr.DataTree, texts: Annotations | None, aoi: BBox | None) -> JobNotes:
+    """Gather what is known of a job beyond its pixels."""
+    from shapely.geometry import shape
+
+    kept = {s.id: s.href if "://" in s.href or Path(s.href).is_file() else s.id for s in job.scenes}
+    files = (b.href.partition("?")[0] for s in job.scenes for b in s.bands.values())  # a signature is not the file
+    return JobNotes(
+        _teller(texts, cube, f"{job.scenes[0].time:%Y-%m-%d}") if texts is not None else None,
+        "" if texts is None else hashlib.sha256(texts.table.to_json().encode()).hexdigest(),
+        {s.id: (kept[s.id], shape(s.footprint)) for s in job.scenes},
+        (*files, *(f"{s.id} {s.time.isoformat()}" for s in job.scenes)),
+        None if aoi is None else _within(cube, aoi),
+    )
+
+
+def _within(cube: xr.DataTree, aoi: BBox) -> Callable[[Window], bool]:
+    """Return what tells whether a window touches an area."""
+    import shapely
+
+    geobox: Any = geobox_of(cube)
+    west, south, east, north = aoi
+    parts = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+    area = shapely.union_all([shapely.box(w, south, e, north) for w, e in parts])
+
+    def touches(window: Window) -> bool:
+        bounds = np.array([geobox[window.slices].boundingbox.bbox])
+        return bool(footprints(bounds, str(geobox.crs))[0].intersects(area))
+
+    return touches
 
 
 def open_index(folder: str | Path, *, model: str | Path | None = None) -> Index:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geomm.catalog import Catalog, Scene, build_catalog, open_catalog
 from geomm.cube import check_radiometry, common_geobox, group_sites, load_cube
@@ -19,23 +20,33 @@ if TYPE_CHECKING:
     from geomm.package import ModelPackage
 
 
+LEFT = 0.05
+"""Share of a scene that no job covers, from which on it is one of its own."""
+
+DAY = 0.5
+"""Days within which scenes of one sensor count as one look, such as neighbours of one orbit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The scenes of one place and day."""
+    """Scenes that belong together: of one place and day, or what was seen of one scene."""
 
     name: str
-    """Of the place, and of the day where there are several."""
+    """Of the place, and of the day where there are several; or of the scene."""
     scenes: tuple[Scene, ...]
     """With the bands that the model wants."""
+    grid_of: tuple[Scene, ...] = ()
+    """Those that decide the grid; empty for all."""
 
     def cube(self, package: ModelPackage, aoi: BBox | None = None) -> xr.DataTree:
         """Return the lazy cube that the model wants, at the pixel size that it was trained at."""
         contract = package.contract
-        geobox = common_geobox(self.scenes, aoi=aoi)
+        lead = self.grid_of or self.scenes
+        geobox = common_geobox(lead, aoi=aoi)
         if geobox.crs is not None and geobox.crs.projected:
             finest = abs(float(geobox.resolution.x))
             if abs(finest - contract.resolution) > 0.01 * contract.resolution:
-                geobox = common_geobox(self.scenes, aoi=aoi, resolution=contract.resolution)
+                geobox = common_geobox(lead, aoi=aoi, resolution=contract.resolution)
         present = {s.sensor for s in self.scenes}
         streams = {n: m for n, m in contract.modalities.items() if m.sensor in present}
         cube = load_cube(self.scenes, geobox, streams, errors="raise")
@@ -58,9 +69,73 @@ def find_jobs(
         ContractError: the source lacks a sensor or band that the model needs.
         CatalogError: the search finds nothing.
     """
+    return list(_by_day(_found(package, source, aoi, datetime)))
+
+
+def find_scenes_of(
+    package: ModelPackage,
+    source: str | Path,
+    *,
+    aoi: BBox | None = None,
+    datetime: str | None = None,
+    within: float = 1.0,
+) -> list[Job]:
+    """Search a source for what a model can work on, scene by scene: what an archive that grows is made of.
+
+    A job is a scene of the first sensor of the model that saw the place, on the scene's own grid, with the scenes of
+    the other sensors that touch it and are nearest in time. A scene that comes later changes only the jobs that it
+    touches. Scenes that hardly any such scene touches are jobs of their own.
+
+    Args:
+        package: an opened model package.
+        source: see :func:`find_jobs`.
+        aoi: west, south, east, north in degrees; of scenes that touch it, all is found.
+        datetime: instant or interval.
+        within: greatest distance in time of scenes of different sensors, in days.
+
+    Raises:
+        ContractError: the source lacks a sensor or band that the model needs.
+        CatalogError: the search finds nothing.
+    """
+    scenes = _found(package, source, aoi, datetime)
+    order = list(dict.fromkeys(m.sensor for m in package.contract.modalities.values()))
+    return list(_by_scene(sorted(scenes, key=lambda s: (order.index(s.sensor), s.time, s.id)), within))
+
+
+def _by_scene(scenes: list[Scene], within: float) -> Iterator[Job]:
+    """Yield scenes, each with those of other sensors that saw the same at nearly the same time."""
+    import shapely
+    from shapely.geometry import shape
+
+    shapes = {k: shape(s.footprint) for k, s in enumerate(scenes)}
+    tree, covered, names = shapely.STRtree(list(shapes.values())), dict[int, Any](), Counter[str]()
+    for k, scene in enumerate(scenes):
+        alone = shapes[k].difference(covered[k]).area if k in covered else shapes[k].area
+        if alone < LEFT * shapes[k].area:
+            continue
+        nearest: dict[str, tuple[float, list[int]]] = {}
+        for other in sorted(int(n) for n in tree.query(shapes[k], predicate="intersects")):
+            mate = scenes[other]
+            away = abs((mate.time - scene.time).total_seconds()) / 86400
+            best = nearest.get(mate.sensor, (float("inf"), []))
+            if mate.sensor == scene.sensor or away > within:
+                continue
+            if away < best[0] - DAY:
+                nearest[mate.sensor] = (away, [other])
+            elif away <= best[0] + DAY:
+                best[1].append(other)
+        mates = sorted(n for _, numbers in nearest.values() for n in numbers)
+        for n in mates:
+            covered[n] = shapely.union(covered[n], shapes[k]) if n in covered else shapes[k]
+        names[scene.id] += 1
+        name = scene.id if names[scene.id] == 1 else f"{scene.id}-{scene.sensor}"
+        yield Job(name, (scene, *(scenes[n] for n in mates)), (scene,))
+
+
+def _found(package: ModelPackage, source: str | Path, aoi: BBox | None, datetime: str | None) -> list[Scene]:
     with tempfile.TemporaryDirectory(prefix="geomm-") as scratch:
         catalog = _open(package, source, Path(scratch), datetime)
-        return list(_by_day(_search(package, catalog, aoi, datetime)))
+        return _search(package, catalog, aoi, datetime)
 
 
 def _open(package: ModelPackage, source: str | Path, scratch: Path, datetime: str | None) -> Catalog:

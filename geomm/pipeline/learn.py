@@ -147,7 +147,9 @@ def test_chips(
         split = fold.splits[site.name]
         if "test" not in split.names:
             continue
-        data = _dataset(config, site, names, split.tiles("test", config.chips.size), (split, "test"))
+        tell = teller_of(config, site, (split, "test"))
+        told = [c for c in split.tiles("test", config.chips.size) if tell(c.read)]
+        data = _dataset(config, site, names, told, (split, "test"))
         blocks = [f"{site.name} {c.write.y // split.block} {c.write.x // split.block}" for c in data.chips]
         if blocks:
             found[site.name] = ChipBatches([data], config.train.batch, shuffle=False), blocks

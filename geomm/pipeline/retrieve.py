@@ -20,9 +20,9 @@ from geomm.pipeline.learn import Variant, check, test_chips, train_one
 from geomm.pipeline.recipe import contract_of
 from geomm.pipeline.searching import Question, ask, leave
 from geomm.pipeline.sites import Site, load_sites, make_folds
-from geomm.pipeline.texts import derived, teller_of
+from geomm.pipeline.texts import derived, teller_of, text_identity
 from geomm.retrieval import Index
-from geomm.retrieval.build import FUSED, IndexSettings, index_cube
+from geomm.retrieval.build import FUSED, IndexSettings, JobNotes, index_cube
 from geomm.retrieval.embedder import Embedder
 from geomm.retrieval.manifest import MODEL
 from geomm.types import Progress, Window, silent
@@ -99,7 +99,7 @@ def run_search(config: RunConfig, out: str | Path, *, progress: Progress = silen
                 progress("train", done + step, len(folds) * len(config.train.seeds) * config.train.steps)
 
             model = train_one(config, sites, fold, variant, seed=seed, on_step=told)
-            found.append(_sides(model, test_chips(config, sites, fold, variant.modalities), config))
+            found.append(sides_of(model, test_chips(config, sites, fold, variant.modalities), config))
             fitted = fitted or model
     if len(folds) > 1:
         fitted = fit_everywhere(config, sites, progress)
@@ -153,11 +153,12 @@ def judge(found: Sequence[Sides], seeds: int, depths: Sequence[int] = (1, 5, 10)
     alone = [s for s in sides if s != FUSED]
     pairs = [p for s in sides for p in ((TEXT, s), (s, TEXT))]
     pairs += [(a, b) for a in alone for b in alone if a != b]
-    return tuple(_direction(one, other, found, seeds, depths) for one, other in pairs)
+    judged = (_direction(one, other, found, seeds, depths) for one, other in pairs)
+    return tuple(d for d in judged if d is not None)
 
 
-def _direction(one: str, other: str, found: Sequence[Sides], seeds: int, depths: Sequence[int]) -> Direction:
-    """Rank the chips that the other side sees, for every chip that the one side sees and that has an answer there."""
+def _direction(one: str, other: str, found: Sequence[Sides], seeds: int, depths: Sequence[int]) -> Direction | None:
+    """Rank what the other side offers for every chip that the one side sees; None where nothing answers anything."""
     ranked: list[Ranked] = []
     hits: dict[int, list[np.ndarray]] = {k: [] for k in depths}
     places: list[str] = []
@@ -166,7 +167,11 @@ def _direction(one: str, other: str, found: Sequence[Sides], seeds: int, depths:
         if TEXT in (one, other):  # what is said of a chip that the sensor does not see is another question
             asked = offered = np.intersect1d(asked, offered)
         texts = np.array(sides.texts, dtype=object)
+        if other == TEXT:  # captions that several chips share are one answer, not many in a row
+            offered = asked[np.sort(np.unique(texts[asked].astype(str), return_index=True)[1])]
         alike = same_text(texts[asked].tolist(), texts[offered].tolist())
+        if not any(alike):
+            continue
         scores = sides.vectors[one][asked] @ sides.vectors[other][offered].T
         ranks = rank_rows(scores, alike, unanswered="leave out")
         same = len(asked) == len(offered) and bool((asked == offered).all())
@@ -176,6 +181,8 @@ def _direction(one: str, other: str, found: Sequence[Sides], seeds: int, depths:
             hits[k].append(ranks.recall(k))
         if n % seeds == 0:
             places += [f"{n // seeds} {sides.places[asked[q]]}" for q in ranks.queries]
+    if not ranked:
+        return None
     recall = {}
     for k, values in hits.items():
         table = np.stack([np.concatenate(values[s::seeds]) for s in range(seeds)])
@@ -183,7 +190,7 @@ def _direction(one: str, other: str, found: Sequence[Sides], seeds: int, depths:
     return Direction(f"{one} -> {other}", tuple(ranked), recall)
 
 
-def _sides(fitted: Fitted, tests: Mapping[str, tuple[ChipBatches, list[str]]], config: RunConfig) -> Sides:
+def sides_of(fitted: Fitted, tests: Mapping[str, tuple[ChipBatches, list[str]]], config: RunConfig) -> Sides:
     """Embed the test chips of all sites."""
     embedder = Embedder(fitted)
     names = tuple(config.modalities)
@@ -197,7 +204,8 @@ def _sides(fitted: Fitted, tests: Mapping[str, tuple[ChipBatches, list[str]]], c
                 vectors[view].append(_seen(embedder, batch, None if view == FUSED else view))
             vectors[TEXT].append(embedder.text(batch.text))
             texts += batch.text
-        places += blocks
+            assert batch.index is not None
+            places += [blocks[k] for k in batch.index.tolist()]  # chips come area by area, not in the order of the list
     if not texts:
         raise ConfigError("no test chip has a text", fix="choose other blocks, or smaller chips")
     return Sides({n: np.concatenate(v) for n, v in vectors.items()}, tuple(texts), tuple(places))
@@ -222,6 +230,8 @@ def _index(
 ) -> Index:
     import shutil
 
+    from shapely.geometry import shape
+
     embedder = Embedder(fitted)
     index = Index.create(folder, embedder.dimension, about={"model_sha256": package.sha256, "model": package.path.name})
     shutil.copytree(package.path, folder / MODEL)
@@ -237,10 +247,8 @@ def _index(
                 progress(f"index {name}", done, of)
 
             settings = IndexSettings(config.chips.size)
-            links = {s.id: s.href for s in site.scenes}
-            index_cube(
-                index, embedder, site.cube, job=site.name, settings=settings, text=text, links=links, on_chips=told
-            )
+            about = JobNotes(text, text_identity(config), {s.id: (s.href, shape(s.footprint)) for s in site.scenes})
+            index_cube(index, embedder, site.cube, job=site.name, settings=settings, about=about, on_chips=told)
     return index
 
 
@@ -256,7 +264,7 @@ def lines(result: SearchResult) -> Iterator[str]:
             if first.ceiling is None
             else f"; one chip only counts: R@1 {first.recall[1]:.3f} of at most {first.ceiling[1]:.3f}"
         )
-        yield f"{direction.name:24} {told}; {first.queries} test chips{best}"
+        yield f"{direction.name:24} {told}; {first.queries} test chips, {first.rows} to choose from{best}"
     for words, hits in result.tables.items():
         yield f'\n"{words}"'
         yield from ("  " + "  ".join(row) for row in hits_table(hits)[:3])

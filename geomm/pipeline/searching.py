@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from geomm.errors import ConfigError
+from geomm.grounding import heat_of
 from geomm.pipeline.gallery import write_gallery, write_hits
 from geomm.retrieval import Index
 from geomm.types import BBox
@@ -97,15 +98,33 @@ def number_of(index: Index, name: str) -> int:
     return int(found[0])
 
 
+def seen_by(index: Index) -> str:
+    """Return which sets of sensors the rows of an index were made of."""
+    table = index.rows(index.numbers)
+    sets = sorted(set(table["sensors"])) if "sensors" in table else []
+    return " or by ".join(s.replace(",", " and ") for s in sets) or "no sensor that is known"
+
+
 def heats(index: Index, direction: np.ndarray, numbers: Any) -> list[np.ndarray | None]:
     """Return for each row how much each of its cells has of a direction, float32 ``(g, g)``; None without cells.
 
-    The mean of a map over its chip is proportional to the row's score.
+    The mean of a map over the cells that hold anything is the row's score, unless the model takes a share of the mean
+    off first (see :func:`geomm.grounding.heat_of`).
     """
+    import torch
+
     cells = index.cells(numbers)
     if cells is None or not len(cells):
         return [None] * len(numbers)
-    return list((cells @ direction).astype(np.float32))
+    bias = float(getattr(index.embedder, "global_bias", 0.0))
+    maps = torch.from_numpy(np.ascontiguousarray(np.moveaxis(cells, -1, 1)))
+    side = (maps.shape[-2], maps.shape[-1])
+    heat = heat_of(maps, torch.from_numpy(direction[None].astype(np.float32)), side, bias=bias).numpy()[:, 0]
+    if not bias:
+        seen = (cells != 0).any(-1, keepdims=True)
+        mean = (cells * seen).sum((1, 2)) / np.maximum(seen.sum((1, 2)), 1)
+        heat = heat / np.maximum(np.linalg.norm(mean, axis=1), 1e-6)[:, None, None]
+    return list(heat.astype(np.float32))
 
 
 def tell(index: Index, name: str, texts: Sequence[str] = (), *, k: int = 5) -> list[tuple[str, float]]:
@@ -123,8 +142,14 @@ def tell(index: Index, name: str, texts: Sequence[str] = (), *, k: int = 5) -> l
     table = index.rows(index.numbers)
     kept = table.loc[table["id"] != name, "text"] if "text" in table else ()
     offered = list(dict.fromkeys(t for t in (texts or kept) if t.strip()))
+    if not name:
+        raise ConfigError("say which chip is to be told", fix="--like ID --tell")
     if index.embedder is None or not offered:
-        raise ConfigError("there are no texts to choose from, or no model that understands them", where=name)
+        raise ConfigError(
+            "there are no texts to choose from, or no model that understands them",
+            where=name,
+            fix="make the index with texts: geomm index --texts FILE",
+        )
     vector = index.vectors([number_of(index, name)])[0]
     scores = index.embedder.text(offered) @ vector
     best = np.lexsort((np.arange(len(offered)), -scores))[:k]

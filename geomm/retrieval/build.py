@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import batched
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from geomm.chips import ChipGrid
 from geomm.errors import ConfigError
+from geomm.retrieval.footprints import footprints
 from geomm.types import Modality, Window
 
 if TYPE_CHECKING:
@@ -59,6 +60,23 @@ class IndexSettings:
             raise ConfigError("unknown views", why=f"got {self.views}", fix="fused, each or both")
 
 
+@dataclass(frozen=True, slots=True)
+class JobNotes:
+    """What is known of a cube beyond its pixels."""
+
+    text: Callable[[Window], tuple[str, bool]] | None = None
+    """Returns the text of a window and whether it was derived, not written by somebody."""
+    text_identity: str = ""
+    """What is the same exactly if the texts are."""
+    items: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
+    """Id of a STAC item to its address and its footprint in degrees (a shapely geometry); a chip names the items that
+    it touches, and those that are not listed by their id."""
+    sources: tuple[str, ...] = ()
+    """What the pixels depend on beyond what the cube says of itself, such as the addresses of files."""
+    covers: Callable[[Window], bool] | None = None
+    """Whether a chip is wanted now; None for all. Others may follow by a later call."""
+
+
 @dataclass(slots=True)
 class _Rows:
     """Rows of some batches on their way into the index."""
@@ -76,21 +94,19 @@ def index_cube(
     *,
     job: str,
     settings: IndexSettings | None = None,
-    text: Callable[[Window], tuple[str, bool]] | None = None,
-    links: Mapping[str, str] | None = None,
+    about: JobNotes | None = None,
     on_chips: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Append the chips of a cube to an index; what an earlier call with the same cube appended stays as it is.
+    """Append the chips of a cube to an index; chips that earlier calls with the same cube appended stay as they are.
 
     Args:
         index: open for writing; killed at any time, it holds whole commits of :data:`COMMIT` batches.
         embedder: makes the vectors.
         cube: lazy; each of its blocks is read once.
-        job: name of the cube in the index, such as place and day. A cube of that name with other content replaces the
-            rows of the one before.
+        job: name of the cube in the index, such as that of its scene. A cube of that name with other content, or other
+            settings, replaces the rows of the one before.
         settings: default :class:`IndexSettings`.
-        text: returns the text of a window and whether it was derived, not written by somebody.
-        links: id of a STAC item to its address, kept with the rows; items without one are named by their id.
+        about: what else is known of the cube.
         on_chips: told how many chips are done, and how many there are.
 
     Returns:
@@ -104,36 +120,54 @@ def index_cube(
     from geomm.cube import geobox_of
     from geomm.dataset import to_sample
 
-    settings = settings or IndexSettings()
-    height, width = geobox_of(cube).shape
-    chips = list(ChipGrid((int(height), int(width)), settings.size))
-    reader = ChipReader(cube, chips, embedder.modalities)
-    digest = _digest(reader, settings)
+    settings, about = settings or IndexSettings(), about or JobNotes()
+    geobox = geobox_of(cube)
+    grid = ChipGrid((int(geobox.shape[0]), int(geobox.shape[1])), settings.size)
+    whole = ChipReader(cube, list(grid), embedder.modalities)
+    digest = _digest(whole, settings, about)
     done = _begin(index, job, digest)
-    maker = _Maker(embedder, reader, settings, job, text, links or {})
-    stream = reader.stream(settings.batch, skip=-(-done // settings.batch)) if done < len(chips) else iter(())
+    wanted = [c for c in whole.chips if about.covers is None or about.covers(c.write)]
+    chips = [c for c in wanted if c.index not in done]
+    reader = replace(whole, chips=chips)
+    maker = _Maker(embedder, reader, settings, job, about)
     before = len(index)
-    for group in batched(stream, COMMIT):
+    for group in batched(reader.stream(settings.batch) if chips else iter(()), COMMIT):
         rows = _Rows()
         for arrays in group:
             maker.add(rows, to_sample(arrays))
-            done += len(arrays.chips)
-        _commit(index, rows, {job: {"digest": digest, "chips": done, "of": len(chips)}})
+            done |= {chips[k].index for k in arrays.index.tolist()}
+        _commit(index, rows, {job: {"digest": digest, "chips": _spans(done), "of": len(grid)}})
         if on_chips:
-            on_chips(done, len(chips))
+            on_chips(sum(c.index in done for c in wanted), len(wanted))
     return len(index) - before
 
 
-def _begin(index: Index, job: str, digest: str) -> int:
-    """Return how many chips of a job are in; a job of another content is removed first."""
+def _begin(index: Index, job: str, digest: str) -> set[int]:
+    """Return which chips of a job are in. Rows of a job of another content are removed first.
+
+    That they are to be removed is written down before, and forgotten with the first new rows: killed in between, the
+    next call removes what is left of them.
+    """
     known = index.jobs.get(job)
     if known is None:
-        return 0
-    if known["digest"] == digest:
-        return int(known["chips"])
+        return set()
+    if known["digest"] == digest and not known.get("clearing"):
+        return {k for first, last in known["chips"] for k in range(first, last + 1)}
+    _commit(index, _Rows(), {job: {"digest": digest, "chips": [], "of": known["of"], "clearing": True}})
     table = index.rows(index.numbers)
     index.delete(table.index[table["job"] == job].to_numpy())
-    return 0
+    return set()
+
+
+def _spans(numbers: set[int]) -> list[list[int]]:
+    """Return ascending numbers as first and last of runs."""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and spans[-1][1] == number - 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return spans
 
 
 def _commit(index: Index, rows: _Rows, jobs: dict[str, Any]) -> None:
@@ -159,8 +193,7 @@ class _Maker:
     reader: ChipReader
     settings: IndexSettings
     job: str
-    text: Callable[[Window], tuple[str, bool]] | None
-    links: Mapping[str, str]
+    about: JobNotes
 
     def add(self, rows: _Rows, batch: Sample) -> None:
         """Add the rows of a batch: of every view, the chips that have enough valid pixels."""
@@ -201,7 +234,7 @@ class _Maker:
         for k, number in enumerate(batch.index.numpy()[keep].tolist()):
             window = self.reader.chips[number].write
             seen = [n for n in share if share[n][k] > 0]
-            words, derived = self.text(window) if self.text else ("", False)
+            words, derived = self.about.text(window) if self.about.text else ("", False)
             row = {
                 "id": f"{self.job}/{window.y}-{window.x}/{view}",
                 "geometry": shapes[k],
@@ -211,18 +244,25 @@ class _Maker:
                 "derived": derived,
                 "job": self.job,
                 "view": view,
-                "items": json.dumps(sorted({self.links.get(i, i) for n in seen for i in self.reader.items(n)})),
+                "items": json.dumps(self._items(seen, shapes[k])),
                 "valid": round(float(max(share[n][k] for n in seen)), 4),
                 "crs": crs,
             }
             rows.append(row | dict(zip(("left", "bottom", "right", "top"), bounds[k].tolist(), strict=True)))
         return rows
 
+    def _items(self, seen: Sequence[str], shape: Any) -> list[str]:
+        """Return the addresses of the items that a chip was seen by."""
+        found = set()
+        for name in dict.fromkeys(i for n in seen for i in self.reader.items(n)):
+            link, footprint = self.about.items.get(name, (name, None))
+            if footprint is None or footprint.intersects(shape):
+                found.add(link)
+        return sorted(found)
+
 
 def _shown(batch: Sample, seen: Sequence[str], keep: np.ndarray) -> Sample:
     """Return some samples of a batch with some of its modalities."""
-    from dataclasses import replace
-
     import torch
 
     rows = torch.from_numpy(keep)
@@ -233,31 +273,11 @@ def _shown(batch: Sample, seen: Sequence[str], keep: np.ndarray) -> Sample:
     return replace(batch, **parts, target=None, text=(), bounds=None, index=None)
 
 
-def footprints(bounds: np.ndarray, crs: str) -> list[Any]:
-    """Return outlines in degrees of boxes in another CRS, cut in two where they cross the antimeridian.
-
-    Args:
-        bounds: left, bottom, right, top ``(n, 4)``.
-        crs: of the bounds.
-    """
-    import geopandas
-    import shapely
-
-    shapes = geopandas.GeoSeries(shapely.box(*bounds.T), crs=crs).to_crs("EPSG:4326").to_numpy()
-    left, _, right, _ = shapely.bounds(shapes).T
-    for k in np.flatnonzero(right - left > 180):
-        east = shapely.transform(shapes[k], lambda x: np.where(x[:, :1] < 0, x + np.array([360.0, 0.0]), x))
-        parts = (
-            shapely.intersection(east, shapely.box(0, -90, 180, 90)),
-            shapely.intersection(east, shapely.box(180, -90, 360, 90)),
-        )
-        shapes[k] = shapely.union_all([parts[0], shapely.transform(parts[1], lambda x: x - np.array([360.0, 0.0]))])
-    return list(shapes)
-
-
-def _digest(reader: ChipReader, settings: IndexSettings) -> str:
+def _digest(reader: ChipReader, settings: IndexSettings, about: JobNotes) -> str:
     """Return what two cubes have in common exactly if the same chips would become the same rows."""
-    about = {n: [reader.about(n), reader.items(n)] for n in reader.sources}
-    grid = [str(reader.geobox.crs), list(reader.geobox.affine[:6]), list(reader.shape)]
-    text = json.dumps([about, grid, asdict(settings)], sort_keys=True, default=str)
+    told = {n: [reader.about(n), reader.items(n), reader.calibration[n].tolist()] for n in reader.sources}
+    grid = [str(reader.geobox.crs), list(reader.geobox.affine[:6]), list(reader.shape), reader.time]
+    text = json.dumps(
+        [told, grid, asdict(settings), about.text_identity, sorted(about.sources)], sort_keys=True, default=str
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -19,8 +19,8 @@ from geomm.retrieval.files import ArrayWriter, frozen, open_array
 
 BLOCK = 64
 """Rows whose best score is kept by a scan: 32 KB of 512-byte codes, which stay in the first cache for more queries."""
-GRAIN = 24_576
-"""Rows that a thread scans at a time, at least: about a millisecond; fewer are not worth waking another."""
+GRAIN = 8192
+"""Rows that a thread scans at a time, at least: a fraction of a millisecond; fewer are not worth waking another."""
 LENGTH = 4.0
 """More than the length of a coded row less its centre: both are at most 1, the rest of coding below 2."""
 ROUNDING = 4e-6

@@ -53,6 +53,11 @@ class Embedder:
         """Names of the streams that the model sees."""
         return tuple(self.fitted.model.spec.modalities)
 
+    @property
+    def global_bias(self) -> float:
+        """Share of a chip's mean that is taken off its cells before they are compared with texts."""
+        return float(self.fitted.model.global_bias)
+
     def text(self, texts: Sequence[str]) -> np.ndarray:
         """Return unit vectors of texts, float32 ``(n, D)``.
 

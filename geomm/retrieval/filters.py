@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +87,11 @@ def _area(aoi: Any) -> tuple[NDArray[np.float64], Any, bool]:
 
     if aoi is None:
         return np.empty((0, 4)), None, True
+    if isinstance(aoi, Mapping) or (hasattr(aoi, "__geo_interface__") and not isinstance(aoi, shapely.Geometry)):
+        try:
+            aoi = shapely.geometry.shape(aoi)
+        except (shapely.errors.ShapelyError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError("the area of interest is no geometry", where=str(aoi)[:80], why=str(error)) from error
     if isinstance(aoi, shapely.Geometry):
         if aoi.is_empty or not aoi.is_valid:
             raise ConfigError("the area of interest is empty or not valid", where=aoi.wkt[:80], fix=_AREA)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,21 +19,9 @@ from geomm.retrieval.filters import Filter
 from geomm.retrieval.find import find
 from geomm.retrieval.incoming import incoming, unit
 from geomm.retrieval.manifest import Manifest
+from geomm.retrieval.query import Embedder, Method, embed, plain
 from geomm.retrieval.snapshot import Snapshot, threads
 from geomm.types import BBox
-
-type Method = Literal["auto", "exact", "ann"]
-"""How to search: exactly, approximately, or whichever is better."""
-
-
-class Embedder(Protocol):
-    """Makes vectors of what is asked for; the index's own model does."""
-
-    def text(self, texts: Sequence[str]) -> NDArray[Any]:
-        """Return vectors ``(n, D)``."""
-
-    def image(self, sample: Any) -> NDArray[Any]:
-        """Return a vector ``(D,)``."""
 
 
 class Index:
@@ -66,7 +53,7 @@ class Index:
         """
         if dimension < 1:
             raise ConfigError("vectors have at least one number", where=f"dimension {dimension}")
-        writing.create(Path(folder), Manifest(dimension, _plain(about or {}, "about")))
+        writing.create(Path(folder), Manifest(dimension, plain(about or {}, "about")))
         return cls.open(folder)
 
     @classmethod
@@ -124,8 +111,8 @@ class Index:
         Args:
             query: vector ``(D,)`` of any length but zero; a text or anything else goes to ``embedder``.
             k: number of hits, at least 1.
-            aoi: west, south, east, north in degrees, west greater than east across the antimeridian; or a shapely
-                geometry in degrees; rows that intersect it are compared.
+            aoi: west, south, east, north in degrees, west greater than east across the antimeridian; or a
+                geometry in degrees (shapely or GeoJSON); rows that intersect it are compared.
             datetime: an instant or an interval ``start/end`` in RFC 3339 (``..`` leaves an end open).
             sensors: rows that were made of nothing but these are compared; empty for all.
             method: ``exact``; ``ann``, which looks into the most promising lists of :meth:`build_ann`; or ``auto``:
@@ -138,7 +125,7 @@ class Index:
         Raises:
             ConfigError: the query or a filter cannot be understood or does not fit.
         """
-        vector = self._embed(query)
+        vector = embed(query, self.embedder)
         wanted = Filter.of(aoi, datetime, sensors)
         ((rows, scores),) = self._find(vector[None], k, wanted, method)
         return self.snapshot.table(rows, scores)
@@ -226,7 +213,7 @@ class Index:
             ConfigError: something does not fit, or an id is there already; nothing is written.
             OutputError: another writer is at work, or the folder cannot be written.
         """
-        named = _plain(jobs or {}, "jobs")
+        named = plain(jobs or {}, "jobs")
         rows = incoming(vectors, table, self.dimension, pictures=pictures, cells=cells)
         with self.writing():
             writing.append(self.snapshot, rows, named, self.pool)
@@ -285,17 +272,6 @@ class Index:
         """Threads, one for each processor."""
         return ThreadPoolExecutor(threads(), thread_name_prefix="geomm-index")
 
-    def _embed(self, query: Any) -> NDArray[Any]:
-        if isinstance(query, np.ndarray):
-            return query
-        if self.embedder is None:
-            raise ConfigError(
-                "the index has no embedder",
-                why=f"the query is no vector but {type(query).__name__}",
-                fix="open the index with its model, or embed the query yourself",
-            )
-        return self.embedder.text([query])[0] if isinstance(query, str) else self.embedder.image(query)
-
     def _find(
         self, queries: NDArray[Any], k: int, wanted: Filter | None, method: Method
     ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
@@ -309,11 +285,3 @@ class Index:
             raise ConfigError(f"there is no method {method!r}", fix="say auto, exact or ann")
         coded = Coded.of(unit(queries))
         return find(self.snapshot, self.snapshot.choices(wanted, self.pool), coded, k, method, self.pool)
-
-
-def _plain(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return values as they will be read from JSON."""
-    try:
-        return dict(json.loads(json.dumps(dict(values), allow_nan=False)))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{name} cannot be kept as JSON", why=str(error)) from error

@@ -23,10 +23,14 @@ ROUNDS, SETTLE = 10, 3
 """Of k-means, and how many at the end move no centre away."""
 SAMPLE = 100_000
 """Rows of which the large lists are learnt: 200 MB of 512 float32."""
-SIZE = 48
+SIZE = 64
 """Rows of a small list, on average."""
+STRAY, MOST, FEW = 1.3, 0.05, (12, 8)
+"""A row is a stray if it lies as many times as far (squared) from its centre as half of all rows do, but never more
+than a share of the rows are. Strays make lists of their own, as small as this on average: what is rare finds together
+there, and is found by its centre. What strays even then makes lists once more."""
 TRIALS, DEPTH = 256, 10
-"""Queries of the trial, and how many of the best rows each has."""
+"""Queries of the trial of either kind, and how many of the best rows each has."""
 TINY = 1e-4
 """Added to the distances: rows that are all the same still have a spread."""
 LEAST = 0.05
@@ -115,7 +119,21 @@ def _learn(sources: Vectors, rows: int, generator: np.random.Generator) -> Learn
     share = np.array([len(g) for g in groups]) * spread**2
     for mine, parts in zip(groups, share / share.sum() * rows / SIZE, strict=True):
         _divide(learnt, sources, mine, round(parts), generator)
+    for few in FEW:
+        _gather_strays(learnt, sources, few, generator)
     return learnt
+
+
+def _gather_strays(learnt: Learnt, sources: Vectors, few: int, generator: np.random.Generator) -> None:
+    """Sort the rows that are unlike the others of their lists into a large list of their own, and that into small ones."""
+    limit = max(STRAY * np.median(learnt.far), np.quantile(learnt.far, 1 - MOST))
+    strays = np.flatnonzero(learnt.far > limit)
+    if strays.size:
+        some = strays if len(strays) <= SAMPLE else generator.choice(strays, SAMPLE, replace=False)
+        mean = gather(sources, np.sort(some)).astype(np.float32).mean(0, keepdims=True)
+        learnt.large[strays] = len(learnt.centres)
+        learnt.centres = np.concatenate([learnt.centres, mean])
+        _divide(learnt, sources, strays, len(strays) // few, generator)
 
 
 def _spread(vectors: NDArray[np.float32]) -> float:
@@ -127,7 +145,8 @@ def _divide(
     learnt: Learnt, sources: Vectors, mine: NDArray[np.int64], parts: int, generator: np.random.Generator
 ) -> None:
     """Sort rows into small lists."""
-    some = mine if len(mine) <= CHUNK else np.sort(generator.choice(mine, CHUNK, replace=False))
+    most = min(SAMPLE, max(CHUNK, parts * SIZE // 4))
+    some = mine if len(mine) <= most else np.sort(generator.choice(mine, most, replace=False))
     parts = min(max(1, parts), max(1, len(some) // 8))
     centres = k_means(gather(sources, some).astype(np.float32), parts, generator)
     first, start = sum(len(g) for g in learnt.guides), 0
@@ -147,13 +166,10 @@ def _values(sources: Vectors, rows: NDArray[np.int64]) -> Iterator[NDArray[np.fl
 def _trial(snapshot: Snapshot, lists: Lists, generator: np.random.Generator, pool: Executor) -> NDArray[np.float64]:
     """Measure the share of rows that are among the best, by class of reach, for rows as queries.
 
-    A row is asked for its neighbours without itself.
+    A row is asked for its neighbours without itself, whether or not it is among noise.
     """
     rows = snapshot.manifest.rows
-    asked = np.sort(generator.choice(rows, min(rows, TRIALS), replace=False))
-    sources = [s.vectors for s in snapshot.segments]
-    queries = gather(sources, asked).astype(np.float32)
-    coded = Coded.of(queries / np.linalg.norm(queries, axis=1, keepdims=True))
+    asked, coded = _queries(snapshot, generator)
     best = find_exact(snapshot, snapshot.choices(None, pool), coded, DEPTH + 1, pool)
     position = np.empty(rows, np.int64)
     position[lists.order] = np.arange(rows)
@@ -167,6 +183,18 @@ def _trial(snapshot: Snapshot, lists: Lists, generator: np.random.Generator, poo
         hits += np.bincount(cells[list_of[position[found[others]]]], minlength=seen.size)
     both = zip(seen.reshape(kinds, -1), hits.reshape(kinds, -1), strict=True)
     return np.stack([fit_rate(s, h) for s, h in both])
+
+
+def _queries(snapshot: Snapshot, generator: np.random.Generator) -> tuple[NDArray[np.int64], Coded]:
+    """Draw queries: rows, and as many rows that are lost in noise more and more, as texts lie apart from all images."""
+    rows = snapshot.manifest.rows
+    asked = np.sort(generator.choice(rows, min(rows, TRIALS), replace=False))
+    near = gather([s.vectors for s in snapshot.segments], asked).astype(np.float32)
+    noise = generator.standard_normal(near.shape, np.float32)
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    share = np.linspace(0, 1, len(near), dtype=np.float32)[:, None]
+    queries = np.concatenate([near, near * (1 - share) + noise * share])
+    return np.tile(asked, 2), Coded.of(queries / np.linalg.norm(queries, axis=1, keepdims=True))
 
 
 def fit_rate(seen: NDArray[np.float64], hits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -79,6 +79,10 @@ class Lists:
         return np.sqrt(self.spread)
 
     @cached_property
+    def _rising(self) -> NDArray[np.int64]:
+        return np.argsort(self.rate.ravel(), kind="stable")
+
+    @cached_property
     def _singles(self) -> NDArray[np.int64]:
         """A block for each guide."""
         return cut(np.array([0]), np.array([len(self.spread)]), np.array([0]), size=1)
@@ -136,9 +140,8 @@ class Lists:
 
         If there are more than ``most``, the likeliest: what they hold may rule out others.
         """
-        order = np.argsort(self.rate.ravel(), kind="stable")
-        wanted = np.ones(order.size, bool)
-        wanted[order[np.cumsum(expected[order]) <= enough]] = False
+        wanted = np.ones(self._rising.size, bool)
+        wanted[self._rising[np.cumsum(expected[self._rising]) <= enough]] = False
         now = np.flatnonzero(wanted[cells] & (left > 0))
         if len(now) <= most:
             return now

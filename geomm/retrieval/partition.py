@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from geomm.errors import ConfigError
-from geomm.retrieval.index import Index, Method
+from geomm.retrieval.index import Index
+from geomm.retrieval.query import Method
 from geomm.types import BBox
 
 

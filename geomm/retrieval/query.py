@@ -1,0 +1,54 @@
+"""What an index is asked and told, in the forms in which callers have it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geomm.errors import ConfigError
+
+type Method = Literal["auto", "exact", "ann"]
+"""How to search: exactly, approximately, or whichever is better."""
+
+
+class Embedder(Protocol):
+    """Makes vectors of what is asked for; the index's own model does."""
+
+    def text(self, texts: Sequence[str]) -> NDArray[Any]:
+        """Return vectors ``(n, D)``."""
+
+    def image(self, sample: Any) -> NDArray[Any]:
+        """Return a vector ``(D,)``."""
+
+
+def embed(query: Any, embedder: Embedder | None) -> NDArray[Any]:
+    """Return the vector of a query.
+
+    Raises:
+        ConfigError: it is no vector, and there is no embedder.
+    """
+    if isinstance(query, np.ndarray):
+        return query
+    if embedder is None:
+        raise ConfigError(
+            "the index has no embedder",
+            why=f"the query is no vector but {type(query).__name__}",
+            fix="open the index with its model, or embed the query yourself",
+        )
+    return embedder.text([query])[0] if isinstance(query, str) else embedder.image(query)
+
+
+def plain(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return values as they will be read from JSON.
+
+    Raises:
+        ConfigError: they cannot be kept as JSON.
+    """
+    try:
+        return dict(json.loads(json.dumps(dict(values), allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name} cannot be kept as JSON", why=str(error)) from error
