@@ -145,7 +145,7 @@ def compare(one: str, other: str, sides: Sides) -> Asked:
     return Asked(scores, same_text(texts, texts), groups, np.array([g.split()[0] for g in groups]))
 
 
-def sides_of(config: RunConfig, names: Sequence[str]) -> list[list[Sides]]:
+def trained_sides(config: RunConfig, names: Sequence[str]) -> list[list[Sides]]:
     """Train a recipe on some of its sensors and embed its test chips, by fold and seed."""
     part = config.model_copy(update={"modalities": {n: config.modalities[n] for n in names}})
     with tempfile.TemporaryDirectory() as folder:
@@ -160,13 +160,13 @@ def sides_of(config: RunConfig, names: Sequence[str]) -> list[list[Sides]]:
 def derived(path: str, seeds: Sequence[int]) -> dict[str, Any]:
     """Judge a recipe: all sensors in one model, seen together or one by one, against models of one sensor."""
     config, start = load_recipe(path, {"train.seeds": list(seeds)}), time.perf_counter()
-    together = sides_of(config, names := list(config.modalities))
+    together = trained_sides(config, names := list(config.modalities))
     spent = time.perf_counter() - start
     found, rows, asked = {}, [], [(a, b) for n in (FUSED, *names) for a, b in ((TEXT, n), (n, TEXT))]
     for a, b in asked + [(a, b) for a in names for b in names if a != b]:
         found[f"{a} -> {b}", "all"] = judged([[compare(a, b, s) for s in fold] for fold in together])
     for name in names:
-        alone = sides_of(config, [name])
+        alone = trained_sides(config, [name])
         for a, b in ((TEXT, FUSED), (FUSED, TEXT)):
             direction = f"{a} -> {b}".replace(FUSED, name)
             found[direction, f"{name} alone"] = judged([[compare(a, b, s) for s in fold] for fold in alone])

@@ -77,7 +77,14 @@ def teller_of(config: RunConfig, site: Site, split: tuple[SpatialSplit, str] | N
     if config.text.file is not None:
         notes = read_annotations(Path(config.root) / config.text.file, text=config.text.column)
         geobox = geobox_of(site.cube)
-        return lambda window: next(iter(notes.at(geobox[window.clip(geobox.shape).slices])), "")
+        days = sorted({f"{s.time:%Y-%m-%d}" for s in site.scenes})
+
+        def said(window: Window) -> str:
+            """Return the first text of any of the days that the site was seen on."""
+            area = geobox[window.clip(geobox.shape).slices]
+            return next((text for day in days for text in notes.at(area, day)), "")
+
+        return said
     if config.text.derive == "labels":
         kinds, classes = labels_of(config, site), config.classes()
     else:

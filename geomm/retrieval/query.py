@@ -33,6 +33,8 @@ def embed(query: Any, embedder: Embedder | None) -> NDArray[Any]:
     """
     if isinstance(query, np.ndarray):
         return query
+    if isinstance(query, (list, tuple)) or hasattr(query, "__array__"):
+        return np.asarray(query)
     if embedder is None:
         raise ConfigError(
             "the index has no embedder",
