@@ -93,7 +93,7 @@ def index_source(
             fix="allow more days between the sensors",
         )
     settings = options.settings or IndexSettings(package.contract.size)
-    index = _claim(package, Path(out), embedder)
+    index = claim(package, Path(out), embedder)
     with index.writing():
         for number, job in enumerate(jobs):
             cube = job.cube(package)
@@ -165,8 +165,13 @@ def open_index(folder: str | Path, *, model: str | Path | None = None) -> Index:
     return index
 
 
-def _claim(package: ModelPackage, folder: Path, embedder: Embedder) -> Index:
-    """Open an index of this model, or make one and put the model into it."""
+def claim(package: ModelPackage, folder: Path, embedder: Embedder) -> Index:
+    """Open an index of this model, or make one and put the model into it.
+
+    Raises:
+        PackageError: it holds vectors of another model.
+        OutputError: the folder holds something else, or cannot be written.
+    """
     if not (folder / "index.json").is_file():
         Index.create(folder, embedder.dimension, about={"model_sha256": package.sha256, "model": package.path.name})
     index = Index.open(folder)

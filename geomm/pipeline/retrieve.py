@@ -16,6 +16,7 @@ from geomm.errors import ConfigError, OutputError
 from geomm.metrics import Interval, Ranked, rank_rows, ranking_bootstrap, same_text
 from geomm.pipeline.compare import fit_everywhere
 from geomm.pipeline.grounding import slug
+from geomm.pipeline.indexing import claim
 from geomm.pipeline.learn import Variant, check, test_chips, train_one
 from geomm.pipeline.recipe import contract_of
 from geomm.pipeline.searching import Question, ask, leave
@@ -24,7 +25,6 @@ from geomm.pipeline.texts import derived, teller_of, text_identity
 from geomm.retrieval import Index
 from geomm.retrieval.build import FUSED, IndexSettings, JobNotes, index_cube
 from geomm.retrieval.embedder import Embedder
-from geomm.retrieval.manifest import MODEL
 from geomm.types import Progress, Window, silent
 
 if TYPE_CHECKING:
@@ -228,14 +228,10 @@ def _seen(embedder: Embedder, batch: Sample, name: str | None) -> np.ndarray:
 def _index(
     config: RunConfig, sites: list[Site], package: ModelPackage, fitted: Fitted, folder: Path, progress: Progress
 ) -> Index:
-    import shutil
-
     from shapely.geometry import shape
 
     embedder = Embedder(fitted)
-    index = Index.create(folder, embedder.dimension, about={"model_sha256": package.sha256, "model": package.path.name})
-    shutil.copytree(package.path, folder / MODEL)
-    index.embedder = embedder
+    index = claim(package, folder, embedder)
     with index.writing():
         for site in sites:
             tell = teller_of(config, site)
