@@ -66,12 +66,12 @@ class Filter:
         rows, found = segment.filters, np.empty(len(segment), np.uint8)
         sets = [{s.strip() for s in text.split(",") if s.strip()} for text in segment.part.about["sensors"]]
         allowed = np.array([bool(s) and s <= self.sensors for s in sets] if self.sensors else [], bool)
-        boxes = rows.view("f8").reshape(len(rows), -1)[:, :4]
+        boxes = rows.view("f4").reshape(len(rows), -1)[:, :4]
         arguments = (boxes, rows["time"], rows["sensors"], self.areas, self.span, allowed, found)
         starts = range(0, len(rows), _SHARE)
         list(pool.map(lambda n: match(*arguments, n, min(n + _SHARE, len(rows))), starts))
-        doubtful = np.flatnonzero((found == 1) | ((found == 2) & (not self.rectangular)))
-        if self.shape is not None and doubtful.size:
+        doubtful = np.flatnonzero(found == 1) if self.rectangular else np.flatnonzero(found)
+        if doubtful.size:
             import shapely
 
             shapely.prepare(self.shape)

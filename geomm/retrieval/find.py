@@ -48,6 +48,16 @@ class Tally:
         """A score that ``k`` different rows reach; minus infinity while fewer are seen."""
         return _reached([bounds[0] for _, _, bounds in self.seen], self.k)
 
+    def estimate(self) -> float:
+        """About the score that ``k`` rows reach: nearer than ``threshold``, and not proven.
+
+        The best ``k`` rows lie in the ``k`` blocks of the best maxima, which are looked at row by row.
+        """
+        least = _reached([bounds.mean(0) for _, _, bounds in self.seen], self.k)
+        best = [(part, blocks[bounds.mean(0) >= least]) for part, blocks, bounds in self.seen]
+        rows = [self._bound(part, singles(blocks)).mean(0) for part, blocks in best if len(blocks)]
+        return _reached(rows, self.k)
+
     def finish(self, snapshot: Snapshot) -> Best:
         """Compute the exact scores of all rows that may be among the best."""
         least, closer = self.threshold, []

@@ -80,7 +80,7 @@ def _arrow(table: Any) -> Any:
     return found.append_column("geometry", pa.array(shapely.to_wkb(place.to_numpy()), pa.binary()))
 
 
-def _filters(table: Any) -> tuple[NDArray[Any], tuple[str, ...]]:
+def _filters(table: Any) -> tuple[NDArray[Any], tuple[str, ...], NDArray[np.uint64]]:
     import pandas as pd
 
     identifiers = table["id"].tolist()
@@ -89,8 +89,10 @@ def _filters(table: Any) -> tuple[NDArray[Any], tuple[str, ...]]:
         raise ConfigError("an id occurs twice in a batch", where=repr(twice), fix=_FIX)
     found = np.empty(len(table), FILTER)
     boxes = table.geometry.to_crs("EPSG:4326").bounds.to_numpy()
-    for k, name in enumerate(("west", "south", "east", "north")):
-        found[name] = boxes[:, k]
+    for k, (name, outward) in enumerate((("west", -1), ("south", -1), ("east", 1), ("north", 1))):
+        near = boxes[:, k].astype(np.float32)
+        farther = np.nextafter(near, np.float32(outward * np.inf))
+        found[name] = np.where((near - boxes[:, k]) * outward < 0, farther, near)
     found["time"] = NEVER
     if "datetime" in table:
         times = pd.to_datetime(table["datetime"], utc=True)
@@ -98,8 +100,7 @@ def _filters(table: Any) -> tuple[NDArray[Any], tuple[str, ...]]:
     texts = table["sensors"].fillna("").astype(str).tolist() if "sensors" in table else [""] * len(table)
     number = {text: k for k, text in enumerate(dict.fromkeys(texts))}
     found["sensors"] = [number[t] for t in texts]
-    found["key"] = key_of(identifiers)
-    return found, tuple(number)
+    return found, tuple(number), key_of(identifiers)
 
 
 def _pictures(pictures: Sequence[bytes], rows: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

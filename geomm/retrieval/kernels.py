@@ -190,7 +190,7 @@ def match(
     """Tell which rows may answer: 0 no, 1 their box touches an area's, 2 their box lies within one.
 
     Args:
-        boxes: float64 ``(N, 4)``: west, south, east, north.
+        boxes: float32 ``(N, 4)``: west, south, east, north, which hold the rows; of records of 32 bytes.
         times: int64 ``(N,)``, microseconds; the least integer where there is none.
         sensors: int64 ``(N,)``, number of the set.
         areas: float64 ``(A, 4)``; empty for everywhere.
@@ -201,6 +201,7 @@ def match(
         last: row to end before.
     """
     for i in range(first, last):
+        _prefetch(boxes, 32 * min(i + 128, last - 1))
         best = 2 if areas.shape[0] == 0 else 0
         for a in range(areas.shape[0]):
             west, south, east, north = areas[a, 0], areas[a, 1], areas[a, 2], areas[a, 3]

@@ -125,7 +125,7 @@ def _learn(sources: Vectors, rows: int, generator: np.random.Generator) -> Learn
 
 
 def _gather_strays(learnt: Learnt, sources: Vectors, few: int, generator: np.random.Generator) -> None:
-    """Sort the rows that are unlike the others of their lists into a large list of their own, and that into small ones."""
+    """Sort the rows that are unlike the others of their lists into lists of their own."""
     limit = max(STRAY * np.median(learnt.far), np.quantile(learnt.far, 1 - MOST))
     strays = np.flatnonzero(learnt.far > limit)
     if strays.size:

@@ -25,7 +25,7 @@ FIRST = 64
 """Lists that are looked into in any case."""
 MORE = 8
 """The lists of a round, at most, as a multiple of those before."""
-BINS = np.arange(-8.0, 32.0, 0.5)
+BINS = np.arange(-8.0, 32.0, 0.25)
 """Lower edges of the classes of reach; the first and the last are open."""
 KINDS = (1.1, 1.25, 1.5, 1.75, 2.0)
 """Upper edges of the kinds of lists, as multiples of the rows' median spread. Rows of rare things share lists in which
@@ -58,6 +58,8 @@ class Lists:
     def open(cls, folder: Path, about: Any) -> Lists:
         """Map the files of a folder."""
         order, ends, spread, shape, rate = (open_array(folder / f"{name}.npy") for name in ARRAYS)
+        if rate.shape != (len(KINDS) + 1, len(BINS)):
+            raise ValueError(f"rates of {rate.shape} instead of {(len(KINDS) + 1, len(BINS))}")
         codes, guides = Codes.open(folder), Codes.open(folder, "guide_")
         return cls(codes, guides, order, ends, spread, shape, rate, float(about["missed"]))
 
@@ -130,7 +132,7 @@ class Lists:
             tally.scan(part, cut(bounds[now], bounds[now + 1], self.owner[now]))
             left[now] = 0
             done += len(now)
-            now = self._next(*self.weigh(near, left, tally.threshold), left, self.missed * tally.k, MORE * done)
+            now = self._next(*self.weigh(near, left, tally.estimate()), left, self.missed * tally.k, MORE * done)
         return done
 
     def _next(

@@ -38,13 +38,11 @@ def merge_indexes(folders: Sequence[str | Path], into: str | Path) -> Index:
     opened = [Snapshot.open(Path(folder)) for folder in folders]
     manifest = _agreed(opened)
     sources = [source for snapshot in opened for source in writing.live(snapshot)]
-    keys = np.concatenate([np.empty(0, np.uint64), *(s.filters["key"][rows] for s, rows in sources)])
+    keys = np.concatenate([np.empty(0, np.uint64), *(s.keys[rows] for s, rows in sources)])
     values, counts = np.unique(keys, return_counts=True)
     twice = values[counts > 1]
     if twice.size:
-        names = [
-            n for s, rows in sources for n in s.table(rows[np.isin(s.filters["key"][rows], twice)])["id"].to_pylist()
-        ]
+        names = [n for s, rows in sources for n in s.table(rows[np.isin(s.keys[rows], twice)])["id"].to_pylist()]
         again = sorted({n for n in names if names.count(n) > 1})
         if again:
             raise ConfigError("an id occurs in two of the indexes", where=", ".join(again[:5]), fix="delete one")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,11 +19,9 @@ from geomm.retrieval.codes import Codes, write_codes
 from geomm.retrieval.files import ArrayWriter, FileRecord, open_array, sync
 from geomm.retrieval.manifest import Part
 
-FILTER = np.dtype(
-    [*((n, "f8") for n in ("west", "south", "east", "north")), ("time", "i8"), ("sensors", "i8"), ("key", "u8")]
-)
-"""What rows are chosen by: a box in degrees, microseconds since 1970 (the least integer for none), the number of the
-set of sensors, and the first eight bytes of the id's BLAKE2b digest."""
+FILTER = np.dtype([*((n, "f4") for n in ("west", "south", "east", "north")), ("time", "i8"), ("sensors", "i8")])
+"""What rows are chosen by, in half a cache line: a box in degrees, rounded outward; microseconds since 1970 (the least
+integer for none); the number of the set of sensors."""
 BATCH = 65_536
 """Rows in a record batch of ``rows.arrow``."""
 GROUP = 8192
@@ -41,6 +40,8 @@ class Rows:
     """``(n,)`` of ``FILTER``; their sets of sensors are numbers in ``sensors``."""
     sensors: tuple[str, ...]
     """Sets of sensors, each a text."""
+    keys: NDArray[np.uint64]
+    """The first eight bytes of the BLAKE2b digest of each id."""
     pictures: tuple[NDArray[np.uint8], NDArray[np.int64]] | None = None
     """Their bytes one after the other, and where each ends."""
     cells: tuple[NDArray[np.int8], NDArray[np.float32]] | None = None
@@ -55,10 +56,10 @@ class Segment:
     vectors: NDArray[np.float16]
     codes: Codes
     filters: NDArray[Any]
+    keys: NDArray[np.uint64]
     reader: Any = field(repr=False)
     pictures: tuple[NDArray[np.uint8], NDArray[np.int64]] | None = None
     cells: tuple[NDArray[np.int8], NDArray[np.float32]] | None = None
-    keys: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(cls, root: Path, part: Part) -> Segment:
@@ -69,8 +70,10 @@ class Segment:
         maps = {n.removesuffix(".npy"): open_array(folder / n) for n in part.files if n.endswith(".npy")}
         pictures = (maps["pictures"], maps["picture_ends"]) if "pictures" in maps else None
         cells = (maps["cells"], maps["cell_scales"]) if "cells" in maps else None
+        if maps["filter"].dtype != FILTER:
+            raise ValueError(f"rows are filtered by {maps['filter'].dtype.descr} instead of {FILTER.descr}")
         reader = pa.ipc.open_file(pa.memory_map(str(folder / "rows.arrow")))
-        return cls(part, maps["vectors"], Codes.open(folder), maps["filter"], reader, pictures, cells)
+        return cls(part, maps["vectors"], Codes.open(folder), maps["filter"], maps["keys"], reader, pictures, cells)
 
     def __len__(self) -> int:
         return self.part.rows
@@ -90,15 +93,18 @@ class Segment:
         taken = [batch.take(pa.array(rows[order[cuts[k] : cuts[k + 1]]] % BATCH)) for k, batch in enumerate(batches)]
         return pa.Table.from_batches(taken, self.reader.schema).take(pa.array(np.argsort(order)))
 
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        order = np.argsort(self.keys, kind="stable")
+        return order, self.keys[order]
+
     def holds(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the rows whose key is one of these."""
-        if "sorted" not in self.keys:
-            self.keys["order"] = np.argsort(self.filters["key"], kind="stable")
-            self.keys["sorted"] = self.filters["key"][self.keys["order"]]
-        first, last = (np.searchsorted(self.keys["sorted"], keys, side) for side in ("left", "right"))
+        order, ascending = self._sorted
+        first, last = (np.searchsorted(ascending, keys, side) for side in ("left", "right"))
         counts = last - first
         spots = np.repeat(first - (counts.cumsum() - counts), counts) + np.arange(counts.sum())
-        return np.unique(self.keys["order"][spots])
+        return np.unique(order[spots])
 
     def take(self, rows: NDArray[np.int64]) -> Rows:
         """Return rows on their way into another segment."""
@@ -111,7 +117,8 @@ class Segment:
         if self.cells is not None:
             cells = (self.cells[0][rows], self.cells[1][rows])
         sensors = tuple(self.part.about["sensors"])
-        return Rows(self.vectors[rows], self.table(rows), self.filters[rows], sensors, pictures, cells)
+        table, filters, keys = self.table(rows), self.filters[rows], self.keys[rows]
+        return Rows(self.vectors[rows], table, filters, sensors, keys, pictures, cells)
 
 
 class SegmentWriter:
@@ -146,6 +153,7 @@ class SegmentWriter:
         filters["sensors"] = np.array([self.sensors[s] for s in rows.sensors], np.int64)[filters["sensors"]]
         self._add("vectors", rows.vectors)
         self._add("filter", filters)
+        self._add("keys", rows.keys)
         if rows.pictures is not None:
             content, ends = rows.pictures
             self._add("pictures", content)

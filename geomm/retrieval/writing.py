@@ -206,7 +206,7 @@ def _shares(
 
 def _refuse_known(snapshot: Snapshot, rows: Rows) -> None:
     """Refuse ids that are there; keys that agree are looked at as texts."""
-    keys = rows.filters["key"]
+    keys = rows.keys
     for segment, first in zip(snapshot.segments, snapshot.starts, strict=False):
         found = segment.holds(keys)
         found = found[~np.isin(found + first, snapshot.deleted)]
