@@ -36,7 +36,7 @@ TINY = 1e-4
 LEAST = 0.05
 """Hits that are supposed among all rows of the trial, in a kind of lists where none was found."""
 type Vectors = Sequence[NDArray[Any]]
-MISSED = 0.003
+MISSED = 0.002
 """See :class:`geomm.retrieval.lists.Lists`."""
 
 

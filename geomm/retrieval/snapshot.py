@@ -100,15 +100,15 @@ class Snapshot:
                 size = (folder / part.name / name).stat().st_size
                 if size != record.size:
                     raise _damaged(folder, f"{part.name}/{name} has {size} bytes instead of {record.size}")
-        gone, old = manifest.deleted, {} if previous is None else {s.part.name: s for s in previous.segments}
-        kept = {p.name: old[p.name] for p in manifest.segments if p.name in old and old[p.name].part == p}
-        return cls(
-            folder,
-            manifest,
-            tuple(kept.get(part.name) or Segment.open(folder, part) for part in manifest.segments),
-            None if manifest.ann is None else Lists.open(folder / manifest.ann.name, manifest.ann.about),
-            np.empty(0, np.int64) if gone is None else open_array(folder / gone.name / "rows.npy"),
-        )
+        known = {} if previous is None else {s.part.name: s for s in previous.segments if s.part in manifest.segments}
+        segments = tuple(known.get(part.name) or Segment.open(folder, part) for part in manifest.segments)
+        lists, deleted = None, np.empty(0, np.int64)
+        if manifest.ann is not None:
+            same = previous is not None and previous.manifest.ann == manifest.ann
+            lists = previous.lists if same and previous else Lists.open(folder / manifest.ann.name, manifest.ann.about)
+        if manifest.deleted is not None:
+            deleted = open_array(folder / manifest.deleted.name / "rows.npy")
+        return cls(folder, manifest, segments, lists, deleted)
 
     @cached_property
     def _crs(self) -> Any:
