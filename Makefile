@@ -54,6 +54,8 @@ bench: $(VENV)/.demo-data ## measured figures, see benchmarks/RESULTS.md
 	$(PY) benchmarks/chips.py
 	$(PY) benchmarks/chips_memory.py
 	$(PY) benchmarks/catalog_search.py
+	$(PY) benchmarks/attribute_world.py
+	$(PY) benchmarks/retrieval.py
 
 ablations: $(VENV)/.demo-data ## what each modality and fusion is worth on four real data sets (an hour); needs ../shared/data
 	$(VENV)/bin/geomm ablate pipelines/clouds_landsat.yaml
