@@ -76,7 +76,7 @@ class Filter:
 
             shapely.prepare(self.shape)
             for piece in np.split(doubtful, range(_SHARE, len(doubtful), _SHARE)):
-                places = shapely.from_wkb(segment.table(piece, ["geometry"]).column("geometry").to_numpy(zero_copy_only=False))
+                places = shapely.from_wkb(segment.table(piece).column("geometry").to_numpy(zero_copy_only=False))
                 found[piece] = shapely.intersects(self.shape, places)
         return found > 0
 

@@ -24,7 +24,6 @@ FILTER = np.dtype([*((n, "f4") for n in ("west", "south", "east", "north")), ("t
 integer for none); the number of the set of sensors."""
 BATCH = 65_536
 """Rows in a record batch of ``rows.arrow``."""
-_FEW = 64  # rows up to which slices are quicker than copies
 GROUP = 8192
 """Rows in a group of ``rows.parquet``."""
 
@@ -79,22 +78,20 @@ class Segment:
     def __len__(self) -> int:
         return self.part.rows
 
-    def table(self, rows: NDArray[Any], columns: Sequence[str] | None = None) -> Any:
-        """Return an Arrow table of some rows, with all columns or some."""
+    def table(self, rows: NDArray[Any]) -> Any:
+        """Return an Arrow table of some rows."""
         import pyarrow as pa
 
-        names = self.reader.schema.names if columns is None else list(columns)
-        schema = pa.schema([self.reader.schema.field(name) for name in names])
-        numbers, where = np.unique(rows // BATCH, return_inverse=True)
-        batches = [self.reader.get_batch(int(k)).select(names) for k in numbers]
-        if len(rows) <= _FEW:
-            pieces = [batches[k].slice(int(row) % BATCH, 1) for k, row in zip(where, rows, strict=True)]
-            return pa.Table.from_batches(pieces, schema)
-        order = np.argsort(where, kind="stable")
-        cuts = np.searchsorted(where[order], np.arange(len(batches) + 1))
+        batches = [self.reader.get_batch(int(k)) for k in np.unique(rows // BATCH)]
+        if len(rows) <= 64:
+            opened = dict(zip(np.unique(rows // BATCH).tolist(), batches, strict=True))
+            pieces = [opened[int(r) // BATCH].slice(int(r) % BATCH, 1) for r in rows]
+            return pa.Table.from_batches(pieces, self.reader.schema)
+        places = np.searchsorted(np.unique(rows // BATCH), rows // BATCH)
+        order = np.argsort(places, kind="stable")
+        cuts = np.searchsorted(places[order], np.arange(len(batches) + 1))
         taken = [batch.take(pa.array(rows[order[cuts[k] : cuts[k + 1]]] % BATCH)) for k, batch in enumerate(batches)]
-        found = pa.Table.from_batches(taken, schema)
-        return found if (np.diff(where) >= 0).all() else found.take(pa.array(np.argsort(order)))
+        return pa.Table.from_batches(taken, self.reader.schema).take(pa.array(np.argsort(order)))
 
     @cached_property
     def _sorted(self) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
