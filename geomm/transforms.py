@@ -103,6 +103,15 @@ class Normaliser:
         return ((value - mean) / (4 * std) + 0.5).clamp(0.0, 1.0).masked_fill(~mask, 0.0)
 
 
+def to_physical(batch: Sample) -> Sample:
+    """Return the batch with images in physical units, float32, 0 where invalid."""
+    images = {
+        n: physical(x, batch.calibration[n]).masked_fill_(~batch.valid[n].unsqueeze(-3), 0.0)
+        for n, x in batch.images.items()
+    }
+    return replace(batch, images=images)
+
+
 def physical(
     stored: Shaped[Tensor, "*b t c h w"], calibration: Float[Tensor, "*b t c 4"]
 ) -> Float[Tensor, "*b t c h w"]:

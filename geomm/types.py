@@ -139,6 +139,10 @@ class LayerSpec:
     """Unit of the values."""
     classes: tuple[ClassSpec, ...] = ()
     """Classes in order of their value, for kinds ``class`` and ``probability``."""
+    scale: float = 1.0
+    """What a stored number is multiplied by to give the value."""
+    limits: tuple[float, float] | None = None
+    """Values of the first and last colour; None for 0 and 1 of a probability, and what the data suggest of others."""
 
 
 @dataclass(frozen=True, slots=True)

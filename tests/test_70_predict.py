@@ -14,11 +14,12 @@ from odc.geo.xr import xr_coords
 
 from geomm.chips import Chip
 from geomm.cube.load import CALIBRATION
+from geomm.dataset import Sample
 from geomm.errors import ConfigError
 from geomm.models.multimodal import ModelSpec, MultimodalModel
 from geomm.mosaic import Block, hann
-from geomm.prediction import PredictSettings, predict_blocks
-from geomm.tasks import get_task
+from geomm.prediction import Predictor, PredictSettings, predict_blocks
+from geomm.tasks.maps import ClassMaps
 from geomm.testing import IdentityDecoder
 from geomm.types import ClassSpec, Window
 
@@ -67,7 +68,7 @@ def test_identity_model_returns_the_input_bit_for_bit(height, width, size, halo,
     pixels = generator.integers(1, 65536, (height, width)).astype(np.uint16)
     valid = generator.random((height, width)) > 0.1
     settings_ = PredictSettings(size, halo, size * blocks, batch)
-    stream = predict_blocks(make_cube(pixels, valid), identity, IdentityDecoder(), ["m"], settings_)
+    stream = predict_blocks(make_cube(pixels, valid), Predictor(identity, IdentityDecoder(), ("m",)), settings_)
     np.testing.assert_array_equal(assemble(stream, (height, width)), np.where(valid, pixels, 0))
 
 
@@ -83,7 +84,7 @@ def test_blended_constant_is_constant_and_blocks_never_show(height, width, size,
     for per_side in (1, blocks):
         decoder = IdentityDecoder("float32")
         chosen = PredictSettings(size, halo, size * per_side, 2, "hann")
-        stream = predict_blocks(make_cube(pixels), position, decoder, ["m"], chosen)
+        stream = predict_blocks(make_cube(pixels), Predictor(position, decoder, ("m",)), chosen)
         out = np.zeros((height, width), np.float32)
         for window, prediction in stream:
             out[window.slices] = prediction.arrays["value"][0]
@@ -95,18 +96,17 @@ def test_blended_constant_is_constant_and_blocks_never_show(height, width, size,
 def test_trimmed_chips_equal_the_whole_image_within_the_receptive_field():
     torch.manual_seed(0)
     model = MultimodalModel(ModelSpec({"m": 2}, 3, width=8)).eval()
-    pixels = np.random.default_rng(0).integers(0, 100, (2, 96, 128)).astype(np.int16)
-    task = get_task("segmentation", [ClassSpec(k, f"c{k}", "#000000") for k in range(3)])
-
-    def probability(settings_):
-        out = np.zeros((3, 96, 128), np.float32)
-        for window, prediction in predict_blocks(make_cube(pixels), lambda b: model(_float(b)), task, ["m"], settings_):
-            out[(slice(None), *window.slices)] = prediction.arrays["probability"]
-        return out
-
-    whole = probability(PredictSettings(128, 32, 128))
-    chips = probability(PredictSettings(32, 32, 64, 3))
-    np.testing.assert_allclose(chips, whole, atol=2e-6)
+    pixels = np.random.default_rng(0).integers(0, 100, (2, 128, 160)).astype(np.int16)
+    maps = ClassMaps([ClassSpec(k, f"c{k}", "#000000") for k in range(3)], ["probability"])
+    predictor = Predictor(lambda b: torch.softmax(model(_float(b)), 1), maps, ("m",), stride=4)
+    out = np.zeros((3, 128, 160), np.float32)
+    for window, prediction in predict_blocks(make_cube(pixels), predictor, PredictSettings(32, 32, 64, 3)):
+        out[(slice(None), *window.slices)] = prediction.arrays["probability"]
+    with torch.inference_mode():
+        image = torch.from_numpy(pixels).float()[None, None] / 50 - 1
+        seen, here = torch.ones(1, 1, 128, 160, dtype=torch.bool), torch.ones(1, dtype=torch.bool)
+        whole = torch.softmax(model(Sample({"m": image}, {"m": seen}, {}, {"m": here})), 1)[0].numpy()
+    np.testing.assert_allclose(out, whole, atol=2e-6)
 
 
 def _float(batch):
@@ -120,7 +120,10 @@ def test_progress_tells_every_block():
     cube = make_cube(np.ones((40, 40), np.uint16))
     list(
         predict_blocks(
-            cube, identity, IdentityDecoder(), ["m"], PredictSettings(16, 0, 16), on_block=lambda *a: told.append(a)
+            cube,
+            Predictor(identity, IdentityDecoder(), ("m",)),
+            PredictSettings(16, 0, 16),
+            on_block=lambda *a: told.append(a),
         )
     )
     assert told == [(k, 9) for k in range(1, 10)]

@@ -13,9 +13,9 @@ from torch.nn import functional
 from geomm.errors import ContractError
 from geomm.grounding.prompts import Prompts
 from geomm.package import check_cube
-from geomm.prediction import OnBlock, PredictSettings, predict_blocks
+from geomm.prediction import Decoder, OnBlock, Predictor, PredictSettings, as_they_are, predict_blocks
 from geomm.retrieval.embedder import Embedder
-from geomm.tasks.segmentation import SegmentationTask
+from geomm.tasks.maps import ClassMaps
 from geomm.types import LayerSpec, Prediction, Window
 
 if TYPE_CHECKING:
@@ -86,18 +86,21 @@ def ground(
     vectors = asked.vectors(embedder) if isinstance(asked, Prompts) else embedder.text([asked])
     texts = torch.from_numpy(np.ascontiguousarray(vectors)).to(settings.device)
     scale = _scale(model) if isinstance(asked, Prompts) else None
+    on_host = torch.device(settings.device).type == "cpu"
 
-    def answer(batch: Sample) -> Tensor:
-        cells = model.cells(normaliser(batch))
+    def scores(batch: Sample) -> Tensor:
+        cells = model.cells(batch if on_host else normaliser(batch))
         size = next(iter(batch.valid.values())).shape[-2:]
         if scale is None:
             return heat_of(cells, texts, (int(size[0]), int(size[1])), bias=model.global_bias)
         # The class is that of the heat; the length of a cell says how much it matters, not what it is.
         told = functional.normalize(cells, dim=1) if not model.global_bias else cells
-        return scale * heat_of(told, texts, (int(size[0]), int(size[1])), bias=model.global_bias)
+        return torch.softmax(scale * heat_of(told, texts, (int(size[0]), int(size[1])), bias=model.global_bias), 1)
 
-    decoder = SegmentationTask(asked.classes) if isinstance(asked, Prompts) else _Heat(asked)
-    return predict_blocks(cube, answer, decoder, embedder.modalities, settings, on_block=on_block)
+    layers = settings.layers or ("class", "probability")
+    decoder: Decoder = ClassMaps(asked.classes, layers) if isinstance(asked, Prompts) else _Heat(asked)
+    predictor = Predictor(scores, decoder, embedder.modalities, normaliser if on_host else as_they_are)
+    return predict_blocks(cube, predictor, settings, on_block=on_block)
 
 
 def default_settings(size: int) -> PredictSettings:
@@ -117,13 +120,13 @@ class _Heat:
     def __init__(self, words: str) -> None:
         if not words.strip():
             raise ContractError("there are no words to look for", why=f"got {words!r}")
-        self.layer = LayerSpec("heat", "continuous", "float32", float("nan"), (words,))
+        self.layers: tuple[LayerSpec, ...] = (LayerSpec("heat", "continuous", "float32", float("nan"), (words,)),)
 
-    def activate(self, answer: Tensor) -> Tensor:
+    def pack(self, scores: Tensor) -> Tensor:
         """Return the heat unchanged."""
-        return answer
+        return scores
 
     def decode(self, scores: np.ndarray, valid: np.ndarray) -> Prediction:
         """Return the map, NaN where invalid."""
         heat = np.where(valid, scores, np.float32("nan")).astype(np.float32)
-        return Prediction({"heat": heat}, (self.layer,))
+        return Prediction({"heat": heat}, self.layers)

@@ -131,9 +131,9 @@ class IdentityDecoder:
     def __init__(self, dtype: str = "uint16") -> None:
         self.layers = (LayerSpec("value", "continuous", dtype, 0.0, ("value",)),)
 
-    def activate(self, answer: Tensor) -> Tensor:
-        """Return the answer unchanged."""
-        return answer
+    def pack(self, scores: Tensor) -> Tensor:
+        """Return the scores unchanged."""
+        return scores
 
     def decode(self, scores: np.ndarray, valid: np.ndarray) -> Prediction:
         """Return the scores as the stored dtype."""

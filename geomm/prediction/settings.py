@@ -1,0 +1,57 @@
+"""How a map is made: what is read and written at a time, how overlaps are merged, in which precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from geomm.errors import ConfigError
+from geomm.mosaic import BLENDS
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+"""Of the model's arithmetic; ``auto`` is bf16 where the device has instructions for it, else fp32."""
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+SYMMETRIES = (1, 4, 8)
+"""Numbers of views of a chip: itself; with its half turn and mirror images; with all symmetries of the square."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictSettings:
+    """How to cut, batch and compute. ``block`` and ``batch`` do not change the result, but for rounding."""
+
+    size: int = 256
+    """Chip that is written, in pixels."""
+    halo: int = 32
+    """Margin that is read on each side; at least the receptive field for a result without seams."""
+    block: int = 1024
+    """Output block in pixels, a multiple of ``size``: what is held in memory, and what a worker does at a time."""
+    batch: int = 4
+    """Chips at a time; halved by itself where memory does not suffice."""
+    blend: str = "trim"
+    """``trim`` or ``hann``, see :mod:`geomm.mosaic`."""
+    device: str = "cpu"
+    """Torch device."""
+    weights: bool = False
+    """Also map the share that each modality has in the answer, where the fusion has shares."""
+    layers: tuple[str, ...] = ()
+    """What to map, see :data:`geomm.tasks.maps.LAYERS`; empty for what the task answers with."""
+    precision: Precision = "auto"
+    """Arithmetic of the model."""
+    symmetries: int = 1
+    """Views of every chip whose answers are averaged, one of :data:`SYMMETRIES`."""
+    compiled: bool = False
+    """Compile the model first (``torch.compile``): worth it for many scenes on a GPU."""
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.block % self.size or self.block < 1 or self.halo < 0 or self.batch < 1:
+            raise ConfigError(
+                "the block is not a multiple of the chip size",
+                why=f"block {self.block}, size {self.size}, halo {self.halo}, batch {self.batch}",
+            )
+        for name, value, known in (
+            ("blend", self.blend, BLENDS),
+            ("precision", self.precision, PRECISIONS),
+            ("number of symmetries", self.symmetries, SYMMETRIES),
+        ):
+            if value not in known:
+                raise ConfigError(f"unknown {name} {value!r}", why=f"known: {', '.join(map(str, known))}")
