@@ -17,10 +17,9 @@ BLENDS = ("trim", "hann")
 
 
 @lru_cache(maxsize=2)
-def hann(size: int) -> NDArray[np.float64]:
-    """Return a separable window ``(size, size)``, positive everywhere, largest in the middle."""
-    line = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
-    window = np.outer(line, line)
+def hann(height: int, width: int) -> NDArray[np.float64]:
+    """Return a separable window, positive everywhere, largest in the middle."""
+    window: NDArray[np.float64] = np.outer(*(np.sin(np.pi * (np.arange(n) + 0.5) / n) ** 2 for n in (height, width)))
     window.flags.writeable = False
     return window
 
@@ -64,7 +63,7 @@ class Block:
             self.scores[(slice(None), *target)] = scores[(slice(None), *inner)]
             self.weight[target] = True
         else:
-            weight = hann(chip.read.height)[inner]
+            weight = hann(*chip.read.shape)[inner]
             self.scores[(slice(None), *target)] += scores[(slice(None), *inner)] * weight
             self.weight[target] += weight
 

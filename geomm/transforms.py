@@ -67,17 +67,7 @@ class Normaliser:
         """
         images = {}
         for name, stored in batch.images.items():
-            bands = stored.shape[-3]
-            if len(self.mean.get(name, ())) != bands:
-                raise ContractError(
-                    "the normalisation does not fit the imagery",
-                    where=f"modality {name}",
-                    why=f"{bands} bands; fitted on { ({n: len(m) for n, m in self.mean.items()}) }",
-                )
-            mean, std = (
-                torch.tensor(v[name], dtype=torch.float32, device=stored.device)[:, None, None]
-                for v in (self.mean, self.std)
-            )
+            mean, std = (v.to(stored.device)[:, None, None] for v in self.line(name, stored.shape[-3]))
             valid, calibration = batch.valid[name], batch.calibration[name]
             if name in self.decibels or name in self.ceiling or name in self.by_image:
                 value = self._prepared(name, physical(stored, calibration), valid)
@@ -85,6 +75,21 @@ class Normaliser:
             else:
                 images[name] = _normalised(stored, valid, calibration, mean, std)
         return replace(batch, images=images)
+
+    def line(self, name: str, bands: int) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of a modality, float32 ``(C,)``.
+
+        Raises:
+            ContractError: it, or its number of bands, is not what was fitted.
+        """
+        if len(self.mean.get(name, ())) != bands:
+            raise ContractError(
+                "the normalisation does not fit the imagery",
+                where=f"modality {name}",
+                why=f"{bands} bands; fitted on { ({n: len(m) for n, m in self.mean.items()}) }",
+            )
+        mean, std = (torch.tensor(v[name], dtype=torch.float32) for v in (self.mean, self.std))
+        return mean, std
 
     def _prepared(self, name: str, value: Tensor, valid: Tensor) -> Tensor:
         """Convert, clip or stretch physical values as the weights of a modality want it."""

@@ -134,7 +134,7 @@ def test_settings_and_blends_are_checked():
         PredictSettings(64, 0, 100)
     with pytest.raises(ConfigError, match="unknown blend 'magic'.*trim, hann"):
         Block(Window(0, 0, 4, 4), "magic")
-    assert (hann(9) > 0).all()
+    assert (hann(9, 7) > 0).all()
 
 
 def test_a_block_must_be_covered():

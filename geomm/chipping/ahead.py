@@ -44,9 +44,19 @@ class ReadAhead:
         visits: in the order in which they will be asked for first.
         uses: how often each will be asked for; those of 0 are not read.
         shuffled: whether neighbouring areas are far apart in this order.
+        tidy: give freed memory back to the system now and then; not while a model needs it again at once.
     """
 
-    def __init__(self, reader: ChipReader, visits: Sequence[Visit], uses: NDArray[np.int64], *, shuffled: bool) -> None:
+    def __init__(
+        self,
+        reader: ChipReader,
+        visits: Sequence[Visit],
+        uses: NDArray[np.int64],
+        *,
+        shuffled: bool,
+        tidy: bool = True,
+    ) -> None:
+        self._tidy = tidy
         self._reader, self._visits, self._left = reader, visits, uses.copy()
         self._queue = [v for v in range(len(visits)) if uses[v]]
         self._shuffled, self._needed, self._read = shuffled, -1, 0
@@ -87,7 +97,7 @@ class ReadAhead:
             return
         del self._open[visit]
         self._read += 1
-        if self._read % TRIM == 0:
+        if self._tidy and self._read % TRIM == 0:
             trim()
         self._go_on()
         scope = self._visits[visit].scope

@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from geomm.errors import ContractError
 from geomm.grounding.prompts import Prompts
+from geomm.models.multimodal import MultimodalModel
 from geomm.package import check_cube
-from geomm.prediction import Decoder, OnBlock, Predictor, PredictSettings, as_they_are, predict_blocks
+from geomm.prediction import Decoder, OnBlock, Predictor, PredictSettings, as_they_are, cells_of, predict_blocks
 from geomm.retrieval.embedder import Embedder
 from geomm.tasks.maps import ClassMaps
 from geomm.types import LayerSpec, Prediction, Window
@@ -99,7 +100,8 @@ def ground(
 
     layers = settings.layers or ("class", "probability")
     decoder: Decoder = ClassMaps(asked.classes, layers) if isinstance(asked, Prompts) else _Heat(asked)
-    predictor = Predictor(scores, decoder, embedder.modalities, normaliser if on_host else as_they_are)
+    cells = cells_of(model) if isinstance(model, MultimodalModel) else (1, False)
+    predictor = Predictor(scores, decoder, embedder.modalities, normaliser if on_host else as_they_are, *cells)
     return predict_blocks(cube, predictor, settings, on_block=on_block)
 
 

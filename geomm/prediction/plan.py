@@ -55,6 +55,8 @@ class PredictPlan:
     """Sizes and blend."""
     stride: int = 1
     """Pixels per cell of the network's coarsest level."""
+    any_size: bool = False
+    """Whether chips may have any whole number of cells: those of a smaller grid then end where it ends."""
 
     @property
     def halo(self) -> int:
@@ -63,22 +65,26 @@ class PredictPlan:
         return halo if self.settings.size % self.stride else -(-halo // self.stride) * self.stride
 
     @property
-    def side(self) -> int:
+    def sides(self) -> tuple[int, int]:
         """Height and width of what every chip reads."""
-        return self.settings.size + 2 * self.halo
+        side = self.settings.size + 2 * self.halo
+        if not self.any_size or self.settings.size % self.stride:
+            return side, side
+        height, width = (min(side, -(-n // self.stride) * self.stride) for n in self.shape)
+        return height, width
 
     @cached_property
     def lattice(self) -> tuple[Chip, ...]:
         """All chips, row by row."""
         return tuple(
-            Chip(c.index, Window(self._start(c.write.y, 0), self._start(c.write.x, 1), self.side, self.side), c.write)
+            Chip(c.index, Window(self._start(c.write.y, 0), self._start(c.write.x, 1), *self.sides), c.write)
             for c in ChipGrid(self.shape, self.settings.size)
         )
 
     def _start(self, written: int, axis: int) -> int:
         """Return where reading starts along an axis."""
         cells = 1 if self.settings.size % self.stride else self.stride
-        last = -(-self.shape[axis] // cells) * cells - self.side
+        last = -(-self.shape[axis] // cells) * cells - self.sides[axis]
         return max(min(written - self.halo, last), 0) if last > 0 else 0
 
     @cached_property
@@ -104,7 +110,7 @@ class PredictPlan:
     def _near(self, start: int, length: int, axis: int) -> list[int]:
         """Return the positions along an axis of chips that read any pixel of a block."""
         starts = [self._start(k, axis) for k in range(0, self.shape[axis], self.settings.size)]
-        return [k for k, s in enumerate(starts) if s < start + length and s + self.side > start]
+        return [k for k, s in enumerate(starts) if s < start + length and s + self.sides[axis] > start]
 
     def visits(self, blocks: tuple[PlannedBlock, ...]) -> tuple[Visit, ...]:
         """Return what some blocks read, in their order."""

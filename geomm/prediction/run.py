@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from geomm.cube import geobox_of
 from geomm.package import ModelPackage, check_cube
-from geomm.prediction.predictor import predictor_of
+from geomm.prediction.fitting import fitted_settings
+from geomm.prediction.members import Member, predictor_of
 from geomm.prediction.settings import PredictSettings
 from geomm.prediction.stream import OnBlock, predict_blocks
 from geomm.types import Prediction, Window
@@ -28,7 +30,7 @@ def predict(
     Args:
         cube: lazy; only what a block or two need is in memory at a time.
         package: loaded; its contract is checked before the first pixel moves. Several are averaged.
-        settings: by default those of the package.
+        settings: by default those that fit the model and the grid, see :func:`fitted_settings`.
         skip: blocks that are there already.
         on_block: progress.
 
@@ -41,7 +43,9 @@ def predict(
         UnknownNameError: at once: there is no such layer.
     """
     packages = [package] if isinstance(package, ModelPackage) else list(package)
-    contract = packages[0].contract
-    check_cube(contract, cube)
-    settings = settings or PredictSettings(contract.size, contract.halo, 4 * contract.size)
-    return predict_blocks(cube, predictor_of(packages, settings), settings, skip=skip, on_block=on_block)
+    check_cube(packages[0].contract, cube)
+    members = [Member(p, settings or PredictSettings()) for p in packages]
+    if settings is None:
+        height, width = geobox_of(cube).shape
+        settings = fitted_settings(members, (int(height), int(width)), PredictSettings())
+    return predict_blocks(cube, predictor_of(members, settings), settings, skip=skip, on_block=on_block)

@@ -1,8 +1,8 @@
 """A cube and a model to a stream of predicted blocks, in memory that depends on the block and never on the scene.
 
-Four things go on at once: threads read and decode the sources, one thread cuts chips and normalises them, one runs the
-model, and the caller's decodes, and writes, what came out. Every block is a function of its own pixels, whatever the
-order: blocks may be made by any number of processes, or at another time.
+While the caller's thread runs the model, others read and decode the sources, and cut the next chips and normalise them.
+Every block is a function of its own pixels, whatever the order: blocks may be made by any number of processes, or at
+another time.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from geomm.chipping import ChipReader
 from geomm.chipping.ahead import ReadAhead
 from geomm.chips import Chip
 from geomm.cube import geobox_of
+from geomm.cube.memory import kept_heap
 from geomm.dataset import Sample, to_sample
 from geomm.mosaic import Block, overlap
 from geomm.prediction.background import ahead
@@ -82,7 +83,7 @@ def predict_blocks(
     done, total = len(plan.blocks) - len(wanted), len(plan.blocks)
     if not wanted:
         return
-    with closing(ahead(_scored(cube, predictor, plan, wanted))) as parts:
+    with closing(_scored(cube, predictor, plan, wanted)) as parts, kept_heap():
         for window, prediction in _assembled(parts, predictor.decoder, plan):
             yield window, prediction
             done += 1
@@ -93,7 +94,7 @@ def predict_blocks(
 def plan_of(cube: xr.DataTree, predictor: Predictor, settings: PredictSettings) -> PredictPlan:
     """Return which chips and blocks a cube is predicted in."""
     shape = geobox_of(cube).shape
-    return PredictPlan((int(shape[0]), int(shape[1])), settings, predictor.stride)
+    return PredictPlan((int(shape[0]), int(shape[1])), settings, predictor.stride, predictor.any_size)
 
 
 def _prepared(
@@ -102,7 +103,8 @@ def _prepared(
     """Read blocks, ahead of their use, cut their chips, and prepare them for the model."""
     reader, visits = ChipReader(cube, plan.lattice, predictor.modalities), plan.visits(tuple(blocks))
     size, pin = plan.settings.batch, torch.device(plan.settings.device).type == "cuda"
-    with torch.inference_mode(), ReadAhead(reader, visits, np.ones(len(visits), np.int64), shuffled=False) as areas:
+    once = np.ones(len(visits), np.int64)
+    with torch.inference_mode(), ReadAhead(reader, visits, once, shuffled=False, tidy=False) as areas:
         for number, block in enumerate(blocks):
             held = areas.get(number)
             for start in range(0, len(block.chips), size):

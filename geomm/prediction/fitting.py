@@ -1,0 +1,122 @@
+"""Settings that fit a model: a margin as wide as what it sees, and chips as large as is good for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from geomm.dataset import Sample
+from geomm.prediction.members import Member
+from geomm.prediction.settings import PredictSettings
+
+LARGE = 1024
+"""Side in pixels of chips for models that may see more than they were trained on: less of it is margin. Larger ones
+gain little, and take more memory."""
+ROOM = 2 * 2**30
+"""Bytes that all layers of a model may write for one chip; about a third of them are there at a time."""
+CLOSE = 0.01
+"""Mean difference of probabilities at which what lies outside of a chip counts as without influence."""
+
+
+def fitted_settings(members: Sequence[Member], shape: tuple[int, int], settings: PredictSettings) -> PredictSettings:
+    """Return settings with size, halo, block and batch for some models and a grid.
+
+    A segmentation model is shown noise, and a part of it: how far from its border the answers differ is the margin it
+    needs. Where that is less than what its package says, and the answers inside agree, chips may be larger than those
+    that it was trained on. Other models get the chips of their package.
+
+    Args:
+        members: the models.
+        shape: height and width of the grid.
+        settings: all else.
+    """
+    contract = members[0].package.contract
+    size, halo = contract.size, contract.halo
+    small = max(shape) <= 2 * size or any(not m.dense for m in members)
+    margins = [] if small else [needed_margin(m, settings) for m in members]
+    if small or any(found is None for found in margins):
+        return replace(settings, size=size, halo=halo, block=4 * size)
+    stride = max(m.stride for m in members)
+    halo = max(found for found in margins if found is not None)
+    side = max((s for s in (LARGE, LARGE // 2) if _bytes(members[0], s + 2 * halo) <= ROOM), default=size)
+    size = max(_divided(max(shape), side, max(stride, 32)), size)
+    return replace(settings, size=size, halo=halo, block=size * max(LARGE // size, 1), batch=_batch(settings, size))
+
+
+def needed_margin(member: Member, settings: PredictSettings) -> int | None:
+    """Return how many pixels at the border of a chip answer otherwise than if the model saw more, in whole cells.
+
+    None if no margin does: the model is not one whose answers depend on what lies near.
+    """
+    contract = member.package.contract
+    cells = -(-(contract.size + 2 * contract.halo) // member.stride)
+    part, whole = cells * member.stride, 2 * cells * member.stride
+    start = cells // 2 * member.stride
+    asked = replace(settings, layers=(), weights=False, symmetries=1)
+    image = _noise(member, whole)
+    inner = image.each(lambda x: x[..., start : start + part, start : start + part] if x.ndim > 3 else x)
+    try:
+        with torch.inference_mode():
+            far, near = (member.scores(b.to(settings.device), asked, alone=True).float().cpu() for b in (image, inner))
+    except (RuntimeError, ValueError):  # models of one size only raise whatever they like
+        return None
+    if far.shape[-1] != whole:
+        return None
+    differ = (far[..., start : start + part, start : start + part] - near).abs().amax(1)[0]
+    rings = _rings(differ, member.stride)
+    close = [float(r) <= CLOSE for r in rings]
+    inside = next((k for k in range(len(close)) if all(close[k:])), None)
+    return None if inside is None or not close[-1] else max(inside, 1) * member.stride
+
+
+def _rings(differ: Tensor, width: int) -> list[Tensor]:
+    """Return means over rings of a width, from the border inwards."""
+    side = differ.shape[-1]
+    line = torch.minimum(torch.arange(side), torch.arange(side).flip(0)) // width
+    ring = torch.minimum(line[:, None], line[None, :])
+    return [differ[ring == k].mean() for k in range(int(ring.max()) + 1)]
+
+
+def _noise(member: Member, side: int) -> Sample:
+    """Return a normalised chip of noise, of every modality."""
+    generator = torch.Generator().manual_seed(0)
+    bands = {n: len(m.bands) for n, m in member.package.contract.modalities.items()}
+    return Sample(
+        {n: torch.randn(1, 1, count, side, side, generator=generator) for n, count in bands.items()},
+        {n: torch.ones(1, 1, side, side, dtype=torch.bool) for n in bands},
+        {},
+        {n: torch.ones(1, dtype=torch.bool) for n in bands},
+    )
+
+
+def _bytes(member: Member, side: int) -> float:
+    """Return how much all layers write for a chip of a side, by what they write for a small one."""
+    small, total = 4 * max(member.stride, 8), 0
+
+    def count(_module: object, _given: object, said: object) -> None:
+        nonlocal total
+        total += said.numel() * said.element_size() if isinstance(said, Tensor) else 0
+
+    leaves = [m for m in member.model.modules() if not list(m.children())]
+    hooks = [m.register_forward_hook(count) for m in leaves]
+    try:
+        with torch.inference_mode():
+            member.model(_noise(member, small).to(next(member.model.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total / small**2 * side**2
+
+
+def _divided(length: int, side: int, step: int) -> int:
+    """Return the side near to one, in whole steps, of which few cover a length with little to spare."""
+    choices = range(step * max(side * 3 // 4 // step, 1), step * (side * 9 // 8 // step) + 1, step)
+    return min(choices, key=lambda s: (-(-length // s) * (s + step), -s))
+
+
+def _batch(settings: PredictSettings, size: int) -> int:
+    """Return how many chips go through the model at a time: on a CPU no more pixels than one large chip has."""
+    return settings.batch if torch.device(settings.device).type != "cpu" else max((LARGE // size) ** 2, 1)

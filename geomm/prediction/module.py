@@ -1,0 +1,68 @@
+"""Any segmentation network made ready to predict."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geomm.dataset import Sample
+from geomm.prediction.device import arithmetic
+from geomm.prediction.fold import traced
+from geomm.prediction.normalise import STACKED, HostNormaliser
+from geomm.prediction.predictor import Predictor, as_they_are, class_maps, only_largest
+from geomm.prediction.settings import PredictSettings
+from geomm.prediction.views import averaged
+from geomm.transforms import Normaliser, to_physical
+from geomm.types import ClassSpec
+
+
+def predictor_of_module(
+    module: torch.nn.Module,
+    modalities: Sequence[str],
+    classes: Sequence[ClassSpec],
+    settings: PredictSettings,
+    *,
+    normaliser: Normaliser | None = None,
+    stride: int = 32,
+) -> Predictor:
+    """Make any segmentation network ready that takes ``(B, C, H, W)``, such as those of torchgeo, smp or torchvision.
+
+    Args:
+        module: returns logits ``(B, K, H, W)``, or a mapping whose ``out`` they are.
+        modalities: whose bands it takes, one modality after the other, time by time; 0 where invalid.
+        classes: in the order of the logits.
+        settings: device, precision, layers and views.
+        normaliser: calibrates and normalises; None for physical values as they are.
+        stride: pixels per cell of its coarsest level; images may be any number of these high and wide.
+    """
+    network: Any = traced(copy.deepcopy(module).eval(), stride)
+    network = network.to(device=settings.device, memory_format=torch.channels_last)
+    network = torch.compile(network) if settings.compiled else network
+    names, host = tuple(modalities), HostNormaliser(normaliser)
+    on_host = torch.device(settings.device).type == "cpu"
+
+    def one(batch: Sample) -> Tensor:
+        with arithmetic(settings.precision, settings.device):
+            said = network(batch.images[STACKED].flatten(1, 2))
+        logits = said["out"] if isinstance(said, Mapping) else said
+        return logits if only_largest(settings, "segmentation") else torch.softmax(logits.float(), 1)
+
+    def scores(batch: Sample) -> Tensor:
+        return averaged(one, batch if on_host else _stacked(batch, names, normaliser), settings.symmetries)
+
+    maps = class_maps(classes, settings, ("class", "probability"))
+    prepare = (lambda batch: host.stacked(batch, names)) if on_host else as_they_are
+    return Predictor(scores, maps, names, prepare, stride, any_size=True)
+
+
+def _stacked(batch: Sample, names: Sequence[str], normaliser: Normaliser | None) -> Sample:
+    """Normalise on the device, and put the bands of all modalities together."""
+    ready = to_physical(batch) if normaliser is None else normaliser(batch)
+    image = torch.cat([ready.images[n].flatten(1, 2) for n in names], 1)
+    image = image.contiguous(memory_format=torch.channels_last)
+    return replace(ready, images={STACKED: image.unsqueeze(1)})
