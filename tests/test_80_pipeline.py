@@ -43,6 +43,7 @@ def test_a_run_leaves_maps_model_and_report(result):
         "clouds-probability.qml",
         "clouds-probability.tif",
         "clouds.json",
+        "clouds.png",
         "report.html",
         "run.json",
     ]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geomm._version import __version__
-from geomm.cli import search
+from geomm.cli import predict, search
 from geomm.cli.catalogs import app as catalogs
 from geomm.cli.chips import app as chips
-from geomm.cli.options import CATALOG, AoiOption, SetOption, TimeOption, assignment, box
+from geomm.cli.options import SetOption, assignment
 from geomm.errors import ConfigError, GeommError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(catalogs, name="catalog")
 app.add_typer(chips, name="chips")
-for command in (search.index, search.search, search.ground, search.clip, search.verify):
+for command in (predict.predict, search.index, search.search, search.ground, search.clip, search.verify):
     app.command()(command)
 
 
@@ -139,32 +139,6 @@ def ablate(
     with Bars() as bars:
         page = ablate_recipe(config, folder, fusions=fusion or FUSIONS, progress=bars.update)
     typer.echo(page)
-
-
-@app.command()
-def predict(
-    model: Annotated[Path, typer.Argument(help="model package (folder)")],
-    source: Annotated[str, typer.Argument(help=f"{CATALOG}, or folder of GeoTIFFs named <item>_<band>.tif")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="folder for the maps")],
-    aoi: AoiOption = None,
-    datetime: TimeOption = None,
-    weights: Annotated[bool, typer.Option("--weights", help="also map the share of every modality")] = False,  # noqa: FBT002
-) -> None:
-    """Map imagery with a model package; imagery that does not meet the model's contract is refused.
-
-    Example: `geomm predict demo/model demo/catalog -o maps --weights`
-    """
-    from geomm.package import load_package
-    from geomm.pipeline.apply import predict_source
-    from geomm.progress import Bars
-
-    with Bars() as bars:
-        products = predict_source(
-            load_package(model), source, out, aoi=box(aoi), datetime=datetime, weights=weights, progress=bars.update
-        )
-    for product in products:
-        for path in (*product.files.values(), product.item):
-            typer.echo(path)
 
 
 @app.command()

@@ -8,8 +8,7 @@ import json
 import math
 import os
 import re
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,16 @@ from odc.geo.geobox import GeoBox
 
 from geomm._version import __version__
 from geomm.errors import GeommError, OutputError
-from geomm.export.cog import GDAL_CACHE, write_layers
+from geomm.export.cog import spool_blocks, write_cog
+from geomm.export.polygons import class_areas, class_polygons, write_polygons
+from geomm.export.quicklook import write_quicklook
+from geomm.export.spool import GDAL_CACHE, Spool
+from geomm.export.staging import staged
 from geomm.export.style import aux_xml, qml
 from geomm.types import LayerSpec, Prediction, Window
+
+type Stream = Iterable[tuple[Window, Prediction]]
+"""Blocks of a map."""
 
 EXTENSIONS = (
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
@@ -59,61 +65,101 @@ class Product:
 
 
 def write_products(
-    blocks: Iterable[tuple[Window, Prediction]], geobox: GeoBox, folder: str | Path, *, name: str, source: Provenance
+    blocks: Stream | Callable[[Collection[Window]], Stream],
+    geobox: GeoBox,
+    folder: str | Path,
+    *,
+    name: str,
+    source: Provenance,
+    resume: str = "",
+    polygons: bool = False,
 ) -> Product:
-    """Write a stream of predictions as COGs with sidecars and a STAC item.
+    """Write a stream of predictions as COGs with sidecars, a quicklook and a STAC item.
+
+    Blocks are written while the next ones are made. With ``resume``, those of a run that was stopped are found again.
 
     Args:
-        blocks: windows of the grid with their predictions, in any order; memory holds one at a time.
+        blocks: windows of the grid with their predictions, in any order, that cover it; memory holds a few at a time.
+            With ``resume``, a function of the windows that are there already, which returns the others.
         geobox: the grid.
         folder: where the products go; older products of that name are replaced.
         name: stem of every file and id of the item.
         source: provenance.
+        resume: identity of all that decides the blocks; see :func:`identity_of`. Empty: a stopped run leaves nothing.
+        polygons: also write the class map as GeoPackage and GeoParquet.
 
     Returns:
         The published files.
 
     Raises:
-        OutputError: a name that is no file name, or a folder that cannot be written; nothing is left behind.
+        OutputError: a name that is no file name, a folder that cannot be written, blocks that do not cover the grid, or
+            another process that is writing this map. Nothing is left behind but, with ``resume``, whole blocks.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
         raise OutputError("the name is not a safe file name", where=repr(name), fix="use letters, digits, . _ and -")
     target = Path(folder)
-    fresh = [p for p in (target, *target.parents) if not p.exists()]
-    staging = target / f".staging-{name}-{os.getpid()}"
     try:
-        staging.mkdir(parents=True)
-        tags = {
-            "TIFFTAG_SOFTWARE": f"geomm {__version__}",
-            "TIFFTAG_DATETIME": source.time.strftime("%Y:%m:%d %H:%M:%S"),
-            "GEOMM_MODEL_SHA256": source.model_sha256,
-        }
-        layers = write_layers(staging, blocks, geobox, name, tags)
-        for layer, path in layers:
-            _verify(path, layer, geobox)
-            path.with_suffix(".qml").write_text(
-                qml(layer, _stretch(path) if layer.kind == "continuous" else (0.0, 1.0))
-            )
-            if layer.kind == "class":
-                Path(f"{path}.aux.xml").write_text(aux_xml(layer))
-        item = stac_item(layers, geobox, name=name, source=source)
-        (staging / f"{name}.json").write_text(json.dumps(item, indent=2))
-        return _publish(staging, target, name, layers)
+        with staged(target, name, resume) as (spool_folder, staging):
+            tags = {
+                "TIFFTAG_SOFTWARE": f"geomm {__version__}",
+                "TIFFTAG_DATETIME": source.time.strftime("%Y:%m:%d %H:%M:%S"),
+                "GEOMM_MODEL_SHA256": source.model_sha256,
+            }
+            spool = Spool(spool_folder, geobox, tags)
+            spool_blocks(spool, blocks(frozenset(spool.done)) if callable(blocks) else blocks)
+            layers = [(layer, staging / f"{name}-{layer.name}.tif") for layer in spool.layers]
+            for layer, path in layers:
+                write_cog(spool, layer, path)
+                _verify(path, layer, geobox)
+                _sidecars(path, layer)
+            extra = _further(layers, staging, name, polygons=polygons)
+            item = stac_item(layers, geobox, name=name, source=source, extra=extra)
+            (staging / f"{name}.json").write_text(json.dumps(item, indent=2))
+            return _publish(staging, target, name, layers)
     except OSError as error:
         if isinstance(error, GeommError):
             raise
         raise OutputError("the product cannot be written", where=str(folder), why=str(error)) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        for path in fresh:  # of a failed run, nothing remains: not even the folders it made
-            if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
+
+
+def _sidecars(path: Path, layer: LayerSpec) -> None:
+    """Write the style, and the names of the classes, beside a COG."""
+    limits = layer.limits or (_stretch(path) if layer.kind == "continuous" else (0.0, 1.0))
+    path.with_suffix(".qml").write_text(qml(layer, limits))
+    if layer.kind == "class":
+        Path(f"{path}.aux.xml").write_text(aux_xml(layer))
+
+
+def _further(
+    layers: Sequence[tuple[LayerSpec, Path]], staging: Path, name: str, *, polygons: bool
+) -> dict[str, dict[str, Any]]:
+    """Write what is made of a class map, and return the assets."""
+    assets: dict[str, dict[str, Any]] = {}
+    for layer, path in layers:
+        if layer.kind != "class":
+            continue
+        picture = staging / f"{name}.png"
+        write_quicklook(path, layer, picture)
+        assets["thumbnail"] = _file_of(picture, "Quicklook", "image/png", ["thumbnail"])
+        if polygons:
+            table = class_polygons(path, layer)
+            package, parquet = write_polygons(table, layer, staging / f"{name}-polygons")
+            areas = {"geomm:area_m2": class_areas(table, layer)}
+            title = "polygons of the classes"
+            assets["polygons"] = _file_of(package, title, "application/geopackage+sqlite3", ["data"]) | areas
+            assets["polygons-parquet"] = _file_of(parquet, title, "application/vnd.apache.parquet", ["data"])
+    return assets
 
 
 def stac_item(
-    layers: Sequence[tuple[LayerSpec, Path]], geobox: GeoBox, *, name: str, source: Provenance
+    layers: Sequence[tuple[LayerSpec, Path]],
+    geobox: GeoBox,
+    *,
+    name: str,
+    source: Provenance,
+    extra: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Describe products as a STAC 1.1 item, with hrefs relative to it."""
+    """Describe products as a STAC 1.1 item, with hrefs relative to it; ``extra`` are assets beside the layers."""
     footprint = geobox.footprint("EPSG:4326", buffer=0, npoints=8)
     code = geobox.crs.epsg if geobox.crs is not None else None
     links = [
@@ -147,28 +193,32 @@ def stac_item(
                 "roles": ["metadata"],
             }
             for layer, path in layers
-        },
+        }
+        | dict(extra or {}),
     }
 
 
-def _asset(layer: LayerSpec, path: Path) -> dict[str, Any]:
+def _file_of(path: Path, title: str, kind: str, roles: list[str]) -> dict[str, Any]:
+    """Return the asset of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
+    size = {"file:size": path.stat().st_size, "file:checksum": f"1220{digest}"}
+    return {"href": f"./{path.name}", "title": title, "type": kind, "roles": roles, **size}
+
+
+def _asset(layer: LayerSpec, path: Path) -> dict[str, Any]:
     classes = [{"value": c.value, "name": c.name, "color_hint": c.color[1:].upper()} for c in layer.classes]
     nodata: float | str = "nan" if math.isnan(layer.nodata) else layer.nodata
+    scale = {} if layer.scale == 1.0 else {"raster:scale": layer.scale, "raster:offset": 0.0}
     bands = [
-        {"name": b, "description": b, "data_type": layer.dtype, "nodata": nodata, "unit": layer.unit}
+        {"name": b, "description": b, "data_type": layer.dtype, "nodata": nodata, "unit": layer.unit, **scale}
         for b in layer.bands
     ]
+    kind = "image/tiff; application=geotiff; profile=cloud-optimized"
     return {
-        "href": f"./{path.name}",
-        "title": f"{layer.name} map",
-        "type": "image/tiff; application=geotiff; profile=cloud-optimized",
-        "roles": ["data"],
+        **_file_of(path, f"{layer.name} map", kind, ["data"]),
         "bands": bands,
         **({"classification:classes": classes} if layer.kind == "class" else {}),
-        "file:size": path.stat().st_size,
-        "file:checksum": f"1220{digest}",
     }
 
 
@@ -199,7 +249,8 @@ def _stretch(path: Path) -> tuple[float, float]:
 
 def _publish(staging: Path, target: Path, name: str, layers: Sequence[tuple[LayerSpec, Path]]) -> Product:
     """Move verified files into place: sidecars, then rasters, then the item."""
-    order = sorted(staging.iterdir(), key=lambda p: (p.suffix == ".json", p.suffix == ".tif", p.name))
+    files = [p for p in staging.iterdir() if p.is_file()]
+    order = sorted(files, key=lambda p: (p.suffix == ".json", p.suffix == ".tif", p.name))
     (target / f"{name}.json").unlink(missing_ok=True)
     for path in order:
         with path.open("rb") as file:

@@ -35,6 +35,28 @@ def qml(layer: LayerSpec, limits: tuple[float, float] = (0.0, 1.0)) -> str:
     )
 
 
+def categories_qml(layer: LayerSpec, column: str) -> str:
+    """Return the QGIS style of polygons that are coloured by the names of their classes in a column."""
+    categories = "".join(
+        f'      <category value={quoteattr(c.name)} symbol="{k}" label={quoteattr(c.name)} render="true"/>\n'
+        for k, c in enumerate(layer.classes)
+    )
+    symbols = "".join(
+        f'      <symbol type="fill" name="{k}" alpha="1">\n        <layer class="SimpleFill" enabled="1">\n'
+        f'          <prop k="color" v="{",".join(map(str, c.rgb))},255"/>\n'
+        '          <prop k="outline_style" v="no"/>\n          <prop k="style" v="solid"/>\n'
+        "        </layer>\n      </symbol>\n"
+        for k, c in enumerate(layer.classes)
+    )
+    return (
+        "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+        '<qgis version="3.22" styleCategories="Symbology">\n'
+        f'  <renderer-v2 type="categorizedSymbol" attr="{column}">\n'
+        f"    <categories>\n{categories}    </categories>\n    <symbols>\n{symbols}    </symbols>\n"
+        "  </renderer-v2>\n</qgis>\n"
+    )
+
+
 def _paletted(layer: LayerSpec) -> str:
     rows = "".join(
         f'        <paletteEntry value="{c.value}" color="{c.color}" alpha="255" label={quoteattr(c.name)}/>\n'

@@ -38,15 +38,29 @@ class Job:
     grid_of: tuple[Scene, ...] = ()
     """Those that decide the grid; empty for all."""
 
-    def cube(self, package: ModelPackage, aoi: BBox | None = None) -> xr.DataTree:
-        """Return the lazy cube that the model wants, at the pixel size that it was trained at."""
+    def cube(
+        self,
+        package: ModelPackage,
+        aoi: BBox | None = None,
+        *,
+        crs: str | None = None,
+        resolution: float | None = None,
+    ) -> xr.DataTree:
+        """Return the lazy cube that the model wants, at the pixel size that it was trained at unless told otherwise.
+
+        Args:
+            package: the model.
+            aoi: west, south, east, north in degrees, to cut to.
+            crs: of the grid; None for that of the scenes.
+            resolution: pixel size in units of the CRS.
+        """
         contract = package.contract
         lead = self.grid_of or self.scenes
-        geobox = common_geobox(lead, aoi=aoi)
-        if geobox.crs is not None and geobox.crs.projected:
+        geobox = common_geobox(lead, aoi=aoi, crs=crs, resolution=resolution)
+        if resolution is None and geobox.crs is not None and geobox.crs.projected:
             finest = abs(float(geobox.resolution.x))
             if abs(finest - contract.resolution) > 0.01 * contract.resolution:
-                geobox = common_geobox(lead, aoi=aoi, resolution=contract.resolution)
+                geobox = common_geobox(lead, aoi=aoi, crs=crs, resolution=contract.resolution)
         present = {s.sensor for s in self.scenes}
         streams = {n: m for n, m in contract.modalities.items() if m.sensor in present}
         cube = load_cube(self.scenes, geobox, streams, errors="raise")

@@ -1,16 +1,17 @@
-"""Predict a cube with packaged models."""
+"""Predict a cube with packaged models, here or on a cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geomm.cube import geobox_of
 from geomm.package import ModelPackage, check_cube
+from geomm.prediction.cluster import predict_on
 from geomm.prediction.fitting import fitted_settings
 from geomm.prediction.members import Member, predictor_of
 from geomm.prediction.settings import PredictSettings
-from geomm.prediction.stream import OnBlock, predict_blocks
+from geomm.prediction.stream import OnBlock, plan_of, predict_blocks
 from geomm.types import Prediction, Window
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def predict(
     settings: PredictSettings | None = None,
     *,
     skip: Collection[Window] = (),
+    client: Any | None = None,
     on_block: OnBlock | None = None,
 ) -> Iterator[tuple[Window, Prediction]]:
     """Predict a cube with a packaged model, or the average of several.
@@ -30,8 +32,9 @@ def predict(
     Args:
         cube: lazy; only what a block or two need is in memory at a time.
         package: loaded; its contract is checked before the first pixel moves. Several are averaged.
-        settings: by default those that fit the model and the grid, see :func:`fitted_settings`.
+        settings: by default those that fit the model and the grid, see :func:`settings_for`.
         skip: blocks that are there already.
+        client: of ``dask.distributed``, to let its workers do it; the result is the same.
         on_block: progress.
 
     Returns:
@@ -42,10 +45,39 @@ def predict(
             model answers with vectors; or the models differ.
         UnknownNameError: at once: there is no such layer.
     """
-    packages = [package] if isinstance(package, ModelPackage) else list(package)
+    packages = _listed(package)
     check_cube(packages[0].contract, cube)
     members = [Member(p, settings or PredictSettings()) for p in packages]
-    if settings is None:
-        height, width = geobox_of(cube).shape
-        settings = fitted_settings(members, (int(height), int(width)), PredictSettings())
-    return predict_blocks(cube, predictor_of(members, settings), settings, skip=skip, on_block=on_block)
+    settings = settings or fitted_settings(members, _shape(cube), PredictSettings())
+    predictor = predictor_of(members, settings)
+    if client is None:
+        return predict_blocks(cube, predictor, settings, skip=skip, on_block=on_block)
+    return predict_on(
+        client, cube, packages, settings, plan_of(cube, predictor, settings), skip=skip, on_block=on_block
+    )
+
+
+def settings_for(
+    cube: xr.DataTree, package: ModelPackage | Sequence[ModelPackage], wanted: PredictSettings | None = None
+) -> PredictSettings:
+    """Return settings that fit a model and a grid.
+
+    Args:
+        cube: what will be predicted.
+        package: the model, or several.
+        wanted: all but size, halo, block and batch, which are found.
+
+    Raises:
+        ContractError: the model answers with vectors.
+    """
+    wanted = wanted or PredictSettings()
+    return fitted_settings([Member(p, wanted) for p in _listed(package)], _shape(cube), wanted)
+
+
+def _listed(package: ModelPackage | Sequence[ModelPackage]) -> list[ModelPackage]:
+    return [package] if isinstance(package, ModelPackage) else list(package)
+
+
+def _shape(cube: xr.DataTree) -> tuple[int, int]:
+    height, width = geobox_of(cube).shape
+    return int(height), int(width)

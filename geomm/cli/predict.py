@@ -1,0 +1,115 @@
+"""The command that maps imagery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from geomm.cli.options import CATALOG, AoiOption, TimeOption, box
+from geomm.errors import ConfigError, DependencyError
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="model package (folder)")],
+    source: Annotated[
+        str, typer.Argument(help=f"{CATALOG}; folder of GeoTIFFs named <item>_<band>.tif; or a cube as .zarr")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="folder for the maps")],
+    aoi: AoiOption = None,
+    datetime: TimeOption = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(help="class, probability, probability-uint8, confidence, entropy; default class and probability"),
+    ] = None,
+    weights: Annotated[bool, typer.Option("--weights", help="also map the share of every modality")] = False,  # noqa: FBT002
+    polygons: Annotated[bool, typer.Option("--polygons", help="also write the classes as polygons")] = False,  # noqa: FBT002
+    also: Annotated[list[Path] | None, typer.Option("--with", help="further model, averaged with the first")] = None,
+    size: Annotated[int | None, typer.Option(help="chip that is written, in pixels; default what fits")] = None,
+    halo: Annotated[int | None, typer.Option(help="margin of a chip; default what the model needs")] = None,
+    blend: Annotated[str, typer.Option(help="trim, or hann to average what overlaps")] = "trim",
+    symmetries: Annotated[int, typer.Option(help="views of a chip that are averaged: 1, 4 or 8")] = 1,
+    device: Annotated[str, typer.Option(help="torch device, such as cuda")] = "cpu",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16")] = "auto",
+    mosaic: Annotated[bool, typer.Option("--mosaic", help="one map of all scenes of a day")] = False,  # noqa: FBT002
+    crs: Annotated[str | None, typer.Option(help="CRS of the map; default that of the scenes")] = None,
+    resolution: Annotated[float | None, typer.Option(help="pixel size of the map in units of its CRS")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="number of worker processes, or address of a dask scheduler")
+    ] = None,
+) -> None:
+    """Map imagery with a model package; imagery that does not meet the model's contract is refused.
+
+    Stopped, the same command goes on where it was.
+
+    Example: `geomm predict demo/model demo/catalog -o maps --layer class --layer confidence --polygons`
+    """
+    from geomm.package import load_package
+    from geomm.pipeline.apply import MapOptions, predict_source
+    from geomm.progress import Bars
+
+    package = load_package(model)
+    with Bars() as bars, _client(scheduler) as client:
+        options = MapOptions(
+            layers=tuple(layer or ()),
+            weights=weights,
+            polygons=polygons,
+            size=size,
+            halo=halo,
+            blend=blend,
+            symmetries=symmetries,
+            device=device,
+            precision=precision,
+            mosaic=mosaic,
+            crs=crs,
+            resolution=resolution,
+            others=tuple(load_package(m) for m in also or ()),
+            client=client,
+        )
+        products = predict_source(
+            package, source, out, aoi=box(aoi), datetime=datetime, options=options, progress=bars.update
+        )
+    for product in products:
+        for path in (*product.files.values(), product.item):
+            typer.echo(path)
+
+
+@contextmanager
+def _client(scheduler: str | None) -> Iterator[Any]:
+    """Connect to a scheduler, or start worker processes; nothing where neither is asked for.
+
+    Raises:
+        ConfigError: it is neither a number nor an address that answers.
+        DependencyError: dask.distributed is not installed.
+    """
+    if scheduler is None:
+        yield None
+        return
+    try:
+        from dask.distributed import Client, LocalCluster
+    except ImportError as error:
+        raise DependencyError("dask.distributed is not installed", fix="uv pip install 'geomm[cluster]'") from error
+    if scheduler.isdigit() and int(scheduler) > 0:
+        with (
+            LocalCluster(
+                n_workers=int(scheduler), threads_per_worker=1, processes=True, dashboard_address=None
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+        return
+    if "://" not in scheduler:
+        raise ConfigError(
+            "the scheduler is a number of workers or an address",
+            where=scheduler,
+            fix="--scheduler 4, or tcp://host:8786",
+        )
+    try:
+        client = Client(scheduler, timeout="10s")
+    except (OSError, TimeoutError) as error:
+        raise ConfigError("the scheduler does not answer", where=scheduler, why=str(error)) from error
+    with client:
+        yield client

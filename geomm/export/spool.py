@@ -1,0 +1,189 @@
+"""Blocks of a map on disk, each whole or not there, until all are: what a stopped run finds again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import rasterio
+from odc.geo.geobox import GeoBox
+from rasterio.io import MemoryFile
+from rasterio.windows import Window as RioWindow
+
+from geomm.errors import OutputError
+from geomm.types import ClassSpec, LayerSpec, Prediction, Window
+
+GDAL_CACHE = 16 * 2**20
+"""Fixed, so that memory depends neither on the scene nor on the machine."""
+TILE = 512
+"""Side of the tiles of blocks and products."""
+_TYPES: Mapping[str, str] = {"uint8": "Byte", "uint16": "UInt16", "int16": "Int16", "float32": "Float32"}
+
+
+class Spool:
+    """Takes the blocks of all layers in any order, from any thread, and joins them.
+
+    Args:
+        folder: that exists; blocks that are in it already count.
+        geobox: the grid of the whole output.
+        tags: dataset metadata.
+    """
+
+    def __init__(self, folder: Path, geobox: GeoBox, tags: Mapping[str, str]) -> None:
+        self.folder, self.geobox, self.tags = folder, geobox, dict(tags)
+        self.shape = (int(geobox.shape[0]), int(geobox.shape[1]))
+        self.layers: tuple[LayerSpec, ...] = ()
+        about = folder / "layers.json"
+        if about.is_file():
+            self.layers = tuple(_layer_of(raw) for raw in json.loads(about.read_text()))
+        self.done = {w for p in folder.glob("*.done") if (w := _window_of(p.stem)) is not None}
+        """Windows that are there."""
+
+    def write(self, window: Window, prediction: Prediction) -> None:
+        """Store one block; after this it survives the end of the process.
+
+        Raises:
+            OutputError: shape or dtype is not that of the layer.
+        """
+        if not self.layers:
+            self.layers = tuple(prediction.layers)
+            raw = json.dumps([dataclasses.asdict(layer) for layer in self.layers])
+            self._keep(self.folder / "layers.json", raw.encode())
+        for layer in self.layers:
+            self._keep(self._path(layer, window), self._encoded(layer, window, prediction.arrays[layer.name]))
+        self._keep(self.folder / f"{_stem(window)}.done", b"")
+        self.done.add(window)
+
+    def missing(self) -> int:
+        """Return how many pixels no block has."""
+        return self.shape[0] * self.shape[1] - sum(w.height * w.width for w in self.done)
+
+    def joined(self, layer: LayerSpec) -> Path:
+        """Write the description of a whole layer, which GDAL opens as one raster, and return its path."""
+        root = ET.Element("VRTDataset", rasterXSize=str(self.shape[1]), rasterYSize=str(self.shape[0]))
+        ET.SubElement(root, "SRS").text = self.geobox.crs.to_wkt() if self.geobox.crs is not None else ""
+        a = self.geobox.affine
+        ET.SubElement(root, "GeoTransform").text = ", ".join(repr(float(v)) for v in (a.c, a.a, a.b, a.f, a.d, a.e))
+        about = ET.SubElement(root, "Metadata")
+        for key, value in {"AREA_OR_POINT": "Area", **self.tags}.items():
+            ET.SubElement(about, "MDI", key=key).text = value
+        for number in range(1, len(layer.bands) + 1):
+            self._band(root, layer, number)
+        path = self.folder / f"{layer.name}.vrt"
+        path.write_bytes(ET.tostring(root))
+        # GDAL's own statistics of joined files depend, in the last digits, on how they were cut.
+        for band, found in zip(root.iter("VRTRasterBand"), statistics(path), strict=True):
+            about = ET.SubElement(band, "Metadata")
+            for key, value in found.items():
+                ET.SubElement(about, "MDI", key=f"STATISTICS_{key}").text = value
+        path.write_bytes(ET.tostring(root))
+        return path
+
+    def _band(self, root: ET.Element, layer: LayerSpec, number: int) -> None:
+        """Describe one band: what it is, and which file holds which part of it."""
+        band = ET.SubElement(root, "VRTRasterBand", dataType=_TYPES[layer.dtype], band=str(number))
+        ET.SubElement(band, "Description").text = layer.bands[number - 1]
+        ET.SubElement(band, "UnitType").text = layer.unit
+        ET.SubElement(band, "NoDataValue").text = repr(float(layer.nodata))
+        if layer.scale != 1.0:
+            ET.SubElement(band, "Scale").text = repr(layer.scale)
+        if layer.kind == "class":
+            colours = {c.value: (*c.rgb, 255) for c in layer.classes}
+            ET.SubElement(band, "ColorInterp").text = "Palette"
+            table = ET.SubElement(band, "ColorTable")
+            for code in range(256):
+                entry = colours.get(code, (0, 0, 0, 0 if code == layer.nodata else 255))
+                ET.SubElement(table, "Entry", {f"c{k}": str(v) for k, v in enumerate(entry, start=1)})
+        for window in sorted(self.done, key=lambda w: (w.y, w.x)):
+            source = ET.SubElement(band, "SimpleSource")
+            name = ET.SubElement(source, "SourceFilename", relativeToVRT="1")
+            name.text = self._path(layer, window).name
+            ET.SubElement(source, "SourceBand").text = str(number)
+            size = {"xSize": str(window.width), "ySize": str(window.height)}
+            grid = {"RasterXSize": str(window.width), "RasterYSize": str(window.height)}
+            blocks = {"BlockXSize": str(TILE), "BlockYSize": str(TILE)}
+            ET.SubElement(source, "SourceProperties", grid | {"DataType": _TYPES[layer.dtype]} | blocks)
+            ET.SubElement(source, "SrcRect", {"xOff": "0", "yOff": "0"} | size)
+            ET.SubElement(source, "DstRect", {"xOff": str(window.x), "yOff": str(window.y)} | size)
+
+    def _encoded(self, layer: LayerSpec, window: Window, array: np.ndarray) -> bytes:
+        """Return one block of a layer as a small GeoTIFF."""
+        if array.shape != (len(layer.bands), *window.shape) or array.dtype != layer.dtype:
+            raise OutputError(
+                "the block does not fit its layer",
+                where=f"layer {layer.name}, {window}",
+                why=f"got {array.dtype} {array.shape}; wanted {layer.dtype} {len(layer.bands)} bands",
+            )
+        layout = {"driver": "GTiff", "height": window.height, "width": window.width, "count": len(layer.bands)}
+        options = {"compress": "zstd", "zstd_level": 1, "tiled": True, "blockxsize": TILE, "blockysize": TILE}
+        with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE), MemoryFile() as memory:
+            place = self.geobox.affine @ self.geobox.affine.translation(window.x, window.y)
+            with memory.open(**layout, dtype=layer.dtype, transform=place, crs=str(self.geobox.crs), **options) as file:
+                file.write(array)
+            return bytes(memory.getbuffer())
+
+    def _path(self, layer: LayerSpec, window: Window) -> Path:
+        return self.folder / f"{layer.name}-{_stem(window)}.tif"
+
+    def _keep(self, path: Path, content: bytes) -> None:
+        """Write a file so that it is whole or not there."""
+        aside = path.with_name(f".{path.name}")
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+
+
+def statistics(path: Path) -> list[dict[str, str]]:
+    """Return minimum, maximum, mean, standard deviation and share of what is valid of every band, as GDAL names them.
+
+    Empty for a band that holds nothing. Read in rows of tiles, whatever the blocks of the file are.
+    """
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE), rasterio.open(path) as file:
+        sums = np.zeros((file.count, 3))
+        least, most = np.full(file.count, np.inf), np.full(file.count, -np.inf)
+        for top in range(0, file.height, TILE):
+            window = RioWindow(0, top, file.width, min(TILE, file.height - top))
+            for k in range(file.count):
+                values = file.read(k + 1, window=window)
+                good = np.isfinite(values) if np.isnan(file.nodata) else values != file.nodata
+                kept = values[good].astype(np.float64)
+                if kept.size:
+                    sums[k] += kept.size, kept.sum(), (kept**2).sum()
+                    least[k], most[k] = min(least[k], kept.min()), max(most[k], kept.max())
+        total = file.height * file.width
+        found: list[dict[str, str]] = []
+        for (count, first, second), low, high in zip(sums, least, most, strict=True):
+            if not count:
+                found.append({})
+                continue
+            mean = first / count
+            spread = math.sqrt(max(second / count - mean**2, 0.0))
+            values = {"MINIMUM": low, "MAXIMUM": high, "MEAN": mean, "STDDEV": spread}
+            texts = {name: f"{float(value):.15g}" for name, value in values.items()}
+            found.append(texts | {"VALID_PERCENT": f"{100 * count / total:.4g}"})
+        return found
+
+
+def _stem(window: Window) -> str:
+    return f"{window.y}-{window.x}-{window.height}-{window.width}"
+
+
+def _window_of(stem: str) -> Window | None:
+    found = re.fullmatch(r"(\d+)-(\d+)-(\d+)-(\d+)", stem)
+    return Window(*map(int, found.groups())) if found else None
+
+
+def _layer_of(raw: dict[str, Any]) -> LayerSpec:
+    classes = tuple(ClassSpec(**c) for c in raw["classes"])
+    limits = tuple(raw["limits"]) if raw["limits"] is not None else None
+    return LayerSpec(**{**raw, "bands": tuple(raw["bands"]), "classes": classes, "limits": limits})
