@@ -1,12 +1,12 @@
 """Whole scenes to class maps: geomm, a hand-written smp loop, terratorch's tiled inference, and the bare forward pass.
 
-The model is an untrained Unet with a ResNet-18 of segmentation-models-pytorch, 13 bands to 10 classes, its head spread so
-that all classes occur. The scene is that of benchmarks/chips.py. Peers get the normalised image and keep the class map in
-memory; chips of 256 pixels with 50 % overlap, as they advise. geomm reads the files; `geomm_cog` also writes the product.
-Every case runs in a process of its own, in turn, ROUNDS times; figures are medians, in output megapixels a second. SIDE
-(default 4096) is the height and width, CHECK (default 2048) that of the part whose classes are compared with those of one
-pass over the whole part. terratorch moves pins of geomm: name the interpreter of an environment of its own, with
-segmentation-models-pytorch, in TERRATORCH_PYTHON; without it that row is left out.
+The model is an untrained Unet with a ResNet-18 of segmentation-models-pytorch, 13 bands to 10 classes, its head spread
+so that all classes occur. The scene is that of benchmarks/chips.py. Peers get the normalised image and keep the class
+map in memory; chips of 256 pixels with 50 % overlap, as they advise. geomm reads the files; `geomm_cog` also writes the
+product. Every case runs in a process of its own, in turn, ROUNDS times; figures are medians, in output megapixels a
+second. SIDE (default 4096) is the height and width, CHECK (default 2048) that of the part whose classes are compared
+with those of one pass over the whole part. terratorch moves pins of geomm: name the interpreter of an environment of
+its own, with segmentation-models-pytorch, in TERRATORCH_PYTHON; without it that row is left out.
 """
 
 from __future__ import annotations
@@ -199,9 +199,8 @@ def one(name: str, folder: Path, side: int, whole: str) -> None:
         if name == "terratorch":
             import_module("terratorch.tasks.tiled_inference")
     else:
-        import geomm.export  # noqa: F401
-        import geomm.prediction  # noqa: F401
-
+        import_module("geomm.export")
+        import_module("geomm.prediction")
         if side > 1024:  # kernels are loaded, files are in the page cache
             geomm_case(name)(folder, 1024, model)
     with torch.inference_mode():
@@ -281,7 +280,9 @@ def main() -> None:
     print(f"{SIDE} x {SIDE} pixels, {BANDS} bands; agreement on {CHECK} x {CHECK}; medians of {ROUNDS}")
     for name, runs in found.items():
         about = {k: statistics.median(r[k] for r in runs) for k in runs[0]}
-        extra = [f"in the model {about['model']:.0%}", f"{about['peak']:.0f} MiB above start"] if "model" in about else []
+        extra = (
+            [f"in the model {about['model']:.0%}", f"{about['peak']:.0f} MiB above start"] if "model" in about else []
+        )
         extra += [f"agreement {agreement[name]:.3f}"] if name in agreement else []
         print(f"  {name:12} {rate[name]:6.3f} Mpx/s  {', '.join(extra)}")
     for name in cases:

@@ -2,58 +2,36 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-import xarray as xr
-from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from odc.geo.geobox import GeoBox
-from odc.geo.xr import xr_coords
+from predicting import assemble, make_cube
 
 from geomm.chips import Chip
-from geomm.cube.load import CALIBRATION
 from geomm.dataset import Sample
 from geomm.errors import ConfigError
 from geomm.models.multimodal import ModelSpec, MultimodalModel
 from geomm.mosaic import Block, hann
 from geomm.prediction import Predictor, PredictSettings, predict_blocks
+from geomm.prediction.plan import PANEL, PredictPlan
 from geomm.tasks.maps import ClassMaps
 from geomm.testing import IdentityDecoder
 from geomm.types import ClassSpec, Window
-
-
-def make_cube(pixels, valid=None):
-    """A cube with one modality ``m`` from an array ``(y, x)`` or ``(band, y, x)``."""
-    pixels = np.atleast_3d(pixels.T).T if pixels.ndim == 2 else pixels
-    shape = pixels.shape[-2:]
-    geobox = GeoBox(shape, Affine(10, 0, 5e5, 0, -10, 4e6), "EPSG:32632")
-    zero, nan = np.zeros((1, len(pixels))), np.full((1, len(pixels)), np.nan)
-    values = dict(zip(CALIBRATION, (zero + 1, zero, nan, nan), strict=True))
-    node = xr.Dataset(
-        {
-            "data": (("time", "band", "y", "x"), pixels[None]),
-            "valid": (("time", "y", "x"), np.ones((1, *shape), bool) if valid is None else valid[None]),
-        },
-        coords={"band": [f"b{k}" for k in range(len(pixels))]} | {k: (("time", "band"), v) for k, v in values.items()},
-    ).chunk({"y": 16, "x": 16})
-    return xr.DataTree.from_dict({"/": xr.Dataset(coords=xr_coords(geobox)), "/m": node})
 
 
 def identity(batch):
     return batch.images["m"][:, 0].float()
 
 
-def assemble(blocks, shape):
-    out, seen = np.full(shape, 7, np.uint16), np.zeros(shape, int)
-    for window, prediction in blocks:
-        out[window.slices] = prediction.arrays["value"][0]
-        seen[window.slices] += 1
-    assert (seen == 1).all()
-    return out
+IDENTITY = Predictor(identity, IdentityDecoder(), ("m",))
 
 
+@settings(max_examples=200)
 @given(
     st.integers(1, 50),
     st.integers(1, 50),
@@ -61,15 +39,25 @@ def assemble(blocks, shape):
     st.integers(0, 9),
     st.integers(1, 3),
     st.integers(1, 5),
+    st.sampled_from(["trim", "hann"]),
+    st.sampled_from([1, 2, 4]),
+    st.sampled_from([1, 4]),
     st.integers(0, 2**31),
 )
-def test_identity_model_returns_the_input_bit_for_bit(height, width, size, halo, blocks, batch, seed):
+def test_identity_model_returns_the_input_bit_for_bit(
+    height, width, size, halo, blocks, batch, blend, workers, stride, seed
+):
+    """Whatever the scene, the chips, the overlap, and how many workers share the blocks in whatever order."""
     generator = np.random.default_rng(seed)
     pixels = generator.integers(1, 65536, (height, width)).astype(np.uint16)
     valid = generator.random((height, width)) > 0.1
-    settings_ = PredictSettings(size, halo, size * blocks, batch)
-    stream = predict_blocks(make_cube(pixels, valid), Predictor(identity, IdentityDecoder(), ("m",)), settings_)
-    np.testing.assert_array_equal(assemble(stream, (height, width)), np.where(valid, pixels, 0))
+    chosen = PredictSettings(size, halo, size * blocks, batch, blend)
+    cube, predictor = make_cube(pixels, valid), replace(IDENTITY, stride=stride)
+    windows = [b.window for b in PredictPlan((height, width), chosen, stride).blocks]
+    generator.shuffle(windows)
+    shares = [set(windows[k::workers]) for k in range(workers)]
+    stream = [pair for s in shares for pair in predict_blocks(cube, predictor, chosen, only=s)]
+    np.testing.assert_array_equal(assemble(stream, (height, width), "value")[0], np.where(valid, pixels, 0))
 
 
 @settings(max_examples=15)
@@ -82,56 +70,155 @@ def test_blended_constant_is_constant_and_blocks_never_show(height, width, size,
 
     results = []
     for per_side in (1, blocks):
-        decoder = IdentityDecoder("float32")
         chosen = PredictSettings(size, halo, size * per_side, 2, "hann")
-        stream = predict_blocks(make_cube(pixels), Predictor(position, decoder, ("m",)), chosen)
-        out = np.zeros((height, width), np.float32)
-        for window, prediction in stream:
-            out[window.slices] = prediction.arrays["value"][0]
-        results.append(out)
+        predictor = Predictor(position, IdentityDecoder("float32"), ("m",))
+        results.append(assemble(predict_blocks(make_cube(pixels), predictor, chosen), (height, width), "value")[0])
     np.testing.assert_allclose(results[0], 0.3 + pixels * 1e-3, rtol=1e-6)
     np.testing.assert_array_equal(*results)
 
 
-def test_trimmed_chips_equal_the_whole_image_within_the_receptive_field():
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 40), st.integers(0, 30), st.sampled_from([1, 4, 8]))
+def test_chips_read_what_they_write_on_whole_cells_inside_the_grid(height, width, cells, halo, stride):
+    size = cells * stride
+    plan = PredictPlan((height, width), PredictSettings(size, halo, size), stride, any_size=True)
+    covered = np.zeros((height, width), int)
+    for chip in plan.lattice:
+        assert chip.read.shape == plan.sides
+        assert (chip.read.y % stride, chip.read.x % stride, chip.read.height % stride) == (0, 0, 0)
+        for start, end, least, most, side in (
+            (chip.read.y, chip.read.y + chip.read.height, chip.write.y, chip.write.y + chip.write.height, height),
+            (chip.read.x, chip.read.x + chip.read.width, chip.write.x, chip.write.x + chip.write.width, width),
+        ):
+            assert 0 <= start <= max(least - halo, 0)
+            assert min(most + halo, side) <= end < side + stride
+        covered[chip.write.slices] += 1
+    assert (covered == 1).all()
+
+
+def test_wide_grids_are_mapped_in_panels():
+    plan = PredictPlan((1024, 3 * PANEL), PredictSettings(256, 0, 512))
+    columns = [b.window.x // PANEL for b in plan.blocks]
+    assert columns == sorted(columns)
+    assert {b.panel for b in plan.blocks} == {0, 1, 2}
+
+
+def conv_model():
     torch.manual_seed(0)
     model = MultimodalModel(ModelSpec({"m": 2}, 3, width=8)).eval()
+
+    def scores(batch):
+        scaled = replace(batch, images={n: x.float() / 50 - 1 for n, x in batch.images.items()})
+        return torch.softmax(5 * model(scaled), 1)
+
+    return scores, ClassMaps([ClassSpec(k, f"c{k}", "#000000") for k in range(3)], ["probability"])
+
+
+def test_trimmed_chips_equal_the_whole_image_to_its_border():
+    scores, maps = conv_model()
     pixels = np.random.default_rng(0).integers(0, 100, (2, 128, 160)).astype(np.int16)
-    maps = ClassMaps([ClassSpec(k, f"c{k}", "#000000") for k in range(3)], ["probability"])
-    predictor = Predictor(lambda b: torch.softmax(model(_float(b)), 1), maps, ("m",), stride=4)
-    out = np.zeros((3, 128, 160), np.float32)
-    for window, prediction in predict_blocks(make_cube(pixels), predictor, PredictSettings(32, 32, 64, 3)):
-        out[(slice(None), *window.slices)] = prediction.arrays["probability"]
+    predictor = Predictor(scores, maps, ("m",), stride=4, any_size=True)
+    stream = predict_blocks(make_cube(pixels), predictor, PredictSettings(32, 32, 64, 3))
+    out = assemble(stream, (128, 160), "probability")
+    seen, here = torch.ones(1, 1, 128, 160, dtype=torch.bool), torch.ones(1, dtype=torch.bool)
     with torch.inference_mode():
-        image = torch.from_numpy(pixels).float()[None, None] / 50 - 1
-        seen, here = torch.ones(1, 1, 128, 160, dtype=torch.bool), torch.ones(1, dtype=torch.bool)
-        whole = torch.softmax(model(Sample({"m": image}, {"m": seen}, {}, {"m": here})), 1)[0].numpy()
-    np.testing.assert_allclose(out, whole, atol=2e-6)
+        whole = scores(Sample({"m": torch.from_numpy(pixels)[None, None]}, {"m": seen}, {}, {"m": here}))[0].numpy()
+    np.testing.assert_allclose(out, whole, atol=3e-6)
 
 
-def _float(batch):
-    from dataclasses import replace
+@pytest.mark.parametrize("blend", ["trim", "hann"])
+def test_no_seam_shows_at_the_borders_of_blocks(blend):
+    """With a margin that the model needs, pixels differ across a border as they do inside of a block."""
+    scores, maps = conv_model()
+    y, x = np.mgrid[:256, :256]
+    smooth = 50 + 30 * np.sin(y / 11) + 20 * np.cos(x / 7)
+    pixels = np.stack([smooth, smooth[::-1]]).astype(np.int16)
+    pixels += np.random.default_rng(1).integers(0, 6, pixels.shape).astype(np.int16)
+    predictor = Predictor(scores, maps, ("m",), stride=4, any_size=True)
+    stream = predict_blocks(make_cube(pixels), predictor, PredictSettings(32, 16, 32, 4, blend))
+    out = assemble(stream, (256, 256), "probability")
+    steps = np.abs(np.diff(out, axis=2)).mean((0, 1))
+    across, inside = steps[31::32], np.delete(steps, np.s_[31::32])
+    assert abs(across.mean() - inside.mean()) <= 2 * inside.std() / np.sqrt(len(across))
+    assert across.max() <= inside.max() * 1.05
 
-    return replace(batch, images={n: x.float() / 50 - 1 for n, x in batch.images.items()})
+
+def test_blocks_without_a_valid_pixel_are_not_shown_to_the_model():
+    valid = np.zeros((64, 64), bool)
+    valid[40:, 40:] = True
+    asked = []
+
+    def counting(batch):
+        asked.append(len(batch.images["m"]))
+        return identity(batch)
+
+    pixels = np.full((64, 64), 7, np.uint16)
+    predictor = Predictor(counting, IdentityDecoder(), ("m",))
+    out = assemble(
+        predict_blocks(make_cube(pixels, valid), predictor, PredictSettings(16, 4, 32, 4)), (64, 64), "value"
+    )
+    np.testing.assert_array_equal(out[0], np.where(valid, 7, 0))
+    assert asked == [4]  # the four chips of the last of four blocks
+    empty = make_cube(pixels, np.zeros((64, 64), bool))
+    assert not assemble(predict_blocks(empty, predictor, PredictSettings(16, 4, 32, 4)), (64, 64), "value").any()
+    assert asked == [4]
 
 
-def test_progress_tells_every_block():
+@pytest.mark.parametrize("failure", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError("no memory")])
+def test_batches_are_halved_where_memory_does_not_suffice(failure):
+    sizes = []
+
+    def hungry(batch):
+        sizes.append(len(batch.images["m"]))
+        if sizes[-1] > 2:
+            raise failure
+        return identity(batch)
+
+    pixels = np.random.default_rng(0).integers(1, 999, (64, 128)).astype(np.uint16)
+    predictor = Predictor(hungry, IdentityDecoder(), ("m",))
+    out = assemble(predict_blocks(make_cube(pixels), predictor, PredictSettings(16, 4, 64, 16)), (64, 128), "value")
+    np.testing.assert_array_equal(out[0], pixels)
+    assert sizes == [16, 8, 4] + [2] * 16  # found once, remembered for the second block
+
+    def starving(batch):
+        raise failure
+
+    with pytest.raises(ConfigError, match="does not suffice for one chip.*smaller chips"):
+        list(predict_blocks(make_cube(pixels), replace(predictor, scores=starving), PredictSettings(16, 4, 64, 16)))
+
+
+def test_errors_of_any_thread_reach_the_caller_and_threads_end():
+    cube = make_cube(np.ones((64, 64), np.uint16))
+    before = set(threading.enumerate())
+
+    def broken(batch):
+        raise ValueError("a broken step")
+
+    for predictor in (replace(IDENTITY, scores=broken), replace(IDENTITY, prepare=broken)):
+        with pytest.raises(ValueError, match="a broken step"):
+            list(predict_blocks(cube, predictor, PredictSettings(16, 0, 16)))
+    stream = predict_blocks(cube, IDENTITY, PredictSettings(16, 0, 16))
+    next(stream)
+    stream.close()
+    assert {t.name for t in set(threading.enumerate()) - before if t.name.startswith("geomm")} == set()
+
+
+def test_progress_tells_every_block_and_counts_those_that_are_there():
     told = []
     cube = make_cube(np.ones((40, 40), np.uint16))
-    list(
-        predict_blocks(
-            cube,
-            Predictor(identity, IdentityDecoder(), ("m",)),
-            PredictSettings(16, 0, 16),
-            on_block=lambda *a: told.append(a),
-        )
+    first = Window(0, 0, 16, 16)
+    stream = predict_blocks(
+        cube, IDENTITY, PredictSettings(16, 0, 16), skip={first}, on_block=lambda *a: told.append(a)
     )
-    assert told == [(k, 9) for k in range(1, 10)]
+    assert first not in [w for w, _ in stream]
+    assert told == [(k, 9) for k in range(2, 10)]
 
 
 def test_settings_and_blends_are_checked():
     with pytest.raises(ConfigError, match="block 100, size 64"):
         PredictSettings(64, 0, 100)
+    for wrong in ({"blend": "magic"}, {"precision": "fp8"}, {"symmetries": 3}):
+        with pytest.raises(ConfigError, match=r"unknown .*known: "):
+            PredictSettings(**wrong)
     with pytest.raises(ConfigError, match="unknown blend 'magic'.*trim, hann"):
         Block(Window(0, 0, 4, 4), "magic")
     assert (hann(9, 7) > 0).all()

@@ -15,10 +15,12 @@ from geomm.prediction.settings import PredictSettings
 LARGE = 1024
 """Side in pixels of chips for models that may see more than they were trained on: less of it is margin. Larger ones
 gain little, and take more memory."""
-ROOM = 2 * 2**30
-"""Bytes that all layers of a model may write for one chip; about a third of them are there at a time."""
-CLOSE = 0.01
-"""Mean difference of probabilities at which what lies outside of a chip counts as without influence."""
+ROOM = 2**30
+"""Bytes that all layers of a model may write for the chips that go through it at a time; on a CPU up to two thirds of
+them were seen to be there together."""
+CLOSE = 0.05
+"""Mean difference of probabilities, in standard deviations of theirs, at which what lies outside of a chip counts as
+without influence."""
 
 
 def fitted_settings(members: Sequence[Member], shape: tuple[int, int], settings: PredictSettings) -> PredictSettings:
@@ -40,10 +42,12 @@ def fitted_settings(members: Sequence[Member], shape: tuple[int, int], settings:
     if small or any(found is None for found in margins):
         return replace(settings, size=size, halo=halo, block=4 * size)
     stride = max(m.stride for m in members)
-    halo = max(found for found in margins if found is not None)
-    side = max((s for s in (LARGE, LARGE // 2) if _bytes(members[0], s + 2 * halo) <= ROOM), default=size)
+    halo = max([halo, *(found for found in margins if found is not None)])
+    room, pixel = _room(settings), _bytes(members[0])
+    side = max((s for s in (LARGE, LARGE // 2) if pixel * (s + 2 * halo) ** 2 <= room), default=size)
     size = max(_divided(max(shape), side, max(stride, 32)), size)
-    return replace(settings, size=size, halo=halo, block=size * max(LARGE // size, 1), batch=_batch(settings, size))
+    batch = min(max(int(room / (pixel * (size + 2 * halo) ** 2)), 1), 64)
+    return replace(settings, size=size, halo=halo, block=size * max(LARGE // size, 1), batch=batch)
 
 
 def needed_margin(member: Member, settings: PredictSettings) -> int | None:
@@ -67,7 +71,8 @@ def needed_margin(member: Member, settings: PredictSettings) -> int | None:
         return None
     differ = (far[..., start : start + part, start : start + part] - near).abs().amax(1)[0]
     rings = _rings(differ, member.stride)
-    close = [float(r) <= CLOSE for r in rings]
+    limit = CLOSE * float(far.std((-2, -1)).mean())
+    close = [float(r) <= limit for r in rings]
     inside = next((k for k in range(len(close)) if all(close[k:])), None)
     return None if inside is None or not close[-1] else max(inside, 1) * member.stride
 
@@ -92,9 +97,16 @@ def _noise(member: Member, side: int) -> Sample:
     )
 
 
-def _bytes(member: Member, side: int) -> float:
-    """Return how much all layers write for a chip of a side, by what they write for a small one."""
-    small, total = 4 * max(member.stride, 8), 0
+def _room(settings: PredictSettings) -> float:
+    """Return how many bytes the layers of a model may write: half of what is free on a GPU."""
+    if torch.device(settings.device).type == "cuda":
+        return torch.cuda.mem_get_info(settings.device)[0] / 2
+    return ROOM
+
+
+def _bytes(member: Member) -> float:
+    """Return how much all layers write for a pixel, by what they write for a small chip."""
+    side, total = 4 * max(member.stride, 8), 0
 
     def count(_module: object, _given: object, said: object) -> None:
         nonlocal total
@@ -104,19 +116,14 @@ def _bytes(member: Member, side: int) -> float:
     hooks = [m.register_forward_hook(count) for m in leaves]
     try:
         with torch.inference_mode():
-            member.model(_noise(member, small).to(next(member.model.parameters()).device))
+            member.model(_noise(member, side).to(next(member.model.parameters()).device))
     finally:
         for hook in hooks:
             hook.remove()
-    return total / small**2 * side**2
+    return total / side**2
 
 
 def _divided(length: int, side: int, step: int) -> int:
     """Return the side near to one, in whole steps, of which few cover a length with little to spare."""
     choices = range(step * max(side * 3 // 4 // step, 1), step * (side * 9 // 8 // step) + 1, step)
     return min(choices, key=lambda s: (-(-length // s) * (s + step), -s))
-
-
-def _batch(settings: PredictSettings, size: int) -> int:
-    """Return how many chips go through the model at a time: on a CPU no more pixels than one large chip has."""
-    return settings.batch if torch.device(settings.device).type != "cpu" else max((LARGE // size) ** 2, 1)
