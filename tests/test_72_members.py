@@ -231,7 +231,7 @@ def test_classification_maps_one_answer_for_every_chip(cube, tmp_path):
     package = save_model(tmp_path / "m", task="classification", size=32, halo=0)
     found = assemble(geomm.predict(cube, package), (96, 128), "probability")
     cell = found[:, 32:64, 32:64]
-    assert np.nanstd(cell.reshape(4, -1), 1).max() == 0
+    assert (cell == cell[:, :1, :1]).all()
     np.testing.assert_allclose(np.nansum(found, 0)[40:, 40:], 1, atol=1e-5)
     assert isinstance(ClassMaps(CLASSES, ["class"]).layers, tuple)
     assert load_package(package.path).sha256 == package.sha256

@@ -34,6 +34,7 @@ def predict(
     symmetries: Annotated[int, typer.Option(help="views of a chip that are averaged: 1, 4 or 8")] = 1,
     device: Annotated[str, typer.Option(help="torch device, such as cuda")] = "cpu",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="threads of the model on a CPU")] = None,
     mosaic: Annotated[bool, typer.Option("--mosaic", help="one map of all scenes of a day")] = False,  # noqa: FBT002
     crs: Annotated[str | None, typer.Option(help="CRS of the map; default that of the scenes")] = None,
     resolution: Annotated[float | None, typer.Option(help="pixel size of the map in units of its CRS")] = None,
@@ -63,6 +64,7 @@ def predict(
             symmetries=symmetries,
             device=device,
             precision=precision,
+            threads=threads,
             mosaic=mosaic,
             crs=crs,
             resolution=resolution,

@@ -162,9 +162,7 @@ def stac_item(
     """Describe products as a STAC 1.1 item, with hrefs relative to it; ``extra`` are assets beside the layers."""
     footprint = geobox.footprint("EPSG:4326", buffer=0, npoints=8)
     code = geobox.crs.epsg if geobox.crs is not None else None
-    links = [
-        {"rel": "derived_from", "href": href, "type": "application/geo+json"} for href in source.derived_from if href
-    ]
+    links = [{"rel": "derived_from", "href": href, "type": _type_of(href)} for href in source.derived_from if href]
     if source.model:
         links.append({"rel": "mlm:model", "href": source.model, "type": "application/json"})
     return {
@@ -196,6 +194,11 @@ def stac_item(
         }
         | dict(extra or {}),
     }
+
+
+def _type_of(href: str) -> str:
+    """Return the media type of a source: an item, or a file that nobody catalogued."""
+    return "image/tiff; application=geotiff" if href.lower().endswith((".tif", ".tiff")) else "application/geo+json"
 
 
 def _file_of(path: Path, title: str, kind: str, roles: list[str]) -> dict[str, Any]:

@@ -43,6 +43,8 @@ class MapOptions:
     """Views of every chip that are averaged."""
     device: str = "cpu"
     """Torch device."""
+    threads: int | None = None
+    """Threads of the model on a CPU; None for those that torch has."""
     precision: str = "auto"
     """Arithmetic of the model."""
     mosaic: bool = False
@@ -64,7 +66,7 @@ class MapOptions:
         """
         from geomm.prediction import PredictSettings, settings_for
 
-        shared = ("layers", "weights", "blend", "symmetries", "device", "precision")
+        shared = ("layers", "weights", "blend", "symmetries", "device", "precision", "threads")
         plain = PredictSettings(**{name: getattr(self, name) for name in shared})
         if self.size is not None:
             halo = packages[0].contract.halo if self.halo is None else self.halo
@@ -159,7 +161,8 @@ def _identity(cube: xr.DataTree, packages: Sequence[ModelPackage], settings: Pre
     from geomm.prediction.device import resolved
 
     sources = [str(s) for node in cube.children.values() for s in node.attrs.get("sources", [])]
-    settings = dataclasses.replace(settings, precision=resolved(settings.precision, settings.device))
+    precision, threads = resolved(settings.precision, settings.device), settings.threads or torch.get_num_threads()
+    settings = dataclasses.replace(settings, precision=precision, threads=threads)
     grid = geobox_of(cube)
     return identity_of(
         {
@@ -201,7 +204,7 @@ def _open_cube(path: Path) -> xr.DataTree:
     import xarray as xr
 
     try:
-        cube = xr.open_datatree(path, engine="zarr", chunks={})
+        cube = xr.open_datatree(path, engine="zarr", chunks={}, consolidated=False)
     except (OSError, ValueError, KeyError) as error:
         raise CatalogError("the cube cannot be opened", where=str(path), why=str(error)) from error
     if not all({"data", "valid"} <= set(node.data_vars) for node in cube.children.values()) or not cube.children:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,7 +149,13 @@ def _by_scene(scenes: list[Scene], within: float) -> Iterator[Job]:
 def _found(package: ModelPackage, source: str | Path, aoi: BBox | None, datetime: str | None) -> list[Scene]:
     with tempfile.TemporaryDirectory(prefix="geomm-") as scratch:
         catalog = _open(package, source, Path(scratch), datetime)
-        return _search(package, catalog, aoi, datetime)
+        found = _search(package, catalog, aoi, datetime)
+        # The items of a plain folder are gone with it: what stays are its files.
+        return [replace(s, href=_first_file(s)) if Path(scratch) in Path(s.href).parents else s for s in found]
+
+
+def _first_file(scene: Scene) -> str:
+    return next(iter(scene.bands.values())).href
 
 
 def _open(package: ModelPackage, source: str | Path, scratch: Path, datetime: str | None) -> Catalog:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,8 +65,8 @@ def predict_on(
         return client.submit(_predicted, there, models, settings, run, pure=False)
 
     waiting = iter(runs)
-    running = as_completed([submit(run) for run, _ in zip(waiting, range(AHEAD * workers), strict=False)])
-    futures = list(running.futures)
+    futures = [submit(run) for run in islice(waiting, AHEAD * workers)]
+    running = as_completed(futures)
     try:
         for future in running:
             blocks = future.result()

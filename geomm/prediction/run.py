@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from geomm.cube import geobox_of
 from geomm.package import ModelPackage, check_cube
@@ -49,6 +52,7 @@ def predict(
     check_cube(packages[0].contract, cube)
     members = [Member(p, settings or PredictSettings()) for p in packages]
     settings = settings or fitted_settings(members, _shape(cube), PredictSettings())
+    settings = replace(settings, threads=settings.threads or torch.get_num_threads())
     predictor = predictor_of(members, settings)
     if client is None:
         return predict_blocks(cube, predictor, settings, skip=skip, on_block=on_block)

@@ -39,11 +39,14 @@ class PredictSettings:
     """Arithmetic of the model."""
     symmetries: int = 1
     """Views of every chip whose answers are averaged, one of :data:`SYMMETRIES`."""
+    threads: int | None = None
+    """Threads of the model on a CPU; None for those that torch has here. The last digits of fp32 depend on them:
+    workers of a cluster use as many as the process that asks them."""
     compiled: bool = False
     """Compile the model first (``torch.compile``): worth it for many scenes on a GPU."""
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.block % self.size or self.block < 1 or self.halo < 0 or self.batch < 1:
+        if min(self.size, self.block, self.batch) < 1 or self.halo < 0 or self.block % self.size:
             raise ConfigError(
                 "the block is not a multiple of the chip size",
                 why=f"block {self.block}, size {self.size}, halo {self.halo}, batch {self.batch}",

@@ -126,7 +126,7 @@ def _scored(
     cube: xr.DataTree, predictor: Predictor, plan: PredictPlan, blocks: Sequence[PlannedBlock]
 ) -> Generator[_Part]:
     """Run the model on what another thread prepares."""
-    sparing, threads = Sparing(predictor.scores, plan.settings.batch), torch.get_num_threads()
+    sparing, before = Sparing(predictor.scores, plan.settings.batch), torch.get_num_threads()
     blended, device = plan.settings.blend != "trim", torch.device(plan.settings.device)
     # The model has all processors to itself; torch starts as many threads again for every thread that calls it.
     prepared = ahead(_prepared(cube, predictor, plan, blocks), start=lambda: torch.set_num_threads(1))
@@ -134,7 +134,7 @@ def _scored(
         waiting: tuple[_Part, Fetched] | None = None
         for number, part in enumerate(prepared):
             if not number:
-                torch.set_num_threads(threads)
+                torch.set_num_threads(plan.settings.threads or before)
             launched = None
             if part.batch is not None:
                 said = sparing(part.batch if device.type == "cpu" else part.batch.to(device))
@@ -148,6 +148,7 @@ def _scored(
                 waiting = replace(part, batch=None), launched
         if waiting is not None:
             yield replace(waiting[0], scores=waiting[1].numpy())
+        torch.set_num_threads(before)
 
 
 def _assembled(parts: Iterator[_Part], decoder: Decoder, plan: PredictPlan) -> Iterator[tuple[Window, Prediction]]:
