@@ -49,7 +49,9 @@ soak: $(VENV)/.demo-data ## the long tier: the same properties, many more cases
 	HYPOTHESIS_PROFILE=soak GEOMM_KILLS=30 $(PY) -m pytest
 
 bench: $(VENV)/.demo-data ## measured figures, see benchmarks/RESULTS.md
+	$(PY) benchmarks/predict.py
 	$(PY) benchmarks/predict_memory.py
+	$(PY) benchmarks/map_writing.py
 	$(PY) benchmarks/cube_load.py
 	$(PY) benchmarks/chips.py
 	$(PY) benchmarks/chips_memory.py

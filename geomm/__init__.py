@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from geomm.cube import calibrated, check_radiometry, common_geobox, composite, group_sites, load_cube
     from geomm.dataset import ChipDataset, ChipLoader
     from geomm.errors import GeommError
-    from geomm.export import write_products
+    from geomm.export import Provenance, write_products
     from geomm.grounding import Prompts, ground, read_prompts, zero_shot
     from geomm.interop import from_torchgeo, to_torchgeo
     from geomm.models.multimodal import ModelSpec
     from geomm.package import ModelPackage, load_package
     from geomm.pipeline import run
     from geomm.pipeline.indexing import index_source, open_index
-    from geomm.prediction import predict
+    from geomm.prediction import Predictor, PredictSettings, predict, predict_blocks, predictor_of_module, settings_for
     from geomm.retrieval import Index, merge_indexes, search_partitions, verify_index
     from geomm.retrieval.build import IndexSettings, index_cube
     from geomm.retrieval.embedder import Embedder
@@ -70,14 +70,21 @@ _MODULES = {
     "cube": ("calibrated", "check_radiometry", "common_geobox", "composite", "group_sites", "load_cube"),
     "dataset": ("ChipDataset", "ChipLoader"),
     "errors": ("GeommError",),
-    "export": ("write_products",),
+    "export": ("Provenance", "write_products"),
     "grounding": ("Prompts", "ground", "read_prompts", "zero_shot"),
     "interop": ("from_torchgeo", "to_torchgeo"),
     "models.multimodal": ("ModelSpec",),
     "package": ("ModelPackage", "load_package"),
     "pipeline": ("run",),
     "pipeline.indexing": ("index_source", "open_index"),
-    "prediction": ("predict",),
+    "prediction": (
+        "PredictSettings",
+        "Predictor",
+        "predict",
+        "predict_blocks",
+        "predictor_of_module",
+        "settings_for",
+    ),
     "retrieval": ("Index", "merge_indexes", "search_partitions", "verify_index"),
     "retrieval.build": ("IndexSettings", "index_cube"),
     "retrieval.embedder": ("Embedder",),
@@ -113,8 +120,11 @@ __all__ = [
     "ModelPackage",
     "ModelSpec",
     "Normaliser",
+    "PredictSettings",
     "Prediction",
+    "Predictor",
     "Prompts",
+    "Provenance",
     "RunConfig",
     "Scene",
     "SensorSpec",
@@ -153,12 +163,15 @@ __all__ = [
     "open_catalog",
     "open_index",
     "predict",
+    "predict_blocks",
+    "predictor_of_module",
     "random_chips",
     "read_annotations",
     "read_prompts",
     "read_questions",
     "run",
     "search_partitions",
+    "settings_for",
     "split_places",
     "timed_chips",
     "to_torchgeo",

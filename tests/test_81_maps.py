@@ -195,6 +195,37 @@ def test_command_writes_layers_and_polygons(model, scenes, tmp_path, monkeypatch
     assert set(package["class"]) <= {c.name for c in CLASSES}
 
 
+def test_zones_are_told_their_classes(model, scenes, tmp_path):
+    """Shares in rectangles, in degrees, equal counts of pixels; what lies outside has no class."""
+    import shapely
+
+    one, two, far = (
+        shapely.box(500000 + a, 3999000 - b, 503000 + a, 3999700) for a, b in ((0, 0), (900, 1500), (9e5, 0))
+    )
+    zones = geopandas.GeoDataFrame({"field": ["a", "b", "c"]}, geometry=[one, two, far], crs=32632)
+    zones.to_crs(4326).to_file(tmp_path / "zones.gpkg")
+    from geomm.export import read_zones
+
+    options = MapOptions(**OPTIONS, layers=("class",), zones=read_zones(tmp_path / "zones.gpkg"))
+    (product,) = predict_source(model, scenes, tmp_path / "maps", datetime="2020-06-01", options=options)
+    found = geopandas.read_file(next((tmp_path / "maps").glob("*-zones.gpkg")), layer="classes")
+    with rasterio.open(product.files["class"]) as file:
+        codes = file.read(1)
+        y, x = np.mgrid[: file.height, : file.width]
+        centres = shapely.points(*(file.transform @ (x.ravel() + 0.5, y.ravel() + 0.5)))
+    for k, shape in enumerate((one, two)):
+        inside = codes.ravel()[shapely.contains(shape, centres)]
+        assert found["pixels"][k] == pytest.approx(len(inside), rel=0.02)
+        known = inside[inside != 255]
+        for c in CLASSES:
+            assert found[f"share_{c.name}"][k] == pytest.approx((known == c.value).mean(), abs=0.02)
+        assert found["class"][k] == CLASSES[np.bincount(known).argmax()].name
+    assert found.loc[2, ["class", "pixels", "mapped"]].tolist() == ["", 0, 0.0]
+    geopandas.GeoDataFrame(geometry=[shapely.Point(0, 0)], crs=4326).to_file(tmp_path / "points.gpkg")
+    with pytest.raises(geomm.GeommError, match="not polygons on the ground.*Point"):
+        read_zones(tmp_path / "points.gpkg")
+
+
 def test_polygons_are_the_same_bytes_twice(model, scenes, tmp_path):
     first = mapped(model, scenes, tmp_path / "a", polygons=True, layers=("class",))
     assert mapped(model, scenes, tmp_path / "b", polygons=True, layers=("class",)) == first

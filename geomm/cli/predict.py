@@ -27,6 +27,9 @@ def predict(
     ] = None,
     weights: Annotated[bool, typer.Option("--weights", help="also map the share of every modality")] = False,  # noqa: FBT002
     polygons: Annotated[bool, typer.Option("--polygons", help="also write the classes as polygons")] = False,  # noqa: FBT002
+    zones: Annotated[
+        Path | None, typer.Option(help="vector file whose polygons are told which classes they hold")
+    ] = None,
     also: Annotated[list[Path] | None, typer.Option("--with", help="further model, averaged with the first")] = None,
     size: Annotated[int | None, typer.Option(help="chip that is written, in pixels; default what fits")] = None,
     halo: Annotated[int | None, typer.Option(help="margin of a chip; default what the model needs")] = None,
@@ -48,6 +51,7 @@ def predict(
 
     Example: `geomm predict demo/model demo/catalog -o maps --layer class --layer confidence --polygons`
     """
+    from geomm.export import read_zones
     from geomm.package import load_package
     from geomm.pipeline.apply import MapOptions, predict_source
     from geomm.progress import Bars
@@ -58,6 +62,7 @@ def predict(
             layers=tuple(layer or ()),
             weights=weights,
             polygons=polygons,
+            zones=read_zones(zones) if zones else None,
             size=size,
             halo=halo,
             blend=blend,

@@ -1,11 +1,12 @@
-"""Predicted blocks to files that a GIS opens right: COG, category names, style, STAC item.
+"""Predicted blocks to files that a GIS opens right: COG, category names, style, polygons, STAC item.
 
 The only writer of GeoTIFF.
 """
 
 from __future__ import annotations
 
-from geomm.export.products import Product, Provenance, write_products
+from geomm.export.products import Further, Product, Provenance, write_products
 from geomm.export.staging import identity_of
+from geomm.export.zones import classify_zones, read_zones
 
-__all__ = ["Product", "Provenance", "identity_of", "write_products"]
+__all__ = ["Further", "Product", "Provenance", "classify_zones", "identity_of", "read_zones", "write_products"]

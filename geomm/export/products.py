@@ -24,6 +24,7 @@ from geomm.export.quicklook import write_quicklook
 from geomm.export.spool import GDAL_CACHE, Spool
 from geomm.export.staging import staged
 from geomm.export.style import aux_xml, qml
+from geomm.export.zones import classify_zones
 from geomm.types import LayerSpec, Prediction, Window
 
 type Stream = Iterable[tuple[Window, Prediction]]
@@ -55,6 +56,16 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class Further:
+    """What is made of a class map, beside the map."""
+
+    polygons: bool = False
+    """Its polygons, as GeoPackage and GeoParquet."""
+    zones: Any = None
+    """GeoDataFrame of polygons that are told which classes lie in them; see :func:`geomm.export.classify_zones`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Product:
     """What was published."""
 
@@ -72,7 +83,7 @@ def write_products(
     name: str,
     source: Provenance,
     resume: str = "",
-    polygons: bool = False,
+    further: Further | None = None,
 ) -> Product:
     """Write a stream of predictions as COGs with sidecars, a quicklook and a STAC item.
 
@@ -86,7 +97,7 @@ def write_products(
         name: stem of every file and id of the item.
         source: provenance.
         resume: identity of all that decides the blocks; see :func:`identity_of`. Empty: a stopped run leaves nothing.
-        polygons: also write the class map as GeoPackage and GeoParquet.
+        further: what is made of the class map beside a quicklook.
 
     Returns:
         The published files.
@@ -112,7 +123,7 @@ def write_products(
                 write_cog(spool, layer, path)
                 _verify(path, layer, geobox)
                 _sidecars(path, layer)
-            extra = _further(layers, staging, name, polygons=polygons)
+            extra = _further(layers, staging, name, further or Further())
             item = stac_item(layers, geobox, name=name, source=source, extra=extra)
             (staging / f"{name}.json").write_text(json.dumps(item, indent=2))
             return _publish(staging, target, name, layers)
@@ -131,7 +142,7 @@ def _sidecars(path: Path, layer: LayerSpec) -> None:
 
 
 def _further(
-    layers: Sequence[tuple[LayerSpec, Path]], staging: Path, name: str, *, polygons: bool
+    layers: Sequence[tuple[LayerSpec, Path]], staging: Path, name: str, further: Further
 ) -> dict[str, dict[str, Any]]:
     """Write what is made of a class map, and return the assets."""
     assets: dict[str, dict[str, Any]] = {}
@@ -141,14 +152,24 @@ def _further(
         picture = staging / f"{name}.png"
         write_quicklook(path, layer, picture)
         assets["thumbnail"] = _file_of(picture, "Quicklook", "image/png", ["thumbnail"])
-        if polygons:
+        if further.polygons:
             table = class_polygons(path, layer)
-            package, parquet = write_polygons(table, layer, staging / f"{name}-polygons")
             areas = {"geomm:area_m2": class_areas(table, layer)}
-            title = "polygons of the classes"
-            assets["polygons"] = _file_of(package, title, "application/geopackage+sqlite3", ["data"]) | areas
-            assets["polygons-parquet"] = _file_of(parquet, title, "application/vnd.apache.parquet", ["data"])
+            assets |= _vectors(table, layer, staging / f"{name}-polygons", "Polygons of the classes", areas)
+        if further.zones is not None:
+            found = classify_zones(path, layer, further.zones)
+            assets |= _vectors(found, layer, staging / f"{name}-zones", "Classes of the zones", {})
     return assets
+
+
+def _vectors(table: Any, layer: LayerSpec, stem: Path, title: str, about: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Write a table and return its two assets."""
+    package, parquet = write_polygons(table, layer, stem)
+    key = stem.name.rpartition("-")[2]
+    return {
+        key: _file_of(package, title, "application/geopackage+sqlite3", ["data"]) | about,
+        f"{key}-parquet": _file_of(parquet, title, "application/vnd.apache.parquet", ["data"]),
+    }
 
 
 def stac_item(

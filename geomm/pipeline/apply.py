@@ -12,7 +12,7 @@ from geomm._version import __version__
 from geomm.catalog import Scene, local_path
 from geomm.cube import geobox_of
 from geomm.errors import CatalogError, ConfigError
-from geomm.export import Product, Provenance, identity_of, write_products
+from geomm.export import Further, Product, Provenance, identity_of, write_products
 from geomm.pipeline.jobs import Job, find_jobs
 from geomm.types import BBox, Prediction, Progress, Window, silent
 
@@ -33,6 +33,8 @@ class MapOptions:
     """Also map the share that each modality has in the answer."""
     polygons: bool = False
     """Also write the class map as polygons."""
+    zones: Any = None
+    """GeoDataFrame of polygons that are told which classes lie in them."""
     size: int | None = None
     """Chip that is written, in pixels; None for what fits the model."""
     halo: int | None = None
@@ -150,7 +152,7 @@ def map_cube(
         name=name,
         source=source,
         resume=_identity(cube, packages, settings),
-        polygons=options.polygons,
+        further=Further(options.polygons, options.zones),
     )
 
 
