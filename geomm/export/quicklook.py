@@ -16,7 +16,7 @@ SIDE = 1024
 
 def write_quicklook(path: Path, layer: LayerSpec, target: Path) -> None:
     """Draw a class map in its colours, transparent where there is nothing, as PNG."""
-    from matplotlib.image import imsave
+    from PIL import Image
 
     with rasterio.open(path, driver="GTiff") as file:
         zoom = max(max(file.shape) / SIDE, 1.0)
@@ -25,4 +25,4 @@ def write_quicklook(path: Path, layer: LayerSpec, target: Path) -> None:
     table = np.zeros((256, 4), np.uint8)
     for c in layer.classes:
         table[c.value] = (*c.rgb, 255)
-    imsave(target, table[values])
+    Image.fromarray(table[values]).save(target)

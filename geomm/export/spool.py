@@ -146,32 +146,40 @@ class Spool:
 def statistics(path: Path) -> list[dict[str, str]]:
     """Return minimum, maximum, mean, standard deviation and share of what is valid of every band, as GDAL names them.
 
-    Empty for a band that holds nothing. Read in rows of tiles, whatever the blocks of the file are.
+    Empty for a band that holds nothing. Read tile by tile, whatever the blocks of the file are.
     """
     with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE), rasterio.open(path) as file:
         sums = np.zeros((file.count, 3))
         least, most = np.full(file.count, np.inf), np.full(file.count, -np.inf)
-        for top in range(0, file.height, TILE):
-            window = RioWindow(0, top, file.width, min(TILE, file.height - top))
-            for k in range(file.count):
-                values = file.read(k + 1, window=window)
-                good = np.isfinite(values) if np.isnan(file.nodata) else values != file.nodata
-                kept = values[good].astype(np.float64)
-                if kept.size:
-                    sums[k] += kept.size, kept.sum(), (kept**2).sum()
-                    least[k], most[k] = min(least[k], kept.min()), max(most[k], kept.max())
+        places = [(y, x) for y in range(0, file.height, TILE) for x in range(0, file.width, 4 * TILE)]
+        for (top, left), k in ((place, k) for place in places for k in range(file.count)):
+            size = min(4 * TILE, file.width - left), min(TILE, file.height - top)
+            values, weights = _counted(file.read(k + 1, window=RioWindow(left, top, *size)), file.nodata)
+            if values.size:
+                sums[k] += weights.sum(), (values * weights).sum(), (values**2 * weights).sum()
+                least[k], most[k] = min(least[k], values.min()), max(most[k], values.max())
         total = file.height * file.width
-        found: list[dict[str, str]] = []
-        for (count, first, second), low, high in zip(sums, least, most, strict=True):
-            if not count:
-                found.append({})
-                continue
-            mean = first / count
-            spread = math.sqrt(max(second / count - mean**2, 0.0))
-            values = {"MINIMUM": low, "MAXIMUM": high, "MEAN": mean, "STDDEV": spread}
-            texts = {name: f"{float(value):.15g}" for name, value in values.items()}
-            found.append(texts | {"VALID_PERCENT": f"{100 * count / total:.4g}"})
-        return found
+    found: list[dict[str, str]] = []
+    for (count, first, second), low, high in zip(sums, least, most, strict=True):
+        if not count:
+            found.append({})
+            continue
+        mean = first / count
+        spread = math.sqrt(max(second / count - mean**2, 0.0))
+        about = {"MINIMUM": low, "MAXIMUM": high, "MEAN": mean, "STDDEV": spread}
+        texts = {name: f"{float(value):.15g}" for name, value in about.items()}
+        found.append(texts | {"VALID_PERCENT": f"{100 * count / total:.4g}"})
+    return found
+
+
+def _counted(values: np.ndarray, nodata: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the valid values and how often each occurs, float64: of bytes, every value once."""
+    if values.dtype == np.uint8:
+        counts = np.bincount(values.ravel(), minlength=256).astype(np.float64)
+        counts[int(nodata)] = 0
+        return np.flatnonzero(counts).astype(np.float64), counts[counts > 0]
+    kept = values[np.isfinite(values) if np.isnan(nodata) else values != nodata].astype(np.float64)
+    return kept, np.ones_like(kept)
 
 
 def _stem(window: Window) -> str:
