@@ -19,6 +19,8 @@ settings.register_profile("fast", max_examples=50, deadline=None, suppress_healt
 settings.register_profile("soak", parent=settings.get_profile("fast"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
+collect_ignore = ["qgis_look.py"]  # run by another Python
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
