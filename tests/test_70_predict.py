@@ -91,6 +91,7 @@ def test_chips_read_what_they_write_on_whole_cells_inside_the_grid(height, width
         ):
             assert 0 <= start <= max(least - halo, 0)
             assert min(most + halo, side) <= end < side + stride
+            assert most - least <= size + plan.halo or (least, most) == (0, side)
         covered[chip.write.slices] += 1
     assert (covered == 1).all()
 

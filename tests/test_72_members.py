@@ -150,6 +150,8 @@ def test_normalising_into_channels_last_gives_the_same_bits(whole):
     assert torch.equal(
         stacked.images["stacked"][:, 0], torch.cat([want.images[n][:, 0] for n in ("thermal", "optical")], 1)
     )
+    half = HostNormaliser(Normaliser(table, spread)).stacked(whole, ["thermal", "optical"], half=True)
+    assert torch.equal(half.images["stacked"], stacked.images["stacked"].bfloat16())
     plain_units = HostNormaliser(None)(whole)
     for name, image in to_physical(whole).images.items():
         torch.testing.assert_close(plain_units.images[name], image, rtol=1e-6, atol=0)

@@ -45,7 +45,7 @@ def fitted_settings(members: Sequence[Member], shape: tuple[int, int], settings:
     halo = max([halo, *(found for found in margins if found is not None)])
     room, pixel = _room(settings), _bytes(members[0])
     side = max((s for s in (LARGE, LARGE // 2) if pixel * (s + 2 * halo) ** 2 <= room), default=size)
-    size = max(_divided(max(shape), side, max(stride, 32)), size)
+    size = max(_divided(max(shape), side, halo, max(stride, 32)), size)
     batch = min(max(int(room / (pixel * (size + 2 * halo) ** 2)), 1), 64)
     return replace(settings, size=size, halo=halo, block=size * max(LARGE // size, 1), batch=batch)
 
@@ -123,7 +123,7 @@ def _bytes(member: Member) -> float:
     return total / side**2
 
 
-def _divided(length: int, side: int, step: int) -> int:
-    """Return the side near to one, in whole steps, of which few cover a length with little to spare."""
+def _divided(length: int, side: int, halo: int, step: int) -> int:
+    """Return the side near to one, in whole steps, with which chips read least to cover a length."""
     choices = range(step * max(side * 3 // 4 // step, 1), step * (side * 9 // 8 // step) + 1, step)
-    return min(choices, key=lambda s: (-(-length // s) * (s + step), -s))
+    return min(choices, key=lambda s: (max(-(-(length - 2 * halo) // s), 1) * (s + 2 * halo), -s))

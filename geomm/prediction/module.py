@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from geomm.dataset import Sample
-from geomm.prediction.device import arithmetic
+from geomm.prediction.device import arithmetic, resolved
 from geomm.prediction.fold import traced
 from geomm.prediction.normalise import STACKED, HostNormaliser
 from geomm.prediction.predictor import Predictor, as_they_are, class_maps, only_largest
@@ -56,7 +56,8 @@ def predictor_of_module(
         return averaged(one, batch if on_host else _stacked(batch, names, normaliser), settings.symmetries)
 
     maps = class_maps(classes, settings, ("class", "probability"))
-    prepare = (lambda batch: host.stacked(batch, names)) if on_host else as_they_are
+    half = resolved(settings.precision, settings.device) == "bf16"
+    prepare = (lambda batch: host.stacked(batch, names, half=half)) if on_host else as_they_are
     return Predictor(scores, maps, names, prepare, stride, any_size=True)
 
 

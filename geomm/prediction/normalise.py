@@ -42,8 +42,13 @@ class HostNormaliser:
         """Return the batch with images ready for the model, float32, 0 where invalid."""
         return replace(batch, images={n: self._image(batch, n) for n in batch.images})
 
-    def stacked(self, batch: Sample, names: Sequence[str]) -> Sample:
+    def stacked(self, batch: Sample, names: Sequence[str], *, half: bool = False) -> Sample:
         """Return the batch with one image: the bands of some modalities, one after the other, time by time.
+
+        Args:
+            batch: stored numbers.
+            names: of the modalities.
+            half: round to bfloat16, for a network that would do so first.
 
         Raises:
             ContractError: the batch lacks a modality.
@@ -57,7 +62,8 @@ class HostNormaliser:
             )
         counts = [batch.images[n].shape[1] * batch.images[n].shape[2] for n in names]
         first = batch.images[names[0]]
-        out = self._take(len(first), *first.shape[-2:], sum(counts))
+        shape = (len(first), *first.shape[-2:], sum(counts))
+        out = torch.from_numpy(self.memory.take(shape, np.int16)).view(torch.bfloat16) if half else self._take(*shape)
         for name, part in zip(names, torch.split(out, counts, -1), strict=True):
             times, bands = batch.images[name].shape[1:3]
             self._into(batch, name, part.view(*part.shape[:-1], times, bands).permute(0, 3, 4, 1, 2))
@@ -90,7 +96,11 @@ class HostNormaliser:
         if self.inner is not None:
             mean, std = self.inner.line(name, stored.shape[2])
             scale, offset = scale / std, (offset - mean) / std
-        _lines(stored.numpy(), batch.valid[name].numpy(), scale.numpy(), offset.numpy(), out.numpy())
+        given = stored.numpy(), batch.valid[name].numpy(), scale.numpy(), offset.numpy()
+        if out.dtype == torch.bfloat16:
+            _rounded_lines(*given, out.view(torch.int16).numpy().view(np.uint16))
+        else:
+            _lines(*given, out.numpy())
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
@@ -109,3 +119,28 @@ def _lines(
                         a, d = scale[b, t, c], offset[b, t, c]
                         for x in range(end - start):
                             to[x] = np.float32(row[x]) * a + d if good[x] else np.float32(0.0)
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _rounded_lines(
+    stored: NDArray[Any], valid: NDArray[Any], scale: NDArray[Any], offset: NDArray[Any], out: NDArray[Any]
+) -> None:
+    """Write the same, rounded to bfloat16: the upper half of a float32, to the nearest, ties to even."""
+    line = np.empty(RUN, np.float32)
+    bits = line.view(np.uint32)
+    for b in range(stored.shape[0]):
+        for t in range(stored.shape[1]):
+            for y in range(stored.shape[3]):
+                for start in range(0, stored.shape[4], RUN):
+                    end = min(start + RUN, stored.shape[4])
+                    good = valid[b, t, y, start:end]
+                    for c in range(stored.shape[2]):
+                        row, to = stored[b, t, c, y, start:end], out[b, t, c, y, start:end]
+                        a, d = scale[b, t, c], offset[b, t, c]
+                        for x in range(end - start):
+                            line[x] = np.float32(row[x]) * a + d if good[x] else np.float32(0.0)
+                        for x in range(end - start):
+                            value = bits[x]
+                            to[x] = (
+                                value + np.uint32(0x7FFF) + ((value >> np.uint32(16)) & np.uint32(1))
+                            ) >> np.uint32(16)

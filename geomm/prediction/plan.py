@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise, product
 
-from geomm.chips import Chip, ChipGrid, Visit
+from geomm.chips import Chip, Visit
 from geomm.prediction.settings import PredictSettings
 from geomm.types import Window
 
@@ -43,8 +44,8 @@ class PredictPlan:
     of the network's coarsest stride, so is every position, and cells of coarse levels fall where they would.
 
     >>> plan = PredictPlan((100, 100), PredictSettings(32, 8, 64), stride=8)
-    >>> [(c.read.y, c.read.height, c.write.y, c.write.height) for c in plan.lattice[::4]]
-    [(0, 48, 0, 32), (24, 48, 32, 32), (56, 48, 64, 32), (56, 48, 96, 4)]
+    >>> [(c.read.y, c.read.height, c.write.y, c.write.height) for c in plan.lattice[::3]]
+    [(0, 48, 0, 40), (32, 48, 40, 32), (56, 48, 72, 28)]
     >>> len(plan.blocks)
     4
     """
@@ -76,10 +77,25 @@ class PredictPlan:
     @cached_property
     def lattice(self) -> tuple[Chip, ...]:
         """All chips, row by row."""
+        rows, columns = (pairwise(self._edges(axis)) for axis in (0, 1))
+        places = product(list(rows), list(columns))
         return tuple(
-            Chip(c.index, Window(self._start(c.write.y, 0), self._start(c.write.x, 1), *self.sides), c.write)
-            for c in ChipGrid(self.shape, self.settings.size)
+            Chip(
+                index,
+                Window(self._start(top, 0), self._start(left, 1), *self.sides),
+                Window(top, left, bottom - top, right - left),
+            )
+            for index, ((top, bottom), (left, right)) in enumerate(places)
         )
+
+    def _edges(self, axis: int) -> list[int]:
+        """Return where written parts begin and end along an axis.
+
+        Those at the border have no margin on one side, and are larger by as much.
+        """
+        length, size = self.shape[axis], self.settings.size
+        inner = range(size + self.halo, max(length - self.halo, 0), size)
+        return [0, *inner, length]
 
     def _start(self, written: int, axis: int) -> int:
         """Return where reading starts along an axis."""
@@ -90,27 +106,27 @@ class PredictPlan:
     @cached_property
     def blocks(self) -> tuple[PlannedBlock, ...]:
         """All blocks, panel by panel, row by row."""
-        grid = ChipGrid(self.shape, self.settings.block)
-        wide = max(PANEL // self.settings.block, 1) * self.settings.block
-        order = sorted(grid, key=lambda c: (c.write.x // wide, c.index))
-        return tuple(PlannedBlock(b.write, self._chips_of(b.write), b.write.x // wide) for b in order)
+        many = self.settings.block // self.settings.size
+        rows, columns = (self._groups(self._edges(axis), many) for axis in (0, 1))
+        wide = max(PANEL // self.settings.block, 1)
+        order = sorted(product(range(len(rows)), range(len(columns))), key=lambda p: (p[1] // wide, p))
+        return tuple(self._block(rows[r], columns[c], c // wide) for r, c in order)
 
-    def _chips_of(self, block: Window) -> tuple[Chip, ...]:
-        """Return the chips that write into a block, or, blended, that read any of it."""
-        size, wide = self.settings.size, ChipGrid(self.shape, self.settings.size).counts[1]
-        rows, columns = (
-            self._near(start, length, axis) if self.settings.blend != "trim" else self._own(start, length, size)
-            for axis, (start, length) in enumerate(((block.y, block.height), (block.x, block.width)))
-        )
-        return tuple(self.lattice[r * wide + c] for r in rows for c in columns)
+    def _groups(self, edges: list[int], many: int) -> list[tuple[int, int]]:
+        """Return first and last edge of every ``many`` chips."""
+        ends = [*edges[:-1:many], edges[-1]]
+        return list(pairwise(ends))
 
-    def _own(self, start: int, length: int, size: int) -> range:
-        return range(start // size, -(-(start + length) // size))
-
-    def _near(self, start: int, length: int, axis: int) -> list[int]:
-        """Return the positions along an axis of chips that read any pixel of a block."""
-        starts = [self._start(k, axis) for k in range(0, self.shape[axis], self.settings.size)]
-        return [k for k, s in enumerate(starts) if s < start + length and s + self.sides[axis] > start]
+    def _block(self, rows: tuple[int, int], columns: tuple[int, int], panel: int) -> PlannedBlock:
+        """Return a block with the chips that write into it, or, blended, that read any of it."""
+        window = Window(rows[0], columns[0], rows[1] - rows[0], columns[1] - columns[0])
+        wide, blended = len(self._edges(1)) - 1, self.settings.blend != "trim"
+        chosen = []
+        for axis, (start, end) in enumerate((rows, columns)):
+            parts = list(enumerate(pairwise(self._edges(axis))))
+            spans = [(k, self._start(a, axis), self.sides[axis]) if blended else (k, a, b - a) for k, (a, b) in parts]
+            chosen.append([k for k, first, length in spans if first < end and first + length > start])
+        return PlannedBlock(window, tuple(self.lattice[r * wide + c] for r in chosen[0] for c in chosen[1]), panel)
 
     def visits(self, blocks: tuple[PlannedBlock, ...]) -> tuple[Visit, ...]:
         """Return what some blocks read, in their order."""
