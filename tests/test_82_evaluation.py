@@ -17,7 +17,7 @@ from geomm import cli
 from geomm.errors import ConfigError, ContractError, OutputError, PackageError, UnknownNameError
 from geomm.metrics import mean_iou
 from geomm.pipeline.ablate import FUSIONS, ablate, reading
-from geomm.pipeline.apply import predict_source
+from geomm.pipeline.apply import MapOptions, predict_source
 from geomm.pipeline.assess import assess
 from geomm.pipeline.compare import Row
 from geomm.pipeline.train import train
@@ -32,6 +32,7 @@ QUICK = {
     "split.validation": 0.2,
     "train.modality_dropout": 0.3,
 }
+SHARES = MapOptions(weights=True)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +167,7 @@ def test_the_reading_adds_up(recipe):
 
 def test_shares_of_the_modalities_are_a_layer_of_the_map(run, landsat_folder, tmp_path):
     package = geomm.load_package(run / "seed-0" / "model")
-    (product,) = predict_source(package, landsat_folder, tmp_path / "maps", datetime="2020-06-01", weights=True)
+    (product,) = predict_source(package, landsat_folder, tmp_path / "maps", datetime="2020-06-01", options=SHARES)
     with rasterio.open(product.files["weight"]) as file, rasterio.open(product.files["class"]) as classes:
         assert file.descriptions == ("optical", "thermal")
         shares, label = file.read(), classes.read(1)
@@ -183,4 +184,4 @@ def test_a_fusion_without_shares_says_so(recipe, landsat_folder, tmp_path):
     config = geomm.load_recipe(recipe, QUICK | {"train.steps": 1, "train.seeds": [0], "model.fusion": "concat"})
     package = geomm.load_package(train(config, tmp_path / "run") / "seed-0" / "model")
     with pytest.raises(ContractError, match="no shares of its modalities.*fusion concat"):
-        predict_source(package, landsat_folder, Path(tmp_path / "maps"), datetime="2020-06-01", weights=True)
+        predict_source(package, landsat_folder, Path(tmp_path / "maps"), datetime="2020-06-01", options=SHARES)
