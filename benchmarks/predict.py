@@ -119,7 +119,7 @@ def geomm_parts(folder: Path, side: int, model: torch.nn.Module):
     scenes = geomm.open_catalog(folder / "catalog").search(sentinel2_offset=0)
     sensors = {"optical": "sentinel2-l1c", "sar": "sentinel1-rtc", "thermal": "landsat-tirs-l1"}
     cube = geomm.load_cube(scenes, grid, {n: geomm.Modality(s, chips.SENSORS[s]) for n, s in sensors.items()})
-    size, halo = int(os.environ.get("SIZE", "1024")), int(os.environ.get("HALO", "64"))
+    size, halo = int(os.environ.get("SIZE", "992")), int(os.environ.get("HALO", "64"))
     settings = PredictSettings(size, halo, size, 1, layers=("class",))
     classes = tuple(ClassSpec(k, f"class {k}", "#336699") for k in range(CLASSES))
     plain = model.model if isinstance(model, Timed) else model
@@ -158,7 +158,7 @@ def forward(model: torch.nn.Module) -> float:
     """Megapixels a second of the bare model in the precision that geomm chooses, at its chip size."""
     from geomm.prediction.device import arithmetic
 
-    side = int(os.environ.get("SIZE", "1024")) + 2 * int(os.environ.get("HALO", "64"))
+    side = int(os.environ.get("SIZE", "992")) + 2 * int(os.environ.get("HALO", "64"))
     model = model.to(memory_format=torch.channels_last)
     image = torch.randn(1, BANDS, side, side).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), arithmetic("auto", "cpu"):
