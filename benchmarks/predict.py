@@ -239,14 +239,15 @@ def prepare(folder: Path) -> None:
     chips.SIDE = SIDE
     chips.write_scenes(folder)
     package.build_catalog(folder, folder / "catalog", sensors=tuple(chips.SENSORS), datetime="2023-06-01")
-    cube, predictor, _ = geomm_parts(folder, SIDE, network())
+    cube = geomm_parts(folder, SIDE, network())[0]
     from geomm.chipping import ChipReader
     from geomm.chips import Chip
+    from geomm.transforms import Normaliser
     from geomm.types import Window
 
     window = Window(0, 0, SIDE, SIDE)
     reader = ChipReader(cube, [Chip(0, window, window)], list(MEAN))
-    ready = predictor.prepare(to_sample(reader.read([0])))
+    ready = Normaliser(MEAN, STD)(to_sample(reader.read([0])))
     image = torch.cat([ready.images[n][0].flatten(0, 1) for n in MEAN])
     np.save(folder / "image.npy", image.numpy())
     with torch.inference_mode():
