@@ -84,7 +84,7 @@ def test_layers_are_what_they_are_called(cube, packages, whole):
 def test_layers_that_do_not_exist_or_fit_are_refused(cube, packages, tmp_path):
     for names, message in (
         (("relief",), "unknown layer.*relief.*confidence"),
-        (("class", "class"), "every layer once"),
+        (("class", "class"), "two layers would be one file"),
     ):
         with pytest.raises((UnknownNameError, ConfigError), match=message):
             geomm.predict(cube, packages[0], dataclasses.replace(PLAIN, layers=names))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from geomm.cube.calibrate import calibrated
 from geomm.cube.check import check_radiometry
-from geomm.cube.grid import common_geobox, geobox_of, group_sites
+from geomm.cube.grid import common_geobox, geobox_of, ground_size, group_sites
 from geomm.cube.load import load_cube
 from geomm.cube.show import Cube
 from geomm.cube.times import composite
@@ -25,6 +25,7 @@ __all__ = [
     "common_geobox",
     "composite",
     "geobox_of",
+    "ground_size",
     "group_sites",
     "load_cube",
 ]

@@ -104,6 +104,11 @@ def geobox_of(cube: Any) -> GeoBox:
     return geobox
 
 
+def ground_size(geobox: GeoBox) -> float:
+    """Return the pixel size of a grid on the ground in metres, in its middle, rounded to two digits."""
+    return _metres(Grid(str(geobox.crs), tuple(geobox.affine[:6]), (int(geobox.shape[0]), int(geobox.shape[1]))))
+
+
 def group_sites(scenes: Sequence[Scene]) -> dict[str, list[Scene]]:
     """Group scenes into sites: sets whose footprints overlap, directly or through others.
 

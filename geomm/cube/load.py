@@ -199,7 +199,7 @@ def _node(plan: Plan) -> xr.Dataset:
             "kind": sensor.band(plan.bands[0]).kind,
             **_remark(sensor, plan),
             "items": [[s.id for s in step] for step in plan.steps],
-            "sources": [f"{s.id} {s.bands[b].href}" for step in plan.steps for s in step for b in plan.bands],
+            "sources": [f"{s.id} {s.bands[b].href}" for step in plan.steps for s in step for b in s.bands],
         },
     )
 

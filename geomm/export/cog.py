@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import rasterio
@@ -25,19 +26,25 @@ def spool_blocks(spool: Spool, blocks: Iterable[tuple[Window, Prediction]]) -> N
         OutputError: there is no block, a block does not fit, blocks are missing, or the disk does not take them.
     """
     writing: list[Future[None]] = []
-    with ThreadPoolExecutor(1, thread_name_prefix="geomm-write") as writer:
-        for window, prediction in blocks:
+    with ThreadPoolExecutor(1, thread_name_prefix="geomm-write") as writer, _closed(blocks) as stream:
+        for window, prediction in stream:
             writing.append(writer.submit(spool.write, window, prediction))
             while len(writing) > WAITING:
                 writing.pop(0).result()
         for last in writing:
             last.result()
-    if not spool.layers:
-        raise OutputError("there is nothing to write", where=str(spool.folder), why="the prediction has no block")
-    if spool.missing():
-        raise OutputError(
-            "the blocks do not cover the grid", where=str(spool.folder), why=f"{spool.missing()} pixels are missing"
-        )
+    spool.check()
+
+
+@contextmanager
+def _closed[T](blocks: Iterable[T]) -> Iterator[Iterable[T]]:
+    """Close a generator whatever happens, so that its threads end."""
+    try:
+        yield blocks
+    finally:
+        close = getattr(blocks, "close", None)
+        if close is not None:
+            close()
 
 
 def write_cog(spool: Spool, layer: LayerSpec, target: Path) -> None:

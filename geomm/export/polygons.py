@@ -19,7 +19,7 @@ FIXED = "2000-01-01T00:00:00Z"
 
 
 def class_polygons(path: Path, layer: LayerSpec) -> Any:
-    """Return the polygons of a class map, read row by row.
+    """Return the polygons of a class map, read row by row; memory depends on how many there are.
 
     Returns:
         GeoDataFrame in the map's CRS with ``value``, ``class`` and ``area_m2`` (on the ellipsoid), ordered as they lie.
@@ -27,11 +27,11 @@ def class_polygons(path: Path, layer: LayerSpec) -> Any:
     import geopandas
     import shapely
 
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE), rasterio.open(path, driver="GTiff") as file:
-        found = list(rasterio.features.shapes(rasterio.band(file, 1), transform=file.transform))
-        crs = file.crs
     names = {c.value: c.name for c in layer.classes}
-    kept = [(shapely.geometry.shape(s), int(v)) for s, v in found if int(v) in names]
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE), rasterio.open(path, driver="GTiff") as file:
+        found = rasterio.features.shapes(rasterio.band(file, 1), transform=file.transform)
+        kept = [(shapely.geometry.shape(s), int(v)) for s, v in found if int(v) in names]
+        crs = file.crs
     values = [v for _, v in kept]
     table = geopandas.GeoDataFrame(
         {"value": np.array(values, np.int64), "class": [names[v] for v in values]},
@@ -44,15 +44,12 @@ def class_polygons(path: Path, layer: LayerSpec) -> Any:
 
 
 def _areas(table: Any) -> np.ndarray:
-    """Return areas in square metres: planar where the CRS is in metres, else on the ellipsoid."""
-    if table.crs is not None and table.crs.is_projected:
-        factor = table.crs.axis_info[0].unit_conversion_factor
-        planar: np.ndarray = table.geometry.area.to_numpy() * factor**2
-        return planar
+    """Return areas in square metres on the ellipsoid."""
     from pyproj import Geod
 
     geod = Geod(ellps="WGS84")
-    return np.array([abs(geod.geometry_area_perimeter(shape)[0]) for shape in table.geometry])
+    shapes = table.geometry.to_crs("EPSG:4326") if table.crs is not None else table.geometry
+    return np.array([abs(geod.geometry_area_perimeter(shape)[0]) for shape in shapes])
 
 
 def class_areas(table: Any, layer: LayerSpec) -> dict[str, float]:
@@ -65,7 +62,7 @@ def write_polygons(table: Any, layer: LayerSpec, stem: Path) -> tuple[Path, Path
     """Write ``<stem>.gpkg``, which QGIS opens with the colours of the classes, and ``<stem>.parquet``."""
     import pyogrio
 
-    package, parquet = stem.with_suffix(".gpkg"), stem.with_suffix(".parquet")
+    package, parquet = (stem.with_name(f"{stem.name}.{kind}") for kind in ("gpkg", "parquet"))
     table.to_parquet(parquet)
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": FIXED})
     try:

@@ -1,15 +1,11 @@
-"""Write a prediction as products and publish them: aside first, verified, then moved, the STAC item last."""
+"""Write a prediction as products: blocks aside first, then files, verified, then published, the STAC item last."""
 
 from __future__ import annotations
 
-import datetime as dt
-import hashlib
 import json
-import math
-import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +15,9 @@ from odc.geo.geobox import GeoBox
 from geomm._version import __version__
 from geomm.errors import GeommError, OutputError
 from geomm.export.cog import spool_blocks, write_cog
+from geomm.export.item import Provenance, file_of, stac_item
 from geomm.export.polygons import class_areas, class_polygons, write_polygons
+from geomm.export.publish import Product, publish
 from geomm.export.quicklook import write_quicklook
 from geomm.export.spool import GDAL_CACHE, Spool
 from geomm.export.staging import staged
@@ -30,30 +28,6 @@ from geomm.types import LayerSpec, Prediction, Window
 type Stream = Iterable[tuple[Window, Prediction]]
 """Blocks of a map."""
 
-EXTENSIONS = (
-    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/file/v2.1.0/schema.json",
-    "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Where a product comes from."""
-
-    time: dt.datetime
-    """Time of the imagery, UTC; products carry no other clock, so that the same inputs give the same bytes."""
-    derived_from: tuple[str, ...] = ()
-    """Hrefs of the source items."""
-    model: str = ""
-    """Href of the model package's ``mlm.json``."""
-    model_sha256: str = ""
-    """Hash of the model's weights."""
-    asked: Mapping[str, Any] = field(default_factory=dict)
-    """What the model was asked, JSON types: words or prompts; empty for models that know what to map."""
-
 
 @dataclass(frozen=True, slots=True)
 class Further:
@@ -63,16 +37,6 @@ class Further:
     """Its polygons, as GeoPackage and GeoParquet."""
     zones: Any = None
     """GeoDataFrame of polygons that are told which classes lie in them; see :func:`geomm.export.classify_zones`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """What was published."""
-
-    item: Path
-    """STAC item; written last, so that its presence says the product is whole."""
-    files: dict[str, Path] = field(default_factory=dict)
-    """Layer name to COG."""
 
 
 def write_products(
@@ -126,7 +90,7 @@ def write_products(
             extra = _further(layers, staging, name, further or Further())
             item = stac_item(layers, geobox, name=name, source=source, extra=extra)
             (staging / f"{name}.json").write_text(json.dumps(item, indent=2))
-            return _publish(staging, target, name, layers)
+            return publish(staging, target, name, layers)
     except OSError as error:
         if isinstance(error, GeommError):
             raise
@@ -151,7 +115,7 @@ def _further(
             continue
         picture = staging / f"{name}.png"
         write_quicklook(path, layer, picture)
-        assets["thumbnail"] = _file_of(picture, "Quicklook", "image/png", ["thumbnail"])
+        assets["thumbnail"] = file_of(picture, "Quicklook", "image/png", ["thumbnail"])
         if further.polygons:
             table = class_polygons(path, layer)
             areas = {"geomm:area_m2": class_areas(table, layer)}
@@ -164,85 +128,14 @@ def _further(
 
 def _vectors(table: Any, layer: LayerSpec, stem: Path, title: str, about: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Write a table and return its two assets."""
-    package, parquet = write_polygons(table, layer, stem)
+    try:
+        package, parquet = write_polygons(table, layer, stem)
+    except Exception as error:  # the drivers raise whatever they like
+        raise OutputError("the polygons cannot be written", where=stem.name, why=str(error)) from error
     key = stem.name.rpartition("-")[2]
     return {
-        key: _file_of(package, title, "application/geopackage+sqlite3", ["data"]) | about,
-        f"{key}-parquet": _file_of(parquet, title, "application/vnd.apache.parquet", ["data"]),
-    }
-
-
-def stac_item(
-    layers: Sequence[tuple[LayerSpec, Path]],
-    geobox: GeoBox,
-    *,
-    name: str,
-    source: Provenance,
-    extra: Mapping[str, Mapping[str, Any]] | None = None,
-) -> dict[str, Any]:
-    """Describe products as a STAC 1.1 item, with hrefs relative to it; ``extra`` are assets beside the layers."""
-    footprint = geobox.footprint("EPSG:4326", buffer=0, npoints=8)
-    code = geobox.crs.epsg if geobox.crs is not None else None
-    links = [{"rel": "derived_from", "href": href, "type": _type_of(href)} for href in source.derived_from if href]
-    if source.model:
-        links.append({"rel": "mlm:model", "href": source.model, "type": "application/json"})
-    return {
-        "type": "Feature",
-        "stac_version": "1.1.0",
-        "stac_extensions": list(EXTENSIONS),
-        "id": name,
-        "geometry": footprint.json,
-        "bbox": [round(v, 9) for v in footprint.boundingbox.bbox],
-        "properties": {
-            "datetime": source.time.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            **({"proj:code": f"EPSG:{code}"} if code else {"proj:wkt2": str(geobox.crs)}),
-            "proj:shape": [int(v) for v in geobox.shape],
-            "proj:transform": list(geobox.affine[:6]),
-            "processing:software": {"geomm": __version__},
-            "processing:lineage": f"predicted by the model {source.model_sha256[:12] or 'unnamed'}",
-            **({"geomm:asked": dict(source.asked)} if source.asked else {}),
-        },
-        "links": links,
-        "assets": {layer.name: _asset(layer, path) for layer, path in layers}
-        | {
-            f"{layer.name}-style": {
-                "href": f"./{path.stem}.qml",
-                "title": f"QGIS style of {layer.name}",
-                "type": "application/xml",
-                "roles": ["metadata"],
-            }
-            for layer, path in layers
-        }
-        | dict(extra or {}),
-    }
-
-
-def _type_of(href: str) -> str:
-    """Return the media type of a source: an item, or a file that nobody catalogued."""
-    return "image/tiff; application=geotiff" if href.lower().endswith((".tif", ".tiff")) else "application/geo+json"
-
-
-def _file_of(path: Path, title: str, kind: str, roles: list[str]) -> dict[str, Any]:
-    """Return the asset of a file."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    size = {"file:size": path.stat().st_size, "file:checksum": f"1220{digest}"}
-    return {"href": f"./{path.name}", "title": title, "type": kind, "roles": roles, **size}
-
-
-def _asset(layer: LayerSpec, path: Path) -> dict[str, Any]:
-    classes = [{"value": c.value, "name": c.name, "color_hint": c.color[1:].upper()} for c in layer.classes]
-    nodata: float | str = "nan" if math.isnan(layer.nodata) else layer.nodata
-    scale = {} if layer.scale == 1.0 else {"raster:scale": layer.scale, "raster:offset": 0.0}
-    bands = [
-        {"name": b, "description": b, "data_type": layer.dtype, "nodata": nodata, "unit": layer.unit, **scale}
-        for b in layer.bands
-    ]
-    kind = "image/tiff; application=geotiff; profile=cloud-optimized"
-    return {
-        **_file_of(path, f"{layer.name} map", kind, ["data"]),
-        "bands": bands,
-        **({"classification:classes": classes} if layer.kind == "class" else {}),
+        key: file_of(package, title, "application/geopackage+sqlite3", ["data"]) | about,
+        f"{key}-parquet": file_of(parquet, title, "application/vnd.apache.parquet", ["data"]),
     }
 
 
@@ -269,20 +162,3 @@ def _stretch(path: Path) -> tuple[float, float]:
         tags = file.tags(1)
     mean, std, top = (float(tags.get(f"STATISTICS_{n}", d)) for n, d in (("MEAN", 0), ("STDDEV", 0.25), ("MAXIMUM", 1)))
     return mean, max(min(mean + 4 * std, top), mean + 1e-6)
-
-
-def _publish(staging: Path, target: Path, name: str, layers: Sequence[tuple[LayerSpec, Path]]) -> Product:
-    """Move verified files into place: sidecars, then rasters, then the item."""
-    files = [p for p in staging.iterdir() if p.is_file()]
-    order = sorted(files, key=lambda p: (p.suffix == ".json", p.suffix == ".tif", p.name))
-    (target / f"{name}.json").unlink(missing_ok=True)
-    for path in order:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        path.replace(target / path.name)
-    handle = os.open(target, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    return Product(target / f"{name}.json", {layer.name: target / path.name for layer, path in layers})

@@ -25,7 +25,11 @@ GDAL_CACHE = 16 * 2**20
 """Fixed, so that memory depends neither on the scene nor on the machine."""
 TILE = 512
 """Side of the tiles of blocks and products."""
-_TYPES: Mapping[str, str] = {"uint8": "Byte", "uint16": "UInt16", "int16": "Int16", "float32": "Float32"}
+_TYPES: Mapping[str, str] = {"uint8": "Byte", "uint16": "UInt16", "int16": "Int16", "int32": "Int32"} | {
+    "uint32": "UInt32",
+    "float32": "Float32",
+    "float64": "Float64",
+}
 
 
 class Spool:
@@ -44,7 +48,7 @@ class Spool:
         about = folder / "layers.json"
         if about.is_file():
             self.layers = tuple(_layer_of(raw) for raw in json.loads(about.read_text()))
-        self.done = {w for p in folder.glob("*.done") if (w := _window_of(p.stem)) is not None}
+        self.done = {w for p in folder.glob("*.done") if (w := _window_of(p.stem)) is not None and self._whole(p, w)}
         """Windows that are there."""
 
     def write(self, window: Window, prediction: Prediction) -> None:
@@ -54,17 +58,48 @@ class Spool:
             OutputError: shape or dtype is not that of the layer.
         """
         if not self.layers:
+            for layer in prediction.layers:
+                _check(layer)
             self.layers = tuple(prediction.layers)
             raw = json.dumps([dataclasses.asdict(layer) for layer in self.layers])
             self._keep(self.folder / "layers.json", raw.encode())
+        sizes = []
         for layer in self.layers:
-            self._keep(self._path(layer, window), self._encoded(layer, window, prediction.arrays[layer.name]))
-        self._keep(self.folder / f"{_stem(window)}.done", b"")
+            content = self._encoded(layer, window, prediction.arrays[layer.name])
+            self._keep(self._path(layer, window), content)
+            sizes.append(len(content))
+        self._keep(self.folder / f"{_stem(window)}.done", json.dumps(sizes).encode())
         self.done.add(window)
 
-    def missing(self) -> int:
-        """Return how many pixels no block has."""
-        return self.shape[0] * self.shape[1] - sum(w.height * w.width for w in self.done)
+    def _whole(self, mark: Path, window: Window) -> bool:
+        """Whether the files of a window are as long as they were: after a power cut they may not be."""
+        try:
+            sizes = json.loads(mark.read_text())
+            return bool([self._path(layer, window).stat().st_size for layer in self.layers] == sizes)
+        except (OSError, ValueError):
+            return False
+
+    def check(self) -> None:
+        """Refuse blocks that do not cover the grid, each pixel once.
+
+        Raises:
+            OutputError: there is none, or they do not.
+        """
+        import shapely
+
+        where = str(self.folder)
+        if not self.layers:
+            raise OutputError("there is nothing to write", where=where, why="the prediction has no block")
+        boxes = [shapely.box(w.x, w.y, w.x + w.width, w.y + w.height) for w in self.done]
+        total, covered = self.shape[0] * self.shape[1], shapely.union_all(boxes).area
+        outside = shapely.union_all(boxes).difference(shapely.box(0, 0, self.shape[1], self.shape[0])).area
+        twice = sum(b.area for b in boxes) - covered
+        if covered - outside < total or outside or twice:
+            raise OutputError(
+                "the blocks do not cover the grid, each pixel once",
+                where=where,
+                why=f"pixels missing {total - covered + outside:.0f}, twice {twice:.0f}, outside {outside:.0f}",
+            )
 
     def joined(self, layer: LayerSpec) -> Path:
         """Write the description of a whole layer, which GDAL opens as one raster, and return its path."""
@@ -180,6 +215,20 @@ def _counted(values: np.ndarray, nodata: float) -> tuple[np.ndarray, np.ndarray]
         return np.flatnonzero(counts).astype(np.float64), counts[counts > 0]
     kept = values[np.isfinite(values) if np.isnan(nodata) else values != nodata].astype(np.float64)
     return kept, np.ones_like(kept)
+
+
+def _check(layer: LayerSpec) -> None:
+    """Refuse a layer that cannot become a file.
+
+    Raises:
+        OutputError: its name or dtype.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", layer.name) or layer.dtype not in _TYPES:
+        raise OutputError(
+            "a layer cannot be written",
+            where=f"layer {layer.name!r}",
+            why=f"its name is no file name, or its dtype {layer.dtype} none of {', '.join(_TYPES)}",
+        )
 
 
 def _stem(window: Window) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,7 +28,7 @@ def staged(target: Path, name: str, resume: str) -> Iterator[tuple[Path, Path]]:
 
     Args:
         target: folder of the products.
-        name: of the product.
+        name: of the product; one process at a time makes it.
         resume: identity of the blocks; empty for a folder of this process alone.
 
     Raises:
@@ -37,13 +38,12 @@ def staged(target: Path, name: str, resume: str) -> Iterator[tuple[Path, Path]]:
     root = target / f".staging-{name}-{resume or os.getpid()}"
     with ExitStack() as stack:
         stack.callback(_remove_empty, fresh)
-        root.mkdir(parents=True, exist_ok=bool(resume))
-        if resume:
-            stack.enter_context(_alone(root, name))
+        target.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(_alone(target, name))
         blocks, products = root / "blocks", root / "products"
         try:
-            blocks.mkdir(exist_ok=True)
-            shutil.rmtree(products, ignore_errors=True)
+            shutil.rmtree(products if resume else root, ignore_errors=True)
+            blocks.mkdir(parents=True, exist_ok=True)
             products.mkdir()
             yield blocks, products
         except BaseException:
@@ -52,30 +52,26 @@ def staged(target: Path, name: str, resume: str) -> Iterator[tuple[Path, Path]]:
                 shutil.rmtree(root, ignore_errors=True)
             raise
         shutil.rmtree(root, ignore_errors=True)
+        # Also what stopped runs of other settings left of this product.
         for other in target.glob(f".staging-{name}-*"):
-            if len(other.name) == len(root.name) and resume:
-                _remove_unused(other)
+            if re.fullmatch(r"[0-9a-f]{16}|[0-9]+", other.name.removeprefix(f".staging-{name}-")):
+                shutil.rmtree(other, ignore_errors=True)
 
 
 @contextmanager
-def _alone(root: Path, name: str) -> Iterator[None]:
-    lock = FileLock(root / "lock", timeout=0)
+def _alone(target: Path, name: str) -> Iterator[None]:
+    """Hold the lock of a product; its file is gone afterwards."""
+    path = target / f".{name}.lock"
     try:
-        with lock:
-            yield
+        with FileLock(path, timeout=0):
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
     except Timeout as error:
         raise OutputError(
-            "another process is writing this map", where=f"{root.parent}, {name}", fix="wait for it, or name another"
+            "another process is writing this map", where=f"{target}, {name}", fix="wait for it, or name another"
         ) from error
-
-
-def _remove_unused(folder: Path) -> None:
-    """Remove what a stopped run of other settings left, unless somebody is at it."""
-    try:
-        with FileLock(folder / "lock", timeout=0):
-            shutil.rmtree(folder, ignore_errors=True)
-    except Timeout:
-        return
 
 
 def _remove_empty(folders: list[Path]) -> None:

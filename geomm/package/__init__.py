@@ -7,7 +7,7 @@ and the weights of its pretrained tower. Nothing in it is pickled.
 
 from __future__ import annotations
 
-from geomm.package.contract import InputContract, check_cube
+from geomm.package.contract import InputContract, check_cube, check_scale
 from geomm.package.files import ModelPackage, load_package, save_package
 
-__all__ = ["InputContract", "ModelPackage", "check_cube", "load_package", "save_package"]
+__all__ = ["InputContract", "ModelPackage", "check_cube", "check_scale", "load_package", "save_package"]

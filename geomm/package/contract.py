@@ -68,6 +68,30 @@ def check_cube(contract: InputContract, cube: xr.DataTree) -> None:
             )
 
 
+SCALE = 1.5
+"""Factor by which pixels may differ in size from those that a model was trained on."""
+
+
+def check_scale(contract: InputContract, metres: float) -> None:
+    """Refuse pixels of another size than those that a model was trained on.
+
+    Args:
+        contract: of the model.
+        metres: pixel size on the ground.
+
+    Raises:
+        ContractError: they differ by more than :data:`SCALE`.
+    """
+    # Packages of geomm before 0.2 say degrees where they were trained on a grid in degrees.
+    wanted = contract.resolution if contract.resolution > 0.02 else contract.resolution * 111_320
+    if not wanted / SCALE <= metres <= wanted * SCALE:
+        raise ContractError(
+            "the pixels are not of the size that the model was trained on",
+            why=f"{metres:g} m on the ground; the model was trained at {wanted:g} m",
+            fix=f"load the imagery on a grid of {wanted:g} m: common_geobox(scenes, crs='utm', resolution={wanted:g})",
+        )
+
+
 def _advice(got: str, wanted: str) -> str:
     try:
         convert(1.0, got, wanted)  # type: ignore[arg-type]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
+import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geomm._version import __version__
-from geomm.catalog import Scene, local_path
-from geomm.cube import geobox_of
+from geomm.catalog import Scene
+from geomm.cube import geobox_of, ground_size
 from geomm.errors import CatalogError, ConfigError
-from geomm.export import Further, Product, Provenance, identity_of, write_products
+from geomm.export import Further, Product, Provenance, identity_of, published, write_products
+from geomm.pipeline.identity import of_blocks
 from geomm.pipeline.jobs import Job, find_jobs
 from geomm.types import BBox, Prediction, Progress, Window, silent
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from geomm.package import ModelPackage
-    from geomm.prediction import PredictSettings
+    from geomm.prediction import Member, PredictSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +60,27 @@ class MapOptions:
     client: Any = None
     """``dask.distributed`` client whose workers predict; None for this process."""
 
-    def settings(self, cube: xr.DataTree, packages: Sequence[ModelPackage]) -> PredictSettings:
-        """Return complete settings for a cube.
+    def shared(self) -> PredictSettings:
+        """Return the settings that do not depend on the scene.
 
         Raises:
             ConfigError: a blend, precision or number of symmetries that does not exist.
         """
-        from geomm.prediction import PredictSettings, settings_for
+        from geomm.prediction import PredictSettings
 
-        shared = ("layers", "weights", "blend", "symmetries", "device", "precision", "threads")
-        plain = PredictSettings(**{name: getattr(self, name) for name in shared})
+        names = ("layers", "weights", "blend", "symmetries", "device", "precision", "threads")
+        return PredictSettings(**{name: getattr(self, name) for name in names})
+
+    def settings(self, cube: xr.DataTree, members: Sequence[Member]) -> PredictSettings:
+        """Return complete settings for a cube."""
+        from geomm.prediction import settings_for
+
         if self.size is not None:
-            halo = packages[0].contract.halo if self.halo is None else self.halo
-            return dataclasses.replace(plain, size=self.size, halo=halo, block=self.size * max(1024 // self.size, 1))
-        found = settings_for(cube, packages, plain)
-        return found if self.halo is None else dataclasses.replace(found, halo=self.halo)
+            halo = max(m.package.contract.halo for m in members) if self.halo is None else self.halo
+            block = self.size * max(1024 // max(self.size, 1), 1)
+            return replace(self.shared(), size=self.size, halo=halo, block=block)
+        found = settings_for(cube, members, self.shared())
+        return found if self.halo is None else replace(found, halo=self.halo)
 
 
 def predict_source(
@@ -89,6 +95,8 @@ def predict_source(
 ) -> list[Product]:
     """Map every site and day of a source.
 
+    What is there already, whole and made of the same, is not made again.
+
     Args:
         package: an opened model package.
         source: anything that :func:`geomm.open_catalog` opens, a folder of GeoTIFFs named ``<item>_<band>.tif``, or a
@@ -100,22 +108,56 @@ def predict_source(
         progress: told how far it is.
 
     Raises:
-        ContractError: the source lacks a sensor or band that the model needs, or the model has no shares of its
-            modalities; nothing is written.
+        ContractError: the source lacks a sensor or band that the model needs, its pixels are of another size, or the
+            model has no shares of its modalities; nothing is written.
         CatalogError: the search finds nothing.
+        ConfigError: options that do not exist or do not go together.
     """
     options = options or MapOptions()
     if Path(source).suffix == ".zarr":
-        cube = _open_cube(Path(source))
-        return [map_cube(package, cube, (), Path(out), Path(source).stem, progress, options=options)]
-    jobs = find_jobs(package, source, aoi=aoi, datetime=datetime)
-    jobs = _joined(jobs) if options.mosaic else jobs
-    cubes = [(job, job.cube(package, aoi, crs=options.crs, resolution=options.resolution)) for job in jobs]
-    return [map_cube(package, cube, job.scenes, Path(out), job.name, progress, options=options) for job, cube in cubes]
+        if aoi or datetime or options.crs or options.resolution or options.mosaic:
+            raise ConfigError(
+                "a cube is mapped as it is", where=str(source), fix="cut, select and resample it before it is written"
+            )
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).stem).lstrip("._-") or "cube"
+        found: list[tuple[str, tuple[Scene, ...], xr.DataTree]] = [(name, (), _open_cube(Path(source)))]
+    else:
+        jobs = find_jobs(package, source, aoi=aoi, datetime=datetime)
+        jobs = _joined(jobs) if options.mosaic else jobs
+        found = [(j.name, j.scenes, j.cube(package, aoi, crs=options.crs, resolution=options.resolution)) for j in jobs]
+    members = _ready(package, [cube for _, _, cube in found], options)
+    return [map_cube(members, cube, scenes, Path(out), name, progress, options=options) for name, scenes, cube in found]
+
+
+def _ready(package: ModelPackage, cubes: Sequence[xr.DataTree], options: MapOptions) -> list[Member]:
+    """Load the models once all imagery and options are known to do.
+
+    Raises:
+        ContractError: imagery that does not meet the contract of a model.
+        ConfigError: what is made of a class map is asked for, but no class map.
+    """
+    from geomm.package import check_cube, check_scale
+    from geomm.prediction import predictor_of, ready
+
+    packages = (package, *options.others)
+    settings = options.shared()
+    for cube in cubes:
+        for one in packages:
+            check_cube(one.contract, cube)
+            check_scale(one.contract, ground_size(geobox_of(cube)))
+    members = ready(packages, settings)
+    layers = predictor_of(members, settings).decoder.layers
+    if (options.polygons or options.zones is not None) and "class" not in [layer.name for layer in layers]:
+        raise ConfigError(
+            "polygons and zones are made of the class map",
+            why=f"the layers are {', '.join(layer.name for layer in layers)}",
+            fix="map the layer class too",
+        )
+    return members
 
 
 def map_cube(
-    package: ModelPackage,
+    models: Sequence[Member | ModelPackage],
     cube: xr.DataTree,
     scenes: Sequence[Scene],
     out: Path,
@@ -125,66 +167,35 @@ def map_cube(
     options: MapOptions | None = None,
 ) -> Product:
     """Predict one cube and write its products; the same call goes on with a run that was stopped."""
-    from geomm.package import check_cube
-    from geomm.prediction import predict
+    from geomm.prediction import predict, ready
 
     options = options or MapOptions()
-    packages = (package, *options.others)
-    check_cube(package.contract, cube)
-    settings = options.settings(cube, packages)
+    members = ready(models, options.shared())
+    settings, first = options.settings(cube, members), members[0].package
+    blocks_of = of_blocks(cube, [m.package for m in members], settings)
+    zones = None if options.zones is None else identity_of(options.zones.to_json())
     source = Provenance(
         min((s.time for s in scenes), default=_first_time(cube)),
         tuple(dict.fromkeys(s.href for s in scenes)),
-        str(package.path / "mlm.json"),
-        package.sha256,
+        str(first.path / "mlm.json"),
+        first.sha256,
+        identity=identity_of([blocks_of, options.polygons, zones]),
     )
+    there = published(out, name, source.identity)
+    if there is not None:
+        progress(f"map {name}", 1, 1)
+        return there
 
     def blocks(done: Collection[Window]) -> Iterable[tuple[Window, Prediction]]:
         def told(number: int, total: int) -> None:
             progress(f"map {name}", number, total)
 
-        return predict(cube, packages, settings, skip=done, client=options.client, on_block=told)
+        return predict(cube, members, settings, skip=done, client=options.client, on_block=told)
 
+    further = Further(options.polygons, options.zones)
     return write_products(
-        blocks,
-        geobox_of(cube),
-        out,
-        name=name,
-        source=source,
-        resume=_identity(cube, packages, settings),
-        further=Further(options.polygons, options.zones),
-    )
-
-
-def _identity(cube: xr.DataTree, packages: Sequence[ModelPackage], settings: PredictSettings) -> str:
-    """Return a hash of all that decides the blocks of a map, as far as it is known without reading pixels."""
-    import torch
-
-    from geomm.prediction.device import resolved
-
-    sources = [str(s) for node in cube.children.values() for s in node.attrs.get("sources", [])]
-    precision, threads = resolved(settings.precision, settings.device), settings.threads or torch.get_num_threads()
-    settings = dataclasses.replace(settings, precision=precision, threads=threads)
-    grid = geobox_of(cube)
-    return identity_of(
-        {
-            "versions": [__version__, torch.__version__],
-            "models": [p.sha256 for p in packages],
-            "settings": dataclasses.asdict(settings),
-            "grid": [str(grid.crs), list(grid.affine[:6]), list(grid.shape)],
-            "nodes": [[n, [str(t) for t in node["time"].to_numpy()]] for n, node in cube.children.items()],
-            "sources": [[s, _state_of(s.partition(" ")[2])] for s in sources],
-        }
-    )
-
-
-def _state_of(href: str) -> list[int]:
-    """Return size and time of a local file, so that a changed one is not taken for what it was."""
-    path = local_path(href)
-    if path is None or not path.is_file():
-        return []
-    about = path.stat()
-    return [about.st_size, about.st_mtime_ns]
+        blocks, geobox_of(cube), out, name=name, source=source, resume=blocks_of, further=further
+    )  # fmt: skip
 
 
 def _joined(jobs: Sequence[Job]) -> list[Job]:
@@ -211,6 +222,7 @@ def _open_cube(path: Path) -> xr.DataTree:
         raise CatalogError("the cube cannot be opened", where=str(path), why=str(error)) from error
     if not all({"data", "valid"} <= set(node.data_vars) for node in cube.children.values()) or not cube.children:
         raise ConfigError("this is no cube", where=str(path), fix="write one with cube.to_zarr of load_cube(...)")
+    cube.attrs["file"] = str(path)
     return cube
 
 

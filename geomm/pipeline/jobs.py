@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geomm.catalog import Catalog, Scene, build_catalog, open_catalog
-from geomm.cube import check_radiometry, common_geobox, group_sites, load_cube
+from geomm.cube import check_radiometry, common_geobox, ground_size, group_sites, load_cube
 from geomm.errors import CatalogError, ContractError
+from geomm.sensors import get_sensor
 from geomm.types import BBox
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from geomm.package import ModelPackage
+    from geomm.package import InputContract, ModelPackage
 
 
 LEFT = 0.05
@@ -58,9 +59,10 @@ class Job:
         lead = self.grid_of or self.scenes
         geobox = common_geobox(lead, aoi=aoi, crs=crs, resolution=resolution)
         if resolution is None and geobox.crs is not None and geobox.crs.projected:
-            finest = abs(float(geobox.resolution.x))
-            if abs(finest - contract.resolution) > 0.01 * contract.resolution:
-                geobox = common_geobox(lead, aoi=aoi, crs=crs, resolution=contract.resolution)
+            metres = ground_size(geobox)
+            if abs(metres - contract.resolution) > 0.01 * contract.resolution:
+                units = abs(float(geobox.resolution.x)) / metres
+                geobox = common_geobox(lead, aoi=aoi, crs=crs, resolution=contract.resolution * units)
         present = {s.sensor for s in self.scenes}
         streams = {n: m for n, m in contract.modalities.items() if m.sensor in present}
         cube = load_cube(self.scenes, geobox, streams, errors="raise")
@@ -149,7 +151,7 @@ def _by_scene(scenes: list[Scene], within: float) -> Iterator[Job]:
 def _found(package: ModelPackage, source: str | Path, aoi: BBox | None, datetime: str | None) -> list[Scene]:
     with tempfile.TemporaryDirectory(prefix="geomm-") as scratch:
         catalog = _open(package, source, Path(scratch), datetime)
-        found = _search(package, catalog, aoi, datetime)
+        found = _search(package, catalog, source, aoi, datetime)
         # The items of a plain folder are gone with it: what stays are its files.
         return [replace(s, href=_first_file(s)) if Path(scratch) in Path(s.href).parents else s for s in found]
 
@@ -169,16 +171,18 @@ def _open(package: ModelPackage, source: str | Path, scratch: Path, datetime: st
     return build_catalog(folder, scratch / "catalog", sensors=sensors, datetime=datetime)
 
 
-def _search(package: ModelPackage, catalog: Catalog, aoi: BBox | None, datetime: str | None) -> list[Scene]:
+def _search(
+    package: ModelPackage, catalog: Catalog, source: str | Path, aoi: BBox | None, datetime: str | None
+) -> list[Scene]:
     contract = package.contract
-    wanted = {m.sensor: m for m in contract.modalities.values()}
+    wanted = dict.fromkeys(m.sensor for m in contract.modalities.values())
     offered = catalog.sensors()
     lacking = [n for n in contract.required if contract.modalities[n].sensor not in offered]
     if lacking or not set(wanted) & set(offered):
         names = lacking or list(contract.modalities)
         raise ContractError(
             f"the imagery lacks what the model needs: {', '.join(names)}",
-            where=catalog.href,
+            where=str(source),
             why=f"the model wants {', '.join(contract.modalities[n].sensor for n in names)}; "
             f"the catalog offers {', '.join(offered) or 'no sensor that geomm knows'}",
             fix="choose imagery of these sensors",
@@ -187,11 +191,19 @@ def _search(package: ModelPackage, catalog: Catalog, aoi: BBox | None, datetime:
     if not scenes:
         raise CatalogError(
             "the search found nothing",
-            where=catalog.href,
+            where=str(source),
             why=f"no item of {', '.join(wanted)} in {aoi or 'any place'} at {datetime or 'any time'}",
             fix="widen the area or the time",
         )
-    return [s.only(wanted[s.sensor].bands) for s in scenes]
+    return [_seen(contract, s) for s in scenes]
+
+
+def _seen(contract: InputContract, scene: Scene) -> Scene:
+    """Return a scene with the bands that any modality wants of it, and the band that says which pixels are usable."""
+    bands = [b for m in contract.modalities.values() if m.sensor == scene.sensor for b in m.bands]
+    quality = get_sensor(scene.sensor).quality
+    extra = [quality.band] if quality is not None and quality.band in scene.bands else []
+    return scene.only(tuple(dict.fromkeys([*bands, *extra])))
 
 
 def _by_day(scenes: list[Scene]) -> Iterator[Job]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geomm.config import RunConfig
-from geomm.cube import geobox_of
+from geomm.cube import geobox_of, ground_size
 from geomm.errors import OutputError
 from geomm.export import Product
 from geomm.pipeline.apply import map_cube
@@ -72,7 +72,7 @@ def run(config: RunConfig, out: str | Path, *, progress: Progress = silent) -> R
     products = {}
     for site in sites:
         name = config.name if len(sites) == 1 else f"{config.name}-{site.name}"
-        products[site.name] = map_cube(package, site.cube, site.scenes, target, name, progress)
+        products[site.name] = map_cube([package], site.cube, site.scenes, target, name, progress)
     losses = {k: [f.losses for f in v] for k, v in trained.items()}
     report = write_report(target, config, sites, folds, rows, products, losses)
     return RunResult(config, tuple(rows), package.path, products, report)
@@ -90,7 +90,7 @@ def contract_of(config: RunConfig, sites: list[Site]) -> InputContract:
         },
         {n: node.attrs["units"] for n, node in nodes.items()},
         config.classes(),
-        abs(float(geobox_of(sites[0].cube).resolution.x)),
+        ground_size(geobox_of(sites[0].cube)),
         config.predict.size if config.task == "segmentation" else config.chips.size,
         config.predict.halo if config.task == "segmentation" else 0,
         required(config, sites),

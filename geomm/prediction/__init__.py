@@ -6,7 +6,7 @@ from geomm.prediction.fitting import fitted_settings
 from geomm.prediction.members import Member, cells_of, predictor_of
 from geomm.prediction.module import predictor_of_module
 from geomm.prediction.predictor import Decoder, Predictor, as_they_are
-from geomm.prediction.run import predict, settings_for
+from geomm.prediction.run import predict, ready, settings_for
 from geomm.prediction.settings import PredictSettings
 from geomm.prediction.stream import OnBlock, predict_blocks
 
@@ -23,5 +23,6 @@ __all__ = [
     "predict_blocks",
     "predictor_of",
     "predictor_of_module",
+    "ready",
     "settings_for",
 ]

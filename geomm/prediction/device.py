@@ -17,6 +17,20 @@ from geomm.prediction.settings import Precision
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def check_device(name: str) -> None:
+    """Refuse a device that torch does not have.
+
+    Raises:
+        ConfigError: there is none of that name here.
+    """
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            "the device is not here", where=f"device {name!r}", why=str(error).splitlines()[0][:160], fix="use cpu"
+        ) from error
+
+
 def resolved(precision: Precision, device: str) -> Precision:
     """Return the precision that ``auto`` stands for: bf16 where the device computes in it, else fp32."""
     if precision != "auto":

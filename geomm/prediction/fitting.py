@@ -35,10 +35,9 @@ def fitted_settings(members: Sequence[Member], shape: tuple[int, int], settings:
         shape: height and width of the grid.
         settings: all else.
     """
-    contract = members[0].package.contract
-    size, halo = contract.size, contract.halo
+    size, halo = (max(getattr(m.package.contract, name) for m in members) for name in ("size", "halo"))
     small = max(shape) <= 2 * size or any(not m.dense for m in members)
-    margins = [] if small else [needed_margin(m, settings) for m in members]
+    margins = [] if small else [m.margin(lambda m=m: needed_margin(m, settings)) for m in members]  # type: ignore[misc]
     if small or any(found is None for found in margins):
         return replace(settings, size=size, halo=halo, block=4 * size)
     stride = max(m.stride for m in members)
@@ -98,9 +97,12 @@ def _noise(member: Member, side: int) -> Sample:
 
 
 def _room(settings: PredictSettings) -> float:
-    """Return how many bytes the layers of a model may write: half of what is free on a GPU."""
+    """Return how many bytes the layers of a model may write: a third of what a GPU has.
+
+    Not of what is free: the same scene gets the same chips, whatever else is there.
+    """
     if torch.device(settings.device).type == "cuda":
-        return torch.cuda.mem_get_info(settings.device)[0] / 2
+        return torch.cuda.mem_get_info(settings.device)[1] / 3
     return ROOM
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from geomm.errors import ContractError
 from geomm.models.encoders.pyramid import PyramidEncoder
 from geomm.models.multimodal import MultimodalModel
 from geomm.package import ModelPackage
-from geomm.prediction.device import arithmetic
+from geomm.prediction.device import arithmetic, check_device
 from geomm.prediction.fold import folded, traced
 from geomm.prediction.normalise import HostNormaliser
 from geomm.prediction.predictor import Predictor, WithShares, as_they_are, class_maps, only_largest
@@ -33,6 +33,7 @@ class Member:
     """
 
     def __init__(self, package: ModelPackage, settings: PredictSettings) -> None:
+        check_device(settings.device)
         fitted = package.model()
         if not isinstance(fitted.model, MultimodalModel) or package.spec["task"] == "contrastive":
             raise ContractError(
@@ -49,6 +50,14 @@ class Member:
         self.dense = package.spec["task"] == "segmentation"
         """Whether it answers for every pixel."""
         self.stride, self.any_size = cells_of(self.model) if self.dense else (1, False)
+
+        self._margin: tuple[int | None] | None = None
+
+    def margin(self, measure: Callable[[], int | None]) -> int | None:
+        """Return the margin that the model needs, measured once."""
+        if self._margin is None:
+            self._margin = (measure(),)
+        return self._margin[0]
 
     def scores(self, batch: Sample, settings: PredictSettings, *, alone: bool) -> Tensor:
         """Return the scores of a normalised batch, followed by the shares of the modalities where asked for.
@@ -109,11 +118,14 @@ def cells_of(model: MultimodalModel) -> tuple[int, bool]:
 
 
 def _check_same(first: ModelPackage, other: ModelPackage) -> None:
+    dense = first.spec["task"] == "segmentation"
     for what, a, b in (
         ("classes", first.contract.classes, other.contract.classes),
         ("modalities", dict(first.contract.modalities), dict(other.contract.modalities)),
         ("units", dict(first.contract.units), dict(other.contract.units)),
         ("task", first.spec["task"], other.spec["task"]),
+        ("pixel size", first.contract.resolution, other.contract.resolution),
+        *([] if dense else [("chip size", first.contract.size, other.contract.size)]),
     ):
         if a != b:
             raise ContractError(

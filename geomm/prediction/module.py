@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from geomm.dataset import Sample
-from geomm.prediction.device import arithmetic, resolved
+from geomm.errors import ContractError
+from geomm.prediction.device import arithmetic, check_device, resolved
 from geomm.prediction.fold import traced
 from geomm.prediction.normalise import STACKED, HostNormaliser
 from geomm.prediction.predictor import Predictor, as_they_are, class_maps, only_largest
@@ -40,6 +41,7 @@ def predictor_of_module(
         normaliser: calibrates and normalises; None for physical values as they are.
         stride: pixels per cell of its coarsest level; images may be any number of these high and wide.
     """
+    check_device(settings.device)
     network: Any = traced(copy.deepcopy(module).eval(), stride)
     network = network.to(device=settings.device, memory_format=torch.channels_last)
     network = torch.compile(network) if settings.compiled else network
@@ -49,7 +51,8 @@ def predictor_of_module(
     def one(batch: Sample) -> Tensor:
         with arithmetic(settings.precision, settings.device):
             said = network(batch.images[STACKED].flatten(1, 2))
-        logits = said["out"] if isinstance(said, Mapping) else said
+        logits = said["out"] if isinstance(said, Mapping) and "out" in said else said
+        _check(logits, len(classes), batch)
         return logits if only_largest(settings, "segmentation") else torch.softmax(logits.float(), 1)
 
     def scores(batch: Sample) -> Tensor:
@@ -59,6 +62,18 @@ def predictor_of_module(
     half = resolved(settings.precision, settings.device) == "bf16"
     prepare = (lambda batch: host.stacked(batch, names, half=half)) if on_host else as_they_are
     return Predictor(scores, maps, names, prepare, stride, any_size=True)
+
+
+def _check(logits: Any, classes: int, batch: Sample) -> None:
+    """Refuse answers that are not one score for every class and pixel."""
+    size = tuple(batch.images[STACKED].shape[-2:])
+    got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if not isinstance(logits, Tensor) or logits.ndim != 4 or tuple(logits.shape[1:]) != (classes, *size):
+        raise ContractError(
+            "the network does not answer with one score for every class and pixel",
+            why=f"got {got}; wanted (B, {classes}, {size[0]}, {size[1]})",
+            fix="name as many classes as it has outputs; wrap it if it answers otherwise",
+        )
 
 
 def _stacked(batch: Sample, names: Sequence[str], normaliser: Normaliser | None) -> Sample:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from geomm.cube import geobox_of
-from geomm.package import ModelPackage, check_cube
+from geomm.cube import geobox_of, ground_size
+from geomm.package import ModelPackage, check_cube, check_scale
 from geomm.prediction.cluster import predict_on
+from geomm.prediction.device import resolved
 from geomm.prediction.fitting import fitted_settings
 from geomm.prediction.members import Member, predictor_of
 from geomm.prediction.settings import PredictSettings
@@ -20,10 +21,13 @@ from geomm.types import Prediction, Window
 if TYPE_CHECKING:
     import xarray as xr
 
+type Models = ModelPackage | Member | Sequence[ModelPackage | Member]
+"""A model, or several that are averaged; as :class:`Member` they are not loaded again."""
+
 
 def predict(
     cube: xr.DataTree,
-    package: ModelPackage | Sequence[ModelPackage],
+    package: Models,
     settings: PredictSettings | None = None,
     *,
     skip: Collection[Window] = (),
@@ -34,7 +38,8 @@ def predict(
 
     Args:
         cube: lazy; only what a block or two need is in memory at a time.
-        package: loaded; its contract is checked before the first pixel moves. Several are averaged.
+        package: loaded, or made ready as :class:`Member`; its contract is checked before the first pixel moves. Several
+            are averaged.
         settings: by default those that fit the model and the grid, see :func:`settings_for`.
         skip: blocks that are there already.
         client: of ``dask.distributed``, to let its workers do it; the result is the same.
@@ -44,26 +49,29 @@ def predict(
         Stream of output windows and predictions, in any order; the windows cover the grid exactly once.
 
     Raises:
-        ContractError: at once, before anything is read: the cube lacks a modality or band, or is in another unit; the
-            model answers with vectors; or the models differ.
+        ContractError: at once, before anything is read: the cube lacks a modality or band, is in another unit, or has
+            pixels of another size; the model answers with vectors; or the models differ.
         UnknownNameError: at once: there is no such layer.
     """
-    packages = _listed(package)
-    check_cube(packages[0].contract, cube)
-    members = [Member(p, settings or PredictSettings()) for p in packages]
+    for one in _listed(package):
+        contract = (one.package if isinstance(one, Member) else one).contract
+        check_cube(contract, cube)
+        check_scale(contract, ground_size(geobox_of(cube)))
+    members = ready(package, settings or PredictSettings())
     settings = settings or fitted_settings(members, _shape(cube), PredictSettings())
-    settings = replace(settings, threads=settings.threads or torch.get_num_threads())
+    settings = replace(
+        settings,
+        threads=settings.threads or torch.get_num_threads(),
+        precision=resolved(settings.precision, settings.device),
+    )
     predictor = predictor_of(members, settings)
     if client is None:
         return predict_blocks(cube, predictor, settings, skip=skip, on_block=on_block)
-    return predict_on(
-        client, cube, packages, settings, plan_of(cube, predictor, settings), skip=skip, on_block=on_block
-    )
+    packages, plan = [m.package for m in members], plan_of(cube, predictor, settings)
+    return predict_on(client, cube, packages, settings, plan, skip=skip, on_block=on_block)
 
 
-def settings_for(
-    cube: xr.DataTree, package: ModelPackage | Sequence[ModelPackage], wanted: PredictSettings | None = None
-) -> PredictSettings:
+def settings_for(cube: xr.DataTree, package: Models, wanted: PredictSettings | None = None) -> PredictSettings:
     """Return settings that fit a model and a grid.
 
     Args:
@@ -75,11 +83,16 @@ def settings_for(
         ContractError: the model answers with vectors.
     """
     wanted = wanted or PredictSettings()
-    return fitted_settings([Member(p, wanted) for p in _listed(package)], _shape(cube), wanted)
+    return fitted_settings(ready(package, wanted), _shape(cube), wanted)
 
 
-def _listed(package: ModelPackage | Sequence[ModelPackage]) -> list[ModelPackage]:
-    return [package] if isinstance(package, ModelPackage) else list(package)
+def ready(package: Models, settings: PredictSettings) -> list[Member]:
+    """Return models on their device; those that are there already as they are."""
+    return [one if isinstance(one, Member) else Member(one, settings) for one in _listed(package)]
+
+
+def _listed(package: Models) -> list[ModelPackage | Member]:
+    return [package] if isinstance(package, (ModelPackage, Member)) else list(package)
 
 
 def _shape(cube: xr.DataTree) -> tuple[int, int]:

@@ -46,7 +46,16 @@ class PredictSettings:
     """Compile the model first (``torch.compile``): worth it for many scenes on a GPU."""
 
     def __post_init__(self) -> None:
-        if min(self.size, self.block, self.batch) < 1 or self.halo < 0 or self.block % self.size:
+        for what, number, least in (
+            ("chip size", self.size, 1),
+            ("margin", self.halo, 0),
+            ("block", self.block, 1),
+            ("batch", self.batch, 1),
+            ("number of threads", 1 if self.threads is None else self.threads, 1),
+        ):
+            if number < least:
+                raise ConfigError(f"the {what} is too small", why=f"got {number}, at least {least} is needed")
+        if self.block % self.size:
             raise ConfigError(
                 "the block is not a multiple of the chip size",
                 why=f"block {self.block}, size {self.size}, halo {self.halo}, batch {self.batch}",

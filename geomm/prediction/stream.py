@@ -8,7 +8,7 @@ another time.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +130,10 @@ def _scored(
     blended, device = plan.settings.blend != "trim", torch.device(plan.settings.device)
     # The model has all processors to itself; torch starts as many threads again for every thread that calls it.
     prepared = ahead(_prepared(cube, predictor, plan, blocks), start=lambda: torch.set_num_threads(1))
-    with torch.inference_mode(), closing(prepared):
+    with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, before)
+        stack.enter_context(closing(prepared))
+        stack.enter_context(torch.inference_mode())
         waiting: tuple[_Part, Fetched] | None = None
         for number, part in enumerate(prepared):
             if not number:
@@ -148,7 +151,6 @@ def _scored(
                 waiting = replace(part, batch=None), launched
         if waiting is not None:
             yield replace(waiting[0], scores=waiting[1].numpy())
-        torch.set_num_threads(before)
 
 
 def _assembled(parts: Iterator[_Part], decoder: Decoder, plan: PredictPlan) -> Iterator[tuple[Window, Prediction]]:

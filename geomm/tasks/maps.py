@@ -88,7 +88,7 @@ class ClassMaps:
         self.layers = tuple(LAYERS[n][0](self.classes) for n in names)
         if len({layer.name for layer in self.layers}) < len(self.layers) or not names:
             raise ConfigError(
-                "a map has every layer once", why=f"got {', '.join(names) or 'none'}", fix="choose others"
+                "two layers would be one file", why=f"got {', '.join(names) or 'none'}", fix="choose one of them"
             )
         self._codes = np.array([c.value for c in self.classes], np.uint8)
 
