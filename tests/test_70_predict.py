@@ -203,6 +203,12 @@ def test_errors_of_any_thread_reach_the_caller_and_threads_end():
     assert {t.name for t in set(threading.enumerate()) - before if t.name.startswith("geomm")} == set()
 
 
+def test_the_caller_is_not_in_inference_mode_between_blocks():
+    stream = predict_blocks(make_cube(np.ones((40, 40), np.uint16)), IDENTITY, PredictSettings(16, 0, 16))
+    for _ in stream:
+        assert not torch.is_inference_mode_enabled()
+
+
 def test_progress_tells_every_block_and_counts_those_that_are_there():
     told = []
     cube = make_cube(np.ones((40, 40), np.uint16))

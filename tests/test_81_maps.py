@@ -72,7 +72,7 @@ def plain(model, scenes, tmp_path_factory):
         return mapped(model, scenes, tmp_path_factory.mktemp("plain"))
 
 
-@pytest.mark.parametrize(("workers", "processes"), [(1, False), (2, False), (4, False), (1, True), (2, True)])
+@pytest.mark.parametrize(("workers", "processes"), [(n, p) for p in (False, True) for n in (1, 2, 4)])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_any_number_of_workers_writes_the_same_bytes(model, scenes, plain, tmp_path, workers, processes):
     from dask.distributed import Client, LocalCluster

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from geomm.prediction.settings import PredictSettings
 LARGE = 1024
 """Side in pixels of chips for models that may see more than they were trained on: less of it is margin. Larger ones
 gain little, and take more memory."""
+MANY = 3
+"""Large chips along the side of a block, at most, where there is room for so many at a time: on a GPU."""
 ROOM = 2**30
 """Bytes that all layers of a model may write for the chips that go through it at a time; on a CPU up to two thirds of
 them were seen to be there together."""
@@ -45,8 +48,9 @@ def fitted_settings(members: Sequence[Member], shape: tuple[int, int], settings:
     room, pixel = _room(settings), _bytes(members[0])
     side = max((s for s in (LARGE, LARGE // 2) if pixel * (s + 2 * halo) ** 2 <= room), default=size)
     size = max(_divided(max(shape), side, halo, max(stride, 32)), size)
-    batch = min(max(int(room / (pixel * (size + 2 * halo) ** 2)), 1), 64)
-    return replace(settings, size=size, halo=halo, block=size * max(LARGE // size, 1), batch=batch)
+    batch = max(int(room / (pixel * (size + 2 * halo) ** 2)), 1)
+    many = max(LARGE // size, min(math.isqrt(batch), MANY), 1)
+    return replace(settings, size=size, halo=halo, block=size * many, batch=min(batch, many**2))
 
 
 def needed_margin(member: Member, settings: PredictSettings) -> int | None:

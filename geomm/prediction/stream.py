@@ -133,15 +133,15 @@ def _scored(
     with ExitStack() as stack:
         stack.callback(torch.set_num_threads, before)
         stack.enter_context(closing(prepared))
-        stack.enter_context(torch.inference_mode())
         waiting: tuple[_Part, Fetched] | None = None
         for number, part in enumerate(prepared):
             if not number:
                 torch.set_num_threads(plan.settings.threads or before)
             launched = None
             if part.batch is not None:
-                said = sparing(part.batch if device.type == "cpu" else part.batch.to(device))
-                launched = Fetched(said if blended else predictor.decoder.pack(said))
+                with torch.inference_mode():  # not while the caller has the block
+                    said = sparing(part.batch if device.type == "cpu" else part.batch.to(device))
+                    launched = Fetched(said if blended else predictor.decoder.pack(said))
             if waiting is not None:
                 yield replace(waiting[0], scores=waiting[1].numpy())
                 waiting = None
