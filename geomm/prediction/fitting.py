@@ -29,9 +29,9 @@ without influence."""
 def fitted_settings(members: Sequence[Member], shape: tuple[int, int], settings: PredictSettings) -> PredictSettings:
     """Return settings with size, halo, block and batch for some models and a grid.
 
-    A segmentation model is shown noise, and a part of it: how far from its border the answers differ is the margin it
-    needs. Where that is less than what its package says, and the answers inside agree, chips may be larger than those
-    that it was trained on. Other models get the chips of their package.
+    A segmentation model is shown noise, and a part of it: how far from its border the answers differ is the margin that
+    it needs; the wider of that and the margin of its package is taken. Where the answers inside agree, chips may be
+    larger than those that it was trained on. Other models get the chips of their package.
 
     Args:
         members: the models.

@@ -50,7 +50,6 @@ class Member:
         self.dense = package.spec["task"] == "segmentation"
         """Whether it answers for every pixel."""
         self.stride, self.any_size = cells_of(self.model) if self.dense else (1, False)
-
         self._margin: tuple[int | None] | None = None
 
     def margin(self, measure: Callable[[], int | None]) -> int | None:
