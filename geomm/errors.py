@@ -5,6 +5,8 @@ Every message answers four questions: what happened, where, why, and what to do 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class GeommError(Exception):
     """Base of every error that geomm raises on purpose.
@@ -14,12 +16,18 @@ class GeommError(Exception):
         where: the item, asset, file, window or field concerned.
         why: the reason, with both sides of a mismatch.
         fix: what to do next.
+        about: the same place for machines: any of ``item``, ``asset`` and ``window``.
     """
 
     code = "E000"
+    transient = False
+    """Whether the same may succeed a little later: a time-out, an overloaded server, a lost worker."""
 
-    def __init__(self, what: str, *, where: str = "", why: str = "", fix: str = "") -> None:
+    def __init__(
+        self, what: str, *, where: str = "", why: str = "", fix: str = "", about: Mapping[str, str] | None = None
+    ) -> None:
         self.what, self.where, self.why, self.fix = what, where, why, fix
+        self.about = dict(about or {})
         super().__init__(what)
 
     def __str__(self) -> str:
@@ -33,11 +41,13 @@ class GeommError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword arguments survive pickling, so that dask workers and processes report the whole message.
-        return _rebuild, (type(self), self.what, self.where, self.why, self.fix)
+        return _rebuild, (type(self), self.what, self.where, self.why, self.fix, self.about)
 
 
-def _rebuild(cls: type[GeommError], what: str, where: str, why: str, fix: str) -> GeommError:
-    return cls(what, where=where, why=why, fix=fix)
+def _rebuild(
+    cls: type[GeommError], what: str, where: str, why: str, fix: str, about: Mapping[str, str]
+) -> GeommError:  # fmt: skip
+    return cls(what, where=where, why=why, fix=fix, about=about)
 
 
 class SourceWarning(UserWarning):
@@ -82,6 +92,31 @@ class ReadError(GeommError, OSError):
     """A source that cannot be opened or decoded."""
 
     code = "E302"
+
+
+class UnavailableError(ReadError):
+    """A source that did not answer, or not in full; it may do so later."""
+
+    code = "E304"
+    transient = True
+
+
+class UnsafeSourceError(ReadError):
+    """An address, a format or a name that geomm refuses to follow, whoever wrote it."""
+
+    code = "E305"
+
+
+class ChecksumError(ReadError):
+    """A file whose content is not what its catalog says."""
+
+    code = "E306"
+
+
+class LimitError(ReadError):
+    """A file that claims more pixels, bands or bytes than geomm will read."""
+
+    code = "E307"
 
 
 class UnitError(GeommError, ValueError):
