@@ -2,7 +2,37 @@
 
 from __future__ import annotations
 
-from geomm.config.parts import ClassConfig, LabelConfig, TextConfig
-from geomm.config.recipe import RunConfig, load_recipe
+from geomm.config.batch import (
+    BatchConfig,
+    ChipsStage,
+    CompositeStage,
+    IndexStage,
+    PredictStage,
+    ScenesConfig,
+    Stage,
+    TrainStage,
+    TrustConfig,
+)
+from geomm.config.parts import ClassConfig, LabelConfig, SourceConfig, TextConfig
+from geomm.config.recipe import RunConfig, is_batch, load_batch, load_recipe, read_yaml
 
-__all__ = ["ClassConfig", "LabelConfig", "RunConfig", "TextConfig", "load_recipe"]
+__all__ = [
+    "BatchConfig",
+    "ChipsStage",
+    "ClassConfig",
+    "CompositeStage",
+    "IndexStage",
+    "LabelConfig",
+    "PredictStage",
+    "RunConfig",
+    "ScenesConfig",
+    "SourceConfig",
+    "Stage",
+    "TextConfig",
+    "TrainStage",
+    "TrustConfig",
+    "is_batch",
+    "load_batch",
+    "load_recipe",
+    "read_yaml",
+]

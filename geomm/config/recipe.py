@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from geomm.config.batch import BatchConfig
 from geomm.config.parts import (
     ChipsConfig,
     GridConfig,
@@ -82,7 +84,7 @@ class RunConfig(Strict):
 
 
 def load_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> RunConfig:
-    """Read a recipe.
+    """Read a recipe that trains and compares.
 
     Args:
         path: YAML file.
@@ -91,23 +93,63 @@ def load_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> Ru
     Raises:
         ConfigError: the file cannot be read, or a field is unknown, missing or wrong; the message names the field.
     """
-    file = Path(path)
+    raw = read_yaml(path, overrides)
+    if is_batch(raw):
+        raise ConfigError("this is the recipe of a batch", where=str(path), fix="`geomm run` runs it")
+    return _validated(RunConfig, raw, Path(path))
+
+
+def load_batch(path: str | Path, overrides: dict[str, Any] | None = None) -> BatchConfig:
+    """Read the recipe of a batch; one with a single stage may have ``kind`` and the fields of the stage at its top.
+
+    Args:
+        path: YAML file.
+        overrides: dotted keys to values; stages count from 0: ``{"stages.0.layers": ["class"]}``.
+
+    Raises:
+        ConfigError: as for :func:`load_recipe`.
+    """
+    raw = read_yaml(path, overrides)
+    if "kind" in raw and "stages" not in raw:
+        own = {k: raw.pop(k) for k in list(raw) if k not in BatchConfig.model_fields}
+        raw["stages"] = [{"name": raw.get("name"), **own}]
+    return _validated(BatchConfig, raw, Path(path))
+
+
+def is_batch(raw: Mapping[str, Any]) -> bool:
+    """Tell the recipe of a batch from one that trains and compares."""
+    return "stages" in raw or "kind" in raw
+
+
+def read_yaml(path: str | Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Read a mapping from YAML, with some of its fields replaced.
+
+    Raises:
+        ConfigError: the file cannot be read or is no mapping, or there is no place for an override.
+    """
     try:
-        raw = yaml.safe_load(file.read_text())
+        raw = yaml.safe_load(Path(path).read_text())
     except OSError as error:
         raise ConfigError("the recipe cannot be read", where=str(path), why=error.strerror or str(error)) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError("the recipe is not YAML", where=str(path), why=str(error)) from error
     if not isinstance(raw, dict):
         raise ConfigError("the recipe is not a mapping", where=str(path), fix="see pipelines/ for examples")
     for key, value in (overrides or {}).items():
-        node = raw
+        node: Any = raw
         *parents, last = key.split(".")
-        for part in parents:
-            node = node.setdefault(part, {})
-        node[last] = value
+        try:
+            for part in parents:
+                node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+            node[int(last) if isinstance(node, list) else last] = value
+        except (ValueError, IndexError, TypeError, AttributeError) as error:
+            raise ConfigError("there is no such field", where=f"{path}, {key}", why=str(error)) from error
+    return raw
+
+
+def _validated[Config: Strict](kind: type[Config], raw: dict[str, Any], path: Path) -> Config:
     try:
-        return RunConfig.model_validate({**raw, "root": str(file.parent.resolve())})
+        return kind.model_validate({**raw, "root": str(path.parent.resolve())})
     except ValidationError as error:
         raise ConfigError("the recipe is wrong", where=str(path), why=_explain(error)) from error
 
@@ -118,14 +160,14 @@ def _explain(error: ValidationError) -> str:
         place = ".".join(str(p) for p in problem["loc"])
         text = problem["msg"]
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(problem["loc"][-1]), _all_fields(), 1)
+            near = difflib.get_close_matches(str(problem["loc"][-1]), _all_fields(Strict), 1)
             text = "unknown key" + (f", did you mean {near[0]}?" if near else "")
         lines.append(f"{place}: {text}")
     return "; ".join(lines)
 
 
-def _all_fields() -> list[str]:
-    names = set(RunConfig.model_fields)
-    for kind in Strict.__subclasses__():
-        names |= set(kind.model_fields)
+def _all_fields(kind: type[Strict]) -> list[str]:
+    names = set(kind.model_fields)
+    for derived in kind.__subclasses__():
+        names |= set(_all_fields(derived))
     return sorted(names)

@@ -1,0 +1,9 @@
+"""What a batch has done and has still to do: one sqlite file, written by one process, whole after any stop."""
+
+from __future__ import annotations
+
+from geomm.ledger.book import Ledger, RunNote
+from geomm.ledger.retry import Failure, Retries, failure_of
+from geomm.ledger.units import STATES, State, Unit
+
+__all__ = ["STATES", "Failure", "Ledger", "Retries", "RunNote", "State", "Unit", "failure_of"]

@@ -1,0 +1,257 @@
+"""The ledger: states of all units in one sqlite file. One process writes it; every change is whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from geomm.errors import OutputError, PackageError
+from geomm.ledger.retry import Failure
+from geomm.ledger.units import State, Unit
+
+VERSION = 1
+"""Of the tables."""
+
+_COLUMNS = tuple(f.name for f in fields(Unit))
+_TABLES = f"""
+CREATE TABLE IF NOT EXISTS units (
+    {", ".join(f"{c} {'INTEGER' if c in ('attempts', 'deaths') else 'TEXT'} NOT NULL" for c in _COLUMNS)},
+    host TEXT NOT NULL DEFAULT '', pid INTEGER NOT NULL DEFAULT 0, lease REAL NOT NULL DEFAULT 0,
+    changed REAL NOT NULL DEFAULT 0, PRIMARY KEY (stage, id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_state ON units (stage, state);
+CREATE TABLE IF NOT EXISTS runs (
+    id TEXT PRIMARY KEY, started REAL NOT NULL, finished REAL, pid INTEGER NOT NULL, host TEXT NOT NULL,
+    command TEXT NOT NULL, code INTEGER, counts TEXT NOT NULL DEFAULT '{{}}'
+);
+CREATE TABLE IF NOT EXISTS behind (stage TEXT NOT NULL, month TEXT NOT NULL, PRIMARY KEY (stage, month));
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunNote:
+    """One run of a batch."""
+
+    id: str
+    """Time and process, sortable."""
+    started: float
+    """Seconds since 1970, UTC."""
+    finished: float | None
+    """The same; None while it runs, or where it was killed."""
+    pid: int
+    """Process."""
+    host: str
+    """Machine."""
+    command: str
+    """What was called."""
+    code: int | None
+    """Exit status; None as for ``finished``."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """State to number of units of this run."""
+
+
+class Ledger:
+    """An open ledger.
+
+    Args:
+        path: of the sqlite file.
+        write: make it if it is not there, and allow changes; the caller holds the lock of the output.
+
+    Raises:
+        PackageError: the file is no ledger, or of another version.
+        OutputError: it cannot be made, or is not there.
+    """
+
+    def __init__(self, path: str | Path, *, write: bool = False) -> None:
+        self.path = Path(path)
+        if not write and not self.path.is_file():
+            raise OutputError("there is no ledger", where=str(path), fix="name the folder that `geomm run` wrote to")
+        try:
+            self._base = sqlite3.connect(
+                f"{self.path.resolve().as_uri()}?mode={'rwc' if write else 'ro'}", uri=True, timeout=30.0,
+                isolation_level=None, check_same_thread=False,
+            )  # fmt: skip
+            self._base.row_factory = sqlite3.Row
+            if write:
+                self._prepare()
+            found = self._base.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            raise _damaged(self.path, error) from error
+        if found != VERSION:
+            raise PackageError("the ledger is of another version", where=str(path), why=f"{found}, not {VERSION}")
+
+    def _prepare(self) -> None:
+        self._base.execute("PRAGMA journal_mode=WAL")
+        self._base.execute("PRAGMA synchronous=FULL")  # a state that was told of is on disk
+        if self._base.execute("PRAGMA user_version").fetchone()[0] == 0:
+            self._base.executescript(f"BEGIN; {_TABLES} PRAGMA user_version={VERSION}; COMMIT;")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; what was written before is there."""
+        self._base.close()
+
+    @contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        """Make changes that are there together or not at all.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        try:
+            self._base.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._base
+            except BaseException:
+                self._base.execute("ROLLBACK")
+                raise
+            self._base.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise OutputError("the ledger cannot be written", where=str(self.path), why=str(error)) from error
+
+    def add(self, units: Iterable[Unit]) -> int:
+        """Enter units that are not known yet, and return how many; those that are known stay as they are."""
+        marks = ", ".join(f":{c}" for c in _COLUMNS)
+        command = f"INSERT OR IGNORE INTO units ({', '.join(_COLUMNS)}, changed) VALUES ({marks}, :changed)"  # noqa: S608 names of our own
+        with self._change() as base:
+            before = base.total_changes
+            base.executemany(command, [u.to_row() | {"changed": time.time()} for u in units])
+            return base.total_changes - before
+
+    def units(self, stage: str | None = None, states: Sequence[State] = ()) -> list[Unit]:
+        """Return units, by time and name."""
+        return [Unit.from_row(dict(row)) for row in self._select(", ".join(_COLUMNS), stage, states)]
+
+    def states(self, stage: str) -> dict[str, State]:
+        """Return the state of every unit of a stage."""
+        return {row["id"]: row["state"] for row in self._select("id, state", stage, ())}
+
+    def _select(self, columns: str, stage: str | None, states: Sequence[State]) -> list[sqlite3.Row]:
+        conditions, values = ["1"], list[Any]()
+        if stage is not None:
+            conditions.append("stage = ?")
+            values.append(stage)
+        if states:
+            conditions.append(f"state IN ({', '.join('?' * len(states))})")
+            values += states
+        command = f"SELECT {columns} FROM units WHERE {' AND '.join(conditions)} ORDER BY stage, time, name, id"  # noqa: S608 names of our own
+        with closing(self._base.execute(command, values)) as found:
+            return found.fetchall()
+
+    def find(self, stage: str, number: str) -> Unit | None:
+        """Return one unit."""
+        command = f"SELECT {', '.join(_COLUMNS)} FROM units WHERE stage = ? AND id = ?"  # noqa: S608 names of our own
+        row = self._base.execute(command, (stage, number)).fetchone()
+        return None if row is None else Unit.from_row(dict(row))
+
+    def _set(self, stage: str, number: str, values: Mapping[str, Any], *, behind: str = "") -> None:
+        settings = ", ".join(f"{name} = :{name}" for name in values)
+        command = f"UPDATE units SET {settings}, changed = :_now WHERE stage = :_stage AND id = :_id"  # noqa: S608 names of our own
+        with self._change() as base:
+            done = base.execute(command, {**values, "_now": time.time(), "_stage": stage, "_id": number})
+            if done.rowcount != 1:
+                raise PackageError("the ledger does not know the unit", where=f"{stage} {number}")
+            if behind:
+                base.execute("INSERT OR IGNORE INTO behind (stage, month) VALUES (?, ?)", (stage, behind))
+
+    def claim(self, unit: Unit, run: RunNote, lease: float) -> None:
+        """Note that a run works on a unit, for ``lease`` seconds at most before it says so again."""
+        self._set(
+            unit.stage,
+            unit.id,
+            {"state": "CLAIMED", "run": run.id, "host": run.host, "pid": run.pid, "lease": time.time() + lease},
+        )
+
+    def finish(
+        self, unit: Unit, state: State, *, reason: str = "", manifest: Mapping[str, Any], seconds: Mapping[str, float]
+    ) -> None:
+        """Note that a unit is published or holds nothing, and that the catalog of its month is behind."""
+        fresh = dict.fromkeys(("message", "item", "asset", "window"), "") | {"code": reason, "deaths": 0, "lease": 0}
+        told = {"manifest": json.dumps(dict(manifest)), "seconds": json.dumps(dict(seconds))}
+        self._set(unit.stage, unit.id, {"state": state, **told, **fresh}, behind=unit.time[:7])
+
+    def fail(self, unit: Unit, state: State, failure: Failure) -> None:
+        """Note that a unit did not succeed; a failure of its process counts as a death too."""
+        told = {"code": failure.code, "message": failure.message[:4000]}
+        told |= {k: getattr(failure, k) for k in ("item", "asset", "window")}
+        self._set(unit.stage, unit.id, {"state": state, **told, "attempts": unit.attempts + 1, "lease": 0})
+
+    def release(self, unit: Unit, state: State) -> None:
+        """Give a unit back that nobody is to blame for."""
+        self._set(unit.stage, unit.id, {"state": state, "lease": 0})
+
+    def reset(self, stage: str, ids: Sequence[str]) -> None:
+        """Make units wait again as if they were new."""
+        for number in ids:
+            clean = dict.fromkeys(("code", "message", "item", "asset", "window"), "")
+            self._set(stage, number, {"state": "PENDING", "attempts": 0, "deaths": 0, "lease": 0, **clean})
+
+    def orphans(self) -> list[Unit]:
+        """Give units back that a process had claimed which is gone; return them with one more death.
+
+        The caller holds the lock of the output, so that nobody can be working on them.
+        """
+        with self._change() as base:
+            base.execute(
+                "UPDATE units SET state = 'PENDING', deaths = deaths + 1, lease = 0, changed = ? "
+                "WHERE state = 'CLAIMED'",
+                (time.time(),),
+            )
+        return [u for u in self.units(states=("PENDING",)) if u.deaths]
+
+    def counts(self, stage: str | None = None) -> dict[State, int]:
+        """Return how many units there are of every state."""
+        where, values = ("WHERE stage = ?", [stage]) if stage is not None else ("", [])
+        command = f"SELECT state, count(*) AS n FROM units {where} GROUP BY state"  # noqa: S608 text of our own
+        return {row["state"]: row["n"] for row in self._base.execute(command, values)}
+
+    def begin(self, run: RunNote) -> None:
+        """Enter a run."""
+        with self._change() as base:
+            base.execute(
+                "INSERT INTO runs (id, started, pid, host, command) VALUES (?, ?, ?, ?, ?)",
+                (run.id, run.started, run.pid, run.host, run.command),
+            )
+
+    def end(self, run: str, code: int, counts: Mapping[str, int]) -> None:
+        """Note how a run ended."""
+        with self._change() as base:
+            base.execute(
+                "UPDATE runs SET finished = ?, code = ?, counts = ? WHERE id = ?",
+                (time.time(), code, json.dumps(dict(counts), sort_keys=True), run),
+            )
+
+    def runs(self) -> list[RunNote]:
+        """Return all runs, the newest first."""
+        rows = self._base.execute("SELECT * FROM runs ORDER BY started DESC, id DESC").fetchall()
+        return [RunNote(**(dict(r) | {"counts": json.loads(r["counts"])})) for r in rows]
+
+    def behind(self) -> list[tuple[str, str]]:
+        """Return stages and months whose catalogs do not yet say what is published."""
+        rows = self._base.execute("SELECT stage, month FROM behind ORDER BY stage, month").fetchall()
+        return [(r["stage"], r["month"]) for r in rows]
+
+    def listed(self, stage: str, month: str) -> None:
+        """Note that the catalog of a month says what is published."""
+        with self._change() as base:
+            base.execute("DELETE FROM behind WHERE stage = ? AND month = ?", (stage, month))
+
+
+def _damaged(path: Path, error: Exception) -> PackageError:
+    return PackageError(
+        "the ledger cannot be read",
+        where=str(path),
+        why=str(error),
+        fix="move it away: the next run finds what is published and writes another",
+    )
