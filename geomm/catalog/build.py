@@ -13,9 +13,10 @@ from typing import Any
 
 from geomm.catalog.interpret import SENSORS_PROPERTY
 from geomm.catalog.mtl import Metadata, parse_mtl
+from geomm.catalog.query import parse_interval
 from geomm.catalog.rules import Found, default_rule, parse_rules, scan
 from geomm.catalog.scene import Grid
-from geomm.catalog.search import Catalog, open_catalog, parse_interval
+from geomm.catalog.search import Catalog, open_catalog
 from geomm.errors import CatalogError, OutputError
 from geomm.radiometry import Calibration
 from geomm.sensors import SensorSpec, get_sensor

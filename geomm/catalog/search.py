@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from geomm.catalog.interpret import Customs, flat, holds, times, to_scene
+from geomm.catalog.interpret import Customs, holds, to_scene
+from geomm.catalog.query import Query, area_of, matches, parse_interval, touches
 from geomm.catalog.scene import Scene
 from geomm.errors import CatalogError
-from geomm.sensors import SENSORS, get_sensor
+from geomm.sensors import SENSORS, SensorSpec, get_sensor
 from geomm.types import BBox
 
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What to look for; a source may return more, never less."""
-
-    boxes: tuple[BBox, ...] = ()
-    """Boxes of degrees, any of which an item may touch; none of them crosses the antimeridian. Empty for everywhere."""
-    start: dt.datetime | None = None
-    """Earliest end of an item."""
-    end: dt.datetime | None = None
-    """Latest start of an item."""
-    ids: tuple[str, ...] | None = None
-    """Item ids, or None."""
-    collections: tuple[str, ...] = ()
-    """Collections, where the source has many; empty for all."""
+if TYPE_CHECKING:
+    from geomm.catalog.outline import Outline
 
 
 class Source(Protocol):
@@ -94,20 +81,13 @@ class Catalog:
             CatalogError: ``datetime`` or ``aoi`` cannot be understood, or the catalog cannot be read.
         """
         wanted = [get_sensor(name) for name in sensors] if sensors is not None else list(SENSORS.values())
-        start, end = parse_interval(datetime)
-        boxes, area = _area(aoi)
-        if isinstance(ids, str):
-            raise CatalogError("ids is one text", where=f"ids {ids!r}", fix=f"give a list: [{ids!r}]")
+        query, area = self._query(aoi, datetime, wanted, ids)
         word = self.customs.sentinel2_offset if sentinel2_offset is None else sentinel2_offset
         customs = dataclasses.replace(self.customs, sentinel2_offset=word, unknown=set())
         names = {s.name for s in wanted}
-        collections = {c for s in wanted for c in s.collections} | {
-            c for c, held in customs.collections.items() if names & set(held)
-        }
-        query = Query(boxes, start, end, None if ids is None else tuple(ids), tuple(sorted(collections)))
         matched: dict[str, list[Scene]] = {}
         for item in self.source.find(query):
-            if not _matches(item, query, area, cloud_cover):
+            if not matches(item, query, area, cloud_cover):
                 continue
             found = (to_scene(item, s, customs) for s in wanted if holds(item, s, customs))
             # A collection may hold items without a sensor, such as Landsat scenes whose thermal instrument was off.
@@ -129,6 +109,53 @@ class Catalog:
                 stacklevel=2,
             )
         return sorted(scenes, key=lambda s: (s.time, s.id, s.sensor))
+
+    def outline(
+        self,
+        aoi: BBox | Any | None = None,
+        datetime: str | None = None,
+        *,
+        sensors: Sequence[str] | None = None,
+        cloud_cover: float | None = None,
+    ) -> list[Outline]:
+        """Find what :meth:`search` finds, without making scenes of it: for planning over many items.
+
+        The arguments are those of :meth:`search`.
+
+        Returns:
+            Outlines sorted by time and id.
+
+        Raises:
+            UnknownNameError: a sensor that is not in the table.
+            CatalogError: as for :meth:`search`.
+        """
+        from geomm.catalog.outline import outline_items, outline_parquet
+        from geomm.catalog.parquet import ParquetSource
+
+        wanted = [get_sensor(name) for name in sensors] if sensors is not None else list(SENSORS.values())
+        query, area = self._query(aoi, datetime, wanted, None)
+        if isinstance(self.source, ParquetSource):
+            every = (o for f in self.source.files() for o in outline_parquet(f, query, wanted, self.customs))
+            found = [o for o in every if area is None or o.footprint.intersects(area)]
+            found = [o for o in found if cloud_cover is None or o.cloud_cover <= cloud_cover]
+        else:
+            items = (i for i in self.source.find(query) if matches(i, query, area, cloud_cover))
+            found = list(outline_items(items, wanted, self.customs))
+        return sorted(found, key=lambda o: (o.start, o.id))
+
+    def _query(
+        self, aoi: BBox | Any | None, datetime: str | None, wanted: Sequence[SensorSpec], ids: Sequence[str] | None
+    ) -> tuple[Query, Any]:
+        """Return what to look for, and the exact geometry where one was given."""
+        start, end = parse_interval(datetime)
+        boxes, area = area_of(aoi)
+        if isinstance(ids, str):
+            raise CatalogError("ids is one text", where=f"ids {ids!r}", fix=f"give a list: [{ids!r}]")
+        names = {s.name for s in wanted}
+        collections = {c for s in wanted for c in s.collections} | {
+            c for c, held in self.customs.collections.items() if names & set(held)
+        }
+        return Query(boxes, start, end, None if ids is None else tuple(ids), tuple(sorted(collections))), area
 
 
 def open_catalog(path: str | Path) -> Catalog:
@@ -177,95 +204,6 @@ def open_catalog(path: str | Path) -> Catalog:
             fix=f"correct the path; public catalogs: {', '.join(public_names())}",
         )
     return Catalog(text, read_static(text))
-
-
-def parse_interval(text: str | None) -> tuple[dt.datetime | None, dt.datetime | None]:
-    """Parse an RFC 3339 instant or interval into UTC start and end; None is open.
-
-    >>> parse_interval("2024-05-01/..")
-    (datetime.datetime(2024, 5, 1, 0, 0, tzinfo=datetime.timezone.utc), None)
-    """
-    if text is None:
-        return None, None
-    parts = str(text).split("/")
-    if len(parts) > 2:
-        raise CatalogError("the time interval has more than two ends", where=text, fix="write start/end")
-    ends: list[dt.datetime | None] = []
-    for last, part in enumerate(parts if len(parts) == 2 else parts * 2):
-        if part in ("", ".."):
-            ends.append(None)
-            continue
-        try:
-            moment = dt.datetime.fromisoformat(part)
-        except ValueError as error:
-            raise CatalogError("the date cannot be understood", where=part, fix="write 2024-05-31") from error
-        if last and len(part) == len("2024-05-31"):
-            moment += dt.timedelta(days=1, microseconds=-1)
-        ends.append(moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC))
-    start, end = ends
-    if start is not None and end is not None and start > end:
-        raise CatalogError("the time interval ends before it begins", where=str(text), fix="write start/end")
-    return start, end
-
-
-def _area(aoi: Any) -> tuple[tuple[BBox, ...], Any]:
-    """Return boxes that do not cross the antimeridian, and the exact geometry where one was given."""
-    from shapely import union_all
-    from shapely.errors import ShapelyError
-    from shapely.geometry import shape
-
-    if aoi is None:
-        return (), None
-    area = None
-    if isinstance(aoi, Mapping) or hasattr(aoi, "__geo_interface__"):
-        try:
-            given = aoi if isinstance(aoi, Mapping) else aoi.__geo_interface__
-            if given.get("type") == "FeatureCollection":
-                area = union_all([shape(f["geometry"]) for f in given["features"]])
-            else:
-                area = shape(given["geometry"] if given.get("type") == "Feature" else given)
-            bounds = area.bounds
-        except (ShapelyError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CatalogError("the area of interest is no geometry", where=str(aoi)[:80], why=str(error)) from error
-    else:
-        bounds = tuple(aoi)
-    if len(bounds) != 4 or bounds[1] > bounds[3] or not (bounds[1] >= -90 and bounds[3] <= 90) or max(
-        abs(bounds[0]), abs(bounds[2])
-    ) > 180.0:  # fmt: skip
-        raise CatalogError(
-            "the area of interest is not west, south, east, north in degrees",
-            where=f"aoi {aoi}",
-            fix="give longitude before latitude",
-        )
-    west, south, east, north = (float(v) for v in bounds)
-    if west > east:
-        return ((west, south, 180.0, north), (-180.0, south, east, north)), area
-    return ((west, south, east, north),), area
-
-
-def _matches(item: Any, query: Query, area: Any, cloud_cover: float | None) -> bool:
-    if query.ids is not None and item.id not in query.ids:
-        return False
-    first, last = times(item)
-    if (query.start and last < query.start) or (query.end and first > query.end):
-        return False
-    if cloud_cover is not None and (item.properties.get("eo:cloud_cover") or 0.0) > cloud_cover:
-        return False
-    if not item.bbox or (query.boxes and not any(touches(item.bbox, box) for box in query.boxes)):
-        return False  # an item without a place cannot be loaded
-    if area is None or not item.geometry:
-        return True
-    from shapely.geometry import shape
-
-    return bool(shape(item.geometry).intersects(area))
-
-
-def touches(bbox: Sequence[float], box: BBox) -> bool:
-    """Tell whether an item's box, which may cross the antimeridian, touches one that does not."""
-    west, south, east, north = flat(bbox)
-    if south > box[3] or north < box[1]:
-        return False
-    return west <= box[2] and east >= box[0] if west <= east else west <= box[2] or east >= box[0]
 
 
 def _warn_if_swapped(source: Source, query: Query) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from geomm.errors import CatalogError
 
 if TYPE_CHECKING:
-    from geomm.catalog.search import Query
+    from geomm.catalog.query import Query
 
 
 @dataclass(frozen=True, slots=True)

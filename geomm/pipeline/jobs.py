@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from geomm.catalog import Catalog, Scene, build_catalog, open_catalog
 from geomm.cube import check_radiometry, common_geobox, ground_size, group_sites, load_cube
 from geomm.errors import CatalogError, ContractError
+from geomm.pipeline.pairs import Look, pair
 from geomm.sensors import get_sensor
 from geomm.types import BBox
 
@@ -19,13 +20,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from geomm.package import InputContract, ModelPackage
-
-
-LEFT = 0.05
-"""Share of a scene that no job covers, from which on it is one of its own."""
-
-DAY = 0.5
-"""Days within which scenes of one sensor count as one look, such as neighbours of one orbit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,37 +109,20 @@ def find_scenes_of(
     """
     scenes = _found(package, source, aoi, datetime)
     order = list(dict.fromkeys(m.sensor for m in package.contract.modalities.values()))
-    return list(_by_scene(sorted(scenes, key=lambda s: (order.index(s.sensor), s.time, s.id)), within))
+    return list(_by_scene(scenes, order, within))
 
 
-def _by_scene(scenes: list[Scene], within: float) -> Iterator[Job]:
+def _by_scene(scenes: list[Scene], order: Sequence[str], within: float) -> Iterator[Job]:
     """Yield scenes, each with those of other sensors that saw the same at nearly the same time."""
-    import shapely
     from shapely.geometry import shape
 
-    shapes = {k: shape(s.footprint) for k, s in enumerate(scenes)}
-    tree, covered, names = shapely.STRtree(list(shapes.values())), dict[int, Any](), Counter[str]()
-    for k, scene in enumerate(scenes):
-        alone = shapes[k].difference(covered[k]).area if k in covered else shapes[k].area
-        if alone < LEFT * shapes[k].area:
-            continue
-        nearest: dict[str, tuple[float, list[int]]] = {}
-        for other in sorted(int(n) for n in tree.query(shapes[k], predicate="intersects")):
-            mate = scenes[other]
-            away = abs((mate.time - scene.time).total_seconds()) / 86400
-            best = nearest.get(mate.sensor, (float("inf"), []))
-            if mate.sensor == scene.sensor or away > within:
-                continue
-            if away < best[0] - DAY:
-                nearest[mate.sensor] = (away, [other])
-            elif away <= best[0] + DAY:
-                best[1].append(other)
-        mates = sorted(n for _, numbers in nearest.values() for n in numbers)
-        for n in mates:
-            covered[n] = shapely.union(covered[n], shapes[k]) if n in covered else shapes[k]
-        names[scene.id] += 1
-        name = scene.id if names[scene.id] == 1 else f"{scene.id}-{scene.sensor}"
-        yield Job(name, (scene, *(scenes[n] for n in mates)), (scene,))
+    looks = [Look(s.id, s.sensor, s.time, shape(s.footprint)) for s in scenes]
+    names = Counter[str]()
+    for group in pair(looks, order, within):
+        lead = scenes[group[0]]
+        names[lead.id] += 1
+        name = lead.id if names[lead.id] == 1 else f"{lead.id}-{lead.sensor}"
+        yield Job(name, tuple(scenes[k] for k in group), (lead,))
 
 
 def _found(package: ModelPackage, source: str | Path, aoi: BBox | None, datetime: str | None) -> list[Scene]:
