@@ -159,3 +159,9 @@ class DependencyError(GeommError, ImportError):
     """An optional package that is not installed."""
 
     code = "E702"
+
+
+class BusyError(GeommError, BlockingIOError):
+    """An output that another run is writing."""
+
+    code = "E801"

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 from geomm.catalog.build import build_catalog
+from geomm.catalog.outline import Outline
 from geomm.catalog.probe import GDAL_SETTINGS, degrees_of, grid_of, local_path, open_dataset, probe
+from geomm.catalog.query import parse_interval
 from geomm.catalog.scene import BandSource, Grid, Scene
 from geomm.catalog.search import Catalog, open_catalog
 from geomm.catalog.sign import signed
@@ -16,6 +18,7 @@ __all__ = [
     "BandSource",
     "Catalog",
     "Grid",
+    "Outline",
     "Scene",
     "build_catalog",
     "degrees_of",
@@ -23,6 +26,7 @@ __all__ = [
     "local_path",
     "open_catalog",
     "open_dataset",
+    "parse_interval",
     "probe",
     "signed",
 ]

@@ -5,19 +5,17 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from geomm._version import __version__
-from geomm.cli import predict, search
+from geomm.cli import predict, run, search
 from geomm.cli.catalogs import app as catalogs
 from geomm.cli.chips import app as chips
 from geomm.cli.options import SetOption, assignment
-from geomm.errors import ConfigError, GeommError
-
-if TYPE_CHECKING:
-    from geomm.config import RunConfig
+from geomm.cli.runs import app as runs
+from geomm.errors import BusyError, ConfigError, GeommError
 
 app = typer.Typer(
     help="From an imagery catalog to maps and answers.",
@@ -28,19 +26,21 @@ app = typer.Typer(
 )
 app.add_typer(catalogs, name="catalog")
 app.add_typer(chips, name="chips")
-for command in (predict.predict, search.index, search.search, search.ground, search.clip, search.verify):
+app.add_typer(runs, name="runs")
+for command in (run.run, predict.predict, search.index, search.search, search.ground, search.clip, search.verify):
     app.command()(command)
 
 
 def main() -> None:
-    """Run the command line; an error that geomm raises on purpose is one line on stderr and status 1 (2: usage)."""
+    """Run the command line; an error that geomm raises on purpose is one line and status 1 (2: usage, 75: busy)."""
     # rasterio's warper says this of its own in-memory target; it means nothing to a user.
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")
     try:
         app()
     except GeommError as error:
         sys.stderr.write(f"geomm: {error}\n")
-        raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
+        status = 75 if isinstance(error, BusyError) else 2 if isinstance(error, ConfigError) else 1
+        raise SystemExit(status) from None
 
 
 @app.callback(invoke_without_command=True)
@@ -60,23 +60,10 @@ def demo(
 
     Example: `geomm demo --out demo`, `geomm demo --search`
     """
-    if search:
-        _run(_recipe_path("search_places.yaml"), out or Path("demo-search"), {})
-    else:
-        _run(_recipe_path("clouds_landsat.yaml"), out or Path("demo"), {})
+    from geomm.config import load_recipe
 
-
-@app.command()
-def run(
-    recipe: Annotated[Path, typer.Argument(help="YAML recipe, see pipelines/")],
-    out: Annotated[Path | None, typer.Option(help="folder for maps, model and report; default runs/NAME")] = None,
-    set_: SetOption = None,
-) -> None:
-    """Run a recipe: from its catalog to maps, a model package and a report, or to an index that answers in words.
-
-    Example: `geomm run pipelines/landcover_s1_s2.yaml --out runs/landcover --set train.steps=60`
-    """
-    _run(recipe, out, dict(assignment(text) for text in set_ or ()))
+    name, folder = ("search_places.yaml", "demo-search") if search else ("clouds_landsat.yaml", "demo")
+    run.run_recipe(load_recipe(_recipe_path(name)), out or Path(folder))
 
 
 @app.command()
@@ -102,7 +89,7 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="folder of a run, as `geomm train` leaves it")],
+    folder: Annotated[Path, typer.Argument(help="folder of a run, as `geomm train` leaves it", metavar="RUN")],
 ) -> None:
     """Judge a run on its test blocks: quality with intervals, calibration, every subset of the modalities.
 
@@ -112,7 +99,7 @@ def evaluate(
     from geomm.progress import Bars
 
     with Bars() as bars:
-        page = assess(run, progress=bars.update)
+        page = assess(folder, progress=bars.update)
     typer.echo(page)
 
 
@@ -166,48 +153,6 @@ def doctor() -> None:
         typer.echo(f"{finding.status:5} {finding.name:14} {finding.text}")
         worst = max(worst, finding.status == "fail")
     raise typer.Exit(worst)
-
-
-def _run(recipe: Path, out: Path | None, overrides: dict[str, object]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from geomm.config import load_recipe
-    from geomm.pipeline.recipe import run as run_recipe
-    from geomm.pipeline.report import table, verdict
-    from geomm.progress import Bars
-
-    config = load_recipe(recipe, overrides)
-    target = out or Path("runs") / config.name
-    if config.task == "contrastive":
-        _run_search(config, target)
-        return
-    with Bars() as bars:
-        result = run_recipe(config, target, progress=bars.update)
-    head, *rows = table(result.rows, [c.name for c in config.classes()])
-    grid = Table(*head, title="IoU on test pixels")
-    for row in rows:
-        grid.add_row(*row)
-    console = Console()
-    console.print(grid)
-    for fold in dict.fromkeys(r.fold for r in result.rows):
-        console.print(("" if fold == "blocks" else f"Without {fold}: ") + verdict(result.rows, fold))
-    for product in result.products.values():
-        for path in product.files.values():
-            typer.echo(f"map      {path}")
-        typer.echo(f"item     {product.item}")
-    typer.echo(f"model    {result.package}\nreport   {result.report}")
-
-
-def _run_search(config: RunConfig, target: Path) -> None:
-    from geomm.pipeline.retrieve import lines, run_search
-    from geomm.progress import Bars
-
-    with Bars() as bars:
-        result = run_search(config, target, progress=bars.update)
-    for line in lines(result):
-        typer.echo(line)
-    typer.echo(f'\nmodel    {result.package}\nindex    {result.index}\nask      geomm search {result.index} "..."')
 
 
 def _recipe_path(name: str) -> Path:

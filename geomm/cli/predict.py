@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from geomm.cli.options import CATALOG, AoiOption, TimeOption, box
-from geomm.errors import ConfigError, DependencyError
+from geomm.errors import DependencyError
 
 
 def predict(
@@ -108,15 +108,7 @@ def _client(scheduler: str | None) -> Iterator[Any]:
         ):
             yield client
         return
-    if "://" not in scheduler:
-        raise ConfigError(
-            "the scheduler is a number of workers or an address",
-            where=scheduler,
-            fix="--scheduler 4, or tcp://host:8786",
-        )
-    try:
-        client = Client(scheduler, timeout="10s")
-    except (OSError, TimeoutError) as error:
-        raise ConfigError("the scheduler does not answer", where=scheduler, why=str(error)) from error
-    with client:
+    from geomm.pipeline.clusters import connect
+
+    with connect(scheduler) as client:
         yield client

@@ -129,15 +129,18 @@ class Ledger:
             base.executemany(command, [u.to_row() | {"changed": time.time()} for u in units])
             return base.total_changes - before
 
-    def units(self, stage: str | None = None, states: Sequence[State] = ()) -> list[Unit]:
-        """Return units, by time and name."""
-        return [Unit.from_row(dict(row)) for row in self._select(", ".join(_COLUMNS), stage, states)]
+    def units(self, stage: str | None = None, states: Sequence[State] = (), *, newest: bool = False) -> list[Unit]:
+        """Return units by time and name, or with ``newest`` those first whose state changed last."""
+        rows = self._select(", ".join(_COLUMNS), stage, states, order="changed DESC" if newest else "time")
+        return [Unit.from_row(dict(row)) for row in rows]
 
     def states(self, stage: str) -> dict[str, State]:
         """Return the state of every unit of a stage."""
         return {row["id"]: row["state"] for row in self._select("id, state", stage, ())}
 
-    def _select(self, columns: str, stage: str | None, states: Sequence[State]) -> list[sqlite3.Row]:
+    def _select(
+        self, columns: str, stage: str | None, states: Sequence[State], *, order: str = "time"
+    ) -> list[sqlite3.Row]:  # fmt: skip
         conditions, values = ["1"], list[Any]()
         if stage is not None:
             conditions.append("stage = ?")
@@ -145,7 +148,8 @@ class Ledger:
         if states:
             conditions.append(f"state IN ({', '.join('?' * len(states))})")
             values += states
-        command = f"SELECT {columns} FROM units WHERE {' AND '.join(conditions)} ORDER BY stage, time, name, id"  # noqa: S608 names of our own
+        where = " AND ".join(conditions)
+        command = f"SELECT {columns} FROM units WHERE {where} ORDER BY stage, {order}, name, id"  # noqa: S608 names of our own
         with closing(self._base.execute(command, values)) as found:
             return found.fetchall()
 

@@ -96,17 +96,57 @@ def index_source(
     index = claim(package, Path(out), embedder)
     with index.writing():
         for number, job in enumerate(jobs):
-            cube = job.cube(package)
-            check_cube(package.contract, cube)
 
             def told(done: int, of: int, number: int = number) -> None:
                 progress("index chips", number * of + done, len(jobs) * of)
 
-            about = _about(job, cube, options.texts, aoi)
-            index_cube(index, embedder, cube, job=job.name, settings=settings, about=about, on_chips=told)
-        if len(index) > ENOUGH and index.listed < LISTED * len(index):
-            index.build_ann()
+            _add(index, embedder, package, job, _Wanted(settings, options.texts, aoi, told))
+        _list_rows(index)
     return index
+
+
+def index_job(
+    package: ModelPackage,
+    job: Job,
+    out: str | Path,
+    *,
+    settings: IndexSettings | None = None,
+    device: str = "cpu",
+    on_chips: Callable[[int, int], None] | None = None,
+) -> int:
+    """Index one job; see :func:`index_source`.
+
+    Returns:
+        Number of rows that the index has of the job.
+    """
+    embedder = Embedder.of(package, device=device)
+    index = claim(package, Path(out), embedder)
+    with index.writing():
+        _add(index, embedder, package, job, _Wanted(settings or IndexSettings(package.contract.size), told=on_chips))
+        _list_rows(index)
+    return int((index.rows(index.numbers)["job"] == job.name).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is indexed of a job."""
+
+    settings: IndexSettings
+    texts: Annotations | None = None
+    aoi: BBox | None = None
+    told: Callable[[int, int], None] | None = None
+
+
+def _add(index: Index, embedder: Embedder, package: ModelPackage, job: Job, wanted: _Wanted) -> None:
+    cube = job.cube(package)
+    check_cube(package.contract, cube)
+    about = _about(job, cube, wanted.texts, wanted.aoi)
+    index_cube(index, embedder, cube, job=job.name, settings=wanted.settings, about=about, on_chips=wanted.told)
+
+
+def _list_rows(index: Index) -> None:
+    if len(index) > ENOUGH and index.listed < LISTED * len(index):
+        index.build_ann()
 
 
 def _complete(job: Job, package: ModelPackage) -> bool:

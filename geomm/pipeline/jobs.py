@@ -112,6 +112,12 @@ def find_scenes_of(
     return list(_by_scene(scenes, order, within))
 
 
+def job_of(package: ModelPackage, name: str, scenes: Sequence[Scene]) -> Job:
+    """Make a job of scenes that are known to belong together, the leading one first."""
+    seen = tuple(_seen(package.contract, s) for s in scenes)
+    return Job(name, seen, seen[:1])
+
+
 def _by_scene(scenes: list[Scene], order: Sequence[str], within: float) -> Iterator[Job]:
     """Yield scenes, each with those of other sensors that saw the same at nearly the same time."""
     from shapely.geometry import shape

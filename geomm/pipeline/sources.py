@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from geomm.catalog import Scene, build_catalog, open_catalog
-from geomm.config import RunConfig
+from geomm.catalog import Catalog, Scene, build_catalog, open_catalog
+from geomm.config import RunConfig, SourceConfig
 from geomm.errors import CatalogError, ConfigError, DependencyError
 from geomm.types import BBox
 
@@ -25,20 +25,7 @@ def find_scenes(config: RunConfig, sensors: tuple[str, ...], out: Path) -> list[
         DependencyError: the package that carries the folder is not installed.
         CatalogError: nothing is found.
     """
-    source, root = config.source, Path(config.root)
-    if source.catalog is not None:
-        beside = root / source.catalog
-        catalog = open_catalog(beside if beside.exists() else source.catalog)
-    else:
-        assert source.folder is not None
-        folder = (package_folder(source.package) if source.package else root) / source.folder
-        catalog = build_catalog(
-            folder,
-            out / "catalog",
-            sensors=source.sensors or ("generic",),
-            definition=_definition(root / source.definition) if source.definition else None,
-            datetime=source.datetime,
-        )
+    catalog = open_source(config.source, Path(config.root), out / "catalog")
     aoi = config.search.aoi
     box: BBox | None = (aoi[0], aoi[1], aoi[2], aoi[3]) if aoi else None
     scenes = catalog.search(box, config.search.datetime, sensors=sensors)
@@ -50,6 +37,29 @@ def find_scenes(config: RunConfig, sensors: tuple[str, ...], out: Path) -> list[
             fix="widen the area or the time, or check the sensors",
         )
     return scenes
+
+
+def open_source(source: SourceConfig, root: Path, made: Path) -> Catalog:
+    """Open the catalog of a source; a plain folder is catalogued first.
+
+    Args:
+        source: of a recipe.
+        root: folder that relative paths start from.
+        made: where the catalog of a plain folder is written.
+
+    Raises:
+        DependencyError: the package that carries the folder is not installed.
+        CatalogError: there is no catalog, or no file fits.
+    """
+    if source.catalog is not None:
+        beside = root / source.catalog
+        return open_catalog(beside if beside.exists() else source.catalog)
+    assert source.folder is not None
+    folder = (package_folder(source.package) if source.package else root) / source.folder
+    definition = _definition(root / source.definition) if source.definition else None
+    return build_catalog(
+        folder, made, sensors=source.sensors or ("generic",), definition=definition, datetime=source.datetime
+    )
 
 
 def package_folder(name: str) -> Path:

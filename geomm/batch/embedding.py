@@ -1,0 +1,31 @@
+"""Units of ``index`` stages: the chips of a scene in the one index of the stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from geomm.batch.task import Task, Told
+from geomm.batch.work import Clock, plain_item
+from geomm.config import IndexStage
+from geomm.package import load_package
+from geomm.pipeline.indexing import index_job
+from geomm.pipeline.jobs import job_of
+from geomm.retrieval.build import IndexSettings
+
+
+def make(task: Task, _folder: Path, clock: Clock, told: Told) -> dict[str, Any]:
+    """Embed the scenes of a unit; the index takes a batch of them whole or not at all, and knows how far it is."""
+    stage = task.stage
+    assert isinstance(stage, IndexStage)
+    package = load_package(task.model)
+    index = Path(str(task.settings["index"]))
+    job = job_of(package, task.unit.name, task.scenes)
+    clock.lap("load")
+    settings = IndexSettings(stage.size or package.contract.size, stage.views)
+    device = str(task.settings.get("device", "cpu"))
+    rows = index_job(package, job, index, settings=settings, device=device, on_chips=lambda _done, _of: told())
+    clock.lap("model")
+    item = plain_item(task)
+    item["properties"] |= {"geomm:rows": rows}
+    return item

@@ -1,0 +1,134 @@
+"""What a run leaves to be read: its record, the page for people, the figures for a metrics collector."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import resource
+import shlex
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geomm._version import __version__
+from geomm.archive import Manifest
+from geomm.batch.metrics import write_metrics
+from geomm.batch.record import RunRecord, StageCount, UnitRow
+from geomm.batch.report import write_report
+from geomm.errors import GeommError
+from geomm.ledger import Unit
+
+if TYPE_CHECKING:
+    from geomm.batch.coordinator import Bench
+    from geomm.batch.run import BatchResult
+    from geomm.batch.stages import Planner
+
+
+def write_records(planner: Planner, bench: Bench, result: BatchResult) -> Path | None:
+    """Note how a run ended, and write its page; a disk that is full does not stop the run from ending in order.
+
+    Returns:
+        The page; None where it could not be written.
+    """
+    counts: dict[str, int] = {}
+    for unit in result.units:
+        counts[unit.state] = counts.get(unit.state, 0) + 1
+    with suppress(GeommError):
+        bench.ledger.end(bench.run.id, result.code, counts)
+    record = _record(planner, bench, result)
+    folder = planner.state / "runs" / bench.run.id
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        page = write_report(record, folder, root=None if "://" in bench.out.root else Path(bench.out.root))
+        if bench.options.metrics is not None:
+            write_metrics(record, bench.options.metrics)
+    except OSError:
+        return None
+    return page
+
+
+def _record(planner: Planner, bench: Bench, result: BatchResult) -> RunRecord:
+    config, place = planner.config, shlex.quote(str(planner.state))
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    troubled = any(u.state in ("QUARANTINED", "FAILED") for u in result.units)
+    return RunRecord(
+        bench.run.id,
+        config.name,
+        config.description,
+        bench.run.command,
+        f"geomm runs retry {place}" if troubled else "",
+        hashlib.sha256(json.dumps(config.model_dump(mode="json"), sort_keys=True).encode()).hexdigest(),
+        __version__,
+        bench.run.host,
+        _instant(bench.run.started),
+        _instant(dt.datetime.now(dt.UTC).timestamp()),
+        result.code,
+        outcome(result),
+        tuple(_count(s.name, result) for s in config.stages),
+        bench.retries.used,
+        tuple(_row(u) for u in result.units),
+        peak / 1024,
+    )
+
+
+def outcome(result: BatchResult) -> str:
+    """Say in a sentence what a run came to."""
+    told = ", ".join(
+        f"{number} {word}"
+        for word, number in (
+            ("published", sum(u.state == "DONE" for u in result.units)),
+            ("without data", sum(u.state == "SKIPPED" for u in result.units)),
+            ("quarantined", sum(u.state == "QUARANTINED" for u in result.units)),
+            ("failed", sum(u.state == "FAILED" for u in result.units)),
+            ("stopped in the middle", sum(u.state == "ABORTED" for u in result.units)),
+            ("there already", sum(a.why == "present" for a in result.actions)),
+        )
+        if number
+    )
+    return (told or "nothing to do") + (f"; {result.error}" if result.error else "")
+
+
+def _count(stage: str, result: BatchResult) -> StageCount:
+    mine = [u for u in result.units if u.stage == stage]
+    planned = [a for a in result.actions if a.unit.stage == stage]
+    states = [u.state for u in mine]
+    return StageCount(
+        stage,
+        sum(a.does for a in planned),
+        states.count("DONE"),
+        states.count("SKIPPED"),
+        states.count("QUARANTINED"),
+        states.count("FAILED"),
+        sum(a.why == "present" for a in planned),
+    )
+
+
+def _row(unit: Unit) -> UnitRow:
+    manifest = Manifest.from_dict(dict(unit.manifest)) if unit.manifest else None
+    spent = {k: max(float(unit.seconds.get(k, 0.0)), 0.0) for k in ("read", "model", "write")}
+    other = max(float(unit.seconds.get("all", 0.0)) - sum(spent.values()), 0.0)
+    picture = next((f.name for f in manifest.files if f.name.endswith(".png")), "") if manifest else ""
+    return UnitRow(
+        unit.stage,
+        unit.id,
+        unit.name,
+        "PENDING" if unit.state == "CLAIMED" else unit.state,
+        unit.time,
+        unit.bbox,
+        unit.code,
+        unit.message,
+        unit.item,
+        unit.asset,
+        unit.window,
+        unit.attempts,
+        {**spent, "other": other},
+        manifest.size if manifest else 0,
+        manifest.digest if manifest else "",
+        f"{unit.place}/{manifest.item}" if manifest else "",
+        f"{unit.place}/{picture}" if picture else "",
+    )
+
+
+def _instant(seconds: float) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="seconds")

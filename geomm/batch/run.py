@@ -1,0 +1,197 @@
+"""Run a batch: plan what is new, work on it stage by stage, list what is published, report."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import shutil
+import socket
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from geomm.archive import Manifest, Target, open_target, update_listing
+from geomm.batch.coordinator import Bench, Coordinator, TooManyFailuresError
+from geomm.batch.guard import Heartbeat, StopSwitch, alone
+from geomm.batch.options import BatchOptions
+from geomm.batch.reconcile import Action, reconcile
+from geomm.batch.stages import Planner
+from geomm.config import BatchConfig
+from geomm.errors import ConfigError, GeommError
+from geomm.ledger import Ledger, Retries, RunNote, Unit
+from geomm.types import Progress, silent
+
+STATE = ".geomm"
+"""Folder of ledger, lock, staging and records in an output."""
+LEDGER = "ledger.sqlite"
+STAGING = "staging"
+
+DONE, INTERNAL, USAGE, INCOMPLETE, STOPPED, BUSY = 0, 1, 2, 3, 4, 75
+"""Exit status: all done; an error; a recipe or option that is wrong; some units failed; too many did; another run is at
+work here (EX_TEMPFAIL). A signal that was obeyed is 128 and its number."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What a run came to."""
+
+    code: int
+    """Exit status."""
+    actions: tuple[Action, ...]
+    """What was planned for every unit."""
+    units: tuple[Unit, ...] = ()
+    """Units that it worked on, as they are now."""
+    report: Path | None = None
+    """Page for people; ``run.json`` lies beside it."""
+    error: GeommError | None = None
+    """Why it stopped, where it did."""
+    waits: tuple[str, ...] = ()
+    """Stages that could not be planned yet, as an earlier one has made nothing."""
+
+
+def run_batch(
+    config: BatchConfig, out: str | Path, options: BatchOptions | None = None, *, progress: Progress = silent
+) -> BatchResult:
+    """Run a batch; called again, it does what is new or was left.
+
+    Args:
+        config: see :func:`geomm.config.load_batch`.
+        out: folder, or address of an object store such as ``s3://bucket/prefix``, of what is published.
+        options: how to run.
+        progress: told how far it is.
+
+    Returns:
+        What it came to. Failures of units are noted in the ledger, not raised.
+
+    Raises:
+        BusyError: another run is at work on the same output.
+        ConfigError: recipe and options do not go together.
+        GeommError: a catalog or a model cannot be used; what was published before stays.
+    """
+    options = options or BatchOptions()
+    target = open_target(str(out))
+    state = _state_of(target, options)
+    window = options.interval(dt.datetime.now(dt.UTC))
+    planner = Planner(config, target, state, window)
+    if options.dry_run:
+        return _dry(planner)
+    with alone(state), Ledger(state / LEDGER, write=True) as ledger:
+        note = RunNote(_run_id(), time.time(), None, os.getpid(), socket.gethostname(), " ".join(sys.argv), None)
+        ledger.begin(note)
+        ledger.orphans()
+        with StopSwitch(options.grace) as stop, Heartbeat(state / "heartbeat.json", note.id) as heart:
+            retries = Retries(options.attempts, options.delay)
+            bench = Bench(
+                target, state / STAGING, Path(config.root), ledger, note, options, stop, heart, retries, progress
+            )  # fmt: skip
+            return _run(planner, bench)
+
+
+def _run(planner: Planner, bench: Bench) -> BatchResult:
+    """Run all stages under the lock."""
+    from geomm.batch.records import write_records
+
+    actions, waits, error, code = list[Action](), list[str](), None, DONE
+    try:
+        for stage in planner.config.stages:
+            plan = planner.plan(stage, bench.ledger)
+            if plan.waits_for:
+                waits.append(stage.name)
+                continue
+            mine = reconcile(plan, bench.out, bench.ledger)
+            actions += mine
+            _sweep(bench)
+            todo = [a.unit for a in mine if a.does][: bench.options.limit]
+            Coordinator(bench, plan, todo).run() if todo else None
+            if bench.stop.signal:
+                break
+    except TooManyFailuresError as caught:
+        error, code = caught, STOPPED
+    except GeommError as caught:
+        error, code = caught, USAGE if isinstance(caught, ConfigError) else INTERNAL
+    try:
+        list_published(bench.out, bench.ledger, planner.config)
+    except GeommError as caught:
+        error, code = error or caught, code or INTERNAL
+    if bench.stop.signal:
+        code = 128 + bench.stop.signal
+    units = tuple(u for key in bench.touched if (u := bench.ledger.find(*key)) is not None)
+    if code == DONE and (bench.failures or waits):
+        code = INCOMPLETE
+    result = BatchResult(code, tuple(actions), units, None, error, tuple(waits))
+    return replace(result, report=write_records(planner, bench, result))
+
+
+def _dry(planner: Planner) -> BatchResult:
+    """Plan, and write nothing."""
+    import tempfile
+
+    place = planner.state / LEDGER
+    with tempfile.TemporaryDirectory(prefix="geomm-") as scratch:
+        aside = replace(planner, state=Path(scratch))
+        ledger = Ledger(place) if place.is_file() else None
+        try:
+            actions, waits = list[Action](), list[str]()
+            for stage in planner.config.stages:
+                plan = aside.plan(stage, ledger)
+                if plan.waits_for:
+                    waits.append(stage.name)
+                else:
+                    actions += reconcile(plan, planner.out, ledger, write=False)
+            return BatchResult(DONE, tuple(actions), waits=tuple(waits))
+        finally:
+            if ledger is not None:
+                ledger.close()
+
+
+def _state_of(target: Target, options: BatchOptions) -> Path:
+    """Return the folder of the ledger.
+
+    Raises:
+        ConfigError: the output is an object store and no folder was named.
+    """
+    if options.state is not None:
+        return options.state
+    if "://" in target.root:
+        raise ConfigError(
+            "the ledger needs a local folder", where=target.root, fix="name one: --state DIR, the same for every run"
+        )
+    return Path(target.root) / STATE
+
+
+def _sweep(bench: Bench) -> None:
+    """Remove what units left that nobody will go on with: those that are published, put aside or no longer known."""
+    if not bench.staging.is_dir():
+        return
+    kept = {u.id for u in bench.ledger.units(states=("PENDING", "CLAIMED", "FAILED", "ABORTED"))}
+    for place in bench.staging.iterdir():
+        if place.name not in kept:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def list_published(target: Target, ledger: Ledger, config: BatchConfig) -> None:
+    """Bring the catalogs of months up to date in which units were published since."""
+    behind = ledger.behind()
+    months: dict[tuple[str, str], list[tuple[str, dict[str, Any]]]] = {}
+    for stage, month in behind:
+        months[stage, month] = []
+        newest: dict[str, Unit] = {}
+        for unit in ledger.units(stage, ("DONE",), newest=True):
+            if unit.time[:7] == month:
+                newest.setdefault(unit.name, unit)
+        for unit in sorted(newest.values(), key=lambda u: (u.time, u.name)):
+            path = f"{unit.place}/{Manifest.from_dict(dict(unit.manifest)).item}"
+            content = target.read(path)
+            if content is not None:
+                months[stage, month].append((path, json.loads(content)))
+    if behind:
+        update_listing(target, config.name, months)
+        for stage, month in behind:
+            ledger.listed(stage, month)
+
+
+def _run_id() -> str:
+    return f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
