@@ -18,9 +18,11 @@ _FLAT, _HIGH = 0.5, 0.8
 """Least and greatest height, as shares of the width."""
 _SMALL = 5.0
 """Least side of an outline, so that it is seen."""
+_WORTH = 0.8
+"""Share of the width of the usual map below which one that is turned is shown instead."""
 _LINES = 5
 """Most meridians or parallels."""
-_STEPS = (60.0, 45.0, 30.0, 20.0, 15.0, 10.0, *(n * 10.0**-k for k in range(6) for n in (5, 2, 1)))
+_STEPS = (60.0, 45.0, 30.0, 20.0, 15.0, 10.0, *(n * 10.0**-k for k in range(6) for n in (5, 2.5, 2, 1)))
 """Degrees between them."""
 
 
@@ -109,10 +111,10 @@ def _halves(box: BBox | None) -> list[BBox]:
 
 
 def _beside(pieces: Sequence[tuple[UnitRow, BBox]]) -> list[tuple[UnitRow, BBox]]:
-    """Move boxes in the west beyond longitude 180 where that makes a smaller map."""
+    """Move boxes in the west beyond longitude 180 where that makes a much smaller map."""
     turned = [(u, (b[0] + 360, b[1], b[2] + 360, b[3]) if b[2] <= 0 else b) for u, b in pieces]
     spans = [max(b[2] for _, b in each) - min(b[0] for _, b in each) for each in (pieces, turned)]
-    return turned if spans[1] < spans[0] else list(pieces)
+    return turned if spans[1] < _WORTH * spans[0] else list(pieces)
 
 
 def _outline(view: View, box: BBox) -> str:
