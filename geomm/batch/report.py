@@ -1,0 +1,84 @@
+"""The report of a run over a catalog: ``run.json`` for machines, and one page that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from pathlib import Path
+
+from geomm.batch.page.advice import outcome_of
+from geomm.batch.page.counts import commands, counts, reasons
+from geomm.batch.page.footprints import footprints
+from geomm.batch.page.listing import listing
+from geomm.batch.page.style import STYLE
+from geomm.batch.page.thumbnails import thumbnails
+from geomm.batch.page.times import times
+from geomm.batch.page.words import digest, duration, section, size, text
+from geomm.batch.record import RunRecord
+from geomm.batch.whole import write_whole
+
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""Nothing is loaded and no script runs, whatever the items are called."""
+
+
+def write_report(record: RunRecord, folder: Path, *, root: Path | None) -> Path:
+    """Write ``run.json`` and ``report.html``; each appears whole, older ones are replaced.
+
+    The same record and pictures give the same bytes.
+
+    Args:
+        record: of the run.
+        folder: of both files; made if it is not there.
+        root: output that paths of the record are relative to; without it there are no pictures.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    facts = json.dumps(record.to_dict(), indent=1, allow_nan=False)
+    write_whole(folder / "run.json", (facts + "\n").encode())
+    target = folder / "report.html"
+    write_whole(target, _page(record, root).encode(errors="replace"))
+    return target
+
+
+def _page(record: RunRecord, root: Path | None) -> str:
+    body = (
+        f"{_header(record)}"
+        f"{section('What needs a look', reasons(record), name='reasons')}"
+        f"{section('What to do next', commands(record, root), name='commands')}"
+        f"{section('Pictures', thumbnails(record, root), name='pictures')}"
+        f"{section('Where the time went', times(record), name='times')}"
+        f"{section('Units', listing(record), name='units')}"
+    )
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY, quote=False)}">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f'<meta name="color-scheme" content="light dark"><title>{text(record.name)}: run of geomm</title>'
+        f"<style>{STYLE}</style></head><body>{body}<footer>geomm {text(record.version)}. "
+        "Everything is in run.json. Hashes are shortened; a click marks the whole.</footer></body></html>\n"
+    )
+
+
+def _header(record: RunRecord) -> str:
+    outcome = outcome_of(record.exit_code)
+    chips = [
+        f"run {digest(record.run)}",
+        f"{record.began:%Y-%m-%d %H:%M %Z}, {duration(record.wall)}",
+        f"on {text(record.host, 40)}",
+        f"recipe {digest(record.recipe_sha256)}",
+        f"{size(sum(u.bytes for u in record.units))} published",
+        f"{record.retries:,} retr{'y' if record.retries == 1 else 'ies'}",
+        f"{size(record.resident_mb * 1e6)} of memory",
+    ]
+    return (
+        '<header><div class="asked"><p class="kicker">Run over a catalog</p>'
+        f'<h1>{text(record.name)}</h1><p class="lead">{text(record.description, 600)}</p>'
+        f'<div class="outcome {outcome.tone}"><b>{text(record.outcome, 600)}</b>'
+        f"<small>exit code {record.exit_code}: {outcome.words}</small></div>"
+        f'<p class="facts">{"".join(f"<span>{c}</span>" for c in chips)}</p>{counts(record)}</div>'
+        f"{footprints(record)}</header>"
+    )
