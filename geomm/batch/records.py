@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from geomm._version import __version__
 from geomm.archive import Manifest
 from geomm.batch.metrics import write_metrics
-from geomm.batch.record import RunRecord, StageCount, UnitRow
+from geomm.batch.record import Part, RunRecord, StageCount, UnitRow
 from geomm.batch.report import write_report
 from geomm.errors import GeommError
 from geomm.ledger import Unit
@@ -106,8 +106,9 @@ def _count(stage: str, result: BatchResult) -> StageCount:
 
 def _row(unit: Unit) -> UnitRow:
     manifest = Manifest.from_dict(dict(unit.manifest)) if unit.manifest else None
-    spent = {k: max(float(unit.seconds.get(k, 0.0)), 0.0) for k in ("read", "model", "write")}
-    other = max(float(unit.seconds.get("all", 0.0)) - sum(spent.values()), 0.0)
+    told: tuple[Part, ...] = ("read", "model", "write")
+    spent: dict[Part, float] = {k: max(float(unit.seconds.get(k, 0.0)), 0.0) for k in told}
+    spent["other"] = max(float(unit.seconds.get("all", 0.0)) - sum(spent.values()), 0.0)
     picture = next((f.name for f in manifest.files if f.name.endswith(".png")), "") if manifest else ""
     return UnitRow(
         unit.stage,
@@ -122,7 +123,7 @@ def _row(unit: Unit) -> UnitRow:
         unit.asset,
         unit.window,
         unit.attempts,
-        {**spent, "other": other},
+        spent,
         manifest.size if manifest else 0,
         manifest.digest if manifest else "",
         f"{unit.place}/{manifest.item}" if manifest else "",

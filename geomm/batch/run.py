@@ -94,7 +94,8 @@ def _run(planner: Planner, bench: Bench) -> BatchResult:
     """Run all stages under the lock."""
     from geomm.batch.records import write_records
 
-    actions, waits, error, code = list[Action](), list[str](), None, DONE
+    actions, waits, code = list[Action](), list[str](), DONE
+    error: GeommError | None = None
     try:
         for stage in planner.config.stages:
             plan = planner.plan(stage, bench.ledger)
@@ -105,7 +106,8 @@ def _run(planner: Planner, bench: Bench) -> BatchResult:
             actions += mine
             _sweep(bench)
             todo = [a.unit for a in mine if a.does][: bench.options.limit]
-            Coordinator(bench, plan, todo).run() if todo else None
+            if todo:
+                Coordinator(bench, plan, todo).run()
             if bench.stop.signal:
                 break
     except TooManyFailuresError as caught:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from geomm.catalog.build import build_catalog
+from geomm.catalog.names import safe_name
 from geomm.catalog.outline import Outline
 from geomm.catalog.probe import GDAL_SETTINGS, degrees_of, grid_of, local_path, open_dataset, probe
 from geomm.catalog.query import parse_interval
@@ -28,5 +29,6 @@ __all__ = [
     "open_dataset",
     "parse_interval",
     "probe",
+    "safe_name",
     "signed",
 ]

@@ -26,9 +26,7 @@ def run(
     ] = "threads",
     workers: Annotated[int, typer.Option(help="batch: units that are worked on at a time")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="batch: say what would be done, write nothing")] = False,  # noqa: FBT002
-    since: Annotated[
-        str | None, typer.Option(help="batch: only imagery from a date on, or of 7d")
-    ] = None,
+    since: Annotated[str | None, typer.Option(help="batch: only imagery from a date on, or of 7d")] = None,
     backfill: Annotated[str | None, typer.Option(help="batch: only imagery of an interval start/end")] = None,
     limit: Annotated[int | None, typer.Option(help="batch: units of a stage that are worked on at most")] = None,
     max_failures: Annotated[int, typer.Option(help="batch: units that may fail before it stops")] = 100,
@@ -36,9 +34,7 @@ def run(
     grace: Annotated[float, typer.Option(help="batch: seconds for units in work after SIGTERM")] = 30.0,
     device: Annotated[str, typer.Option(help="batch: torch device, such as cuda")] = "cpu",
     memory_gb: Annotated[float | None, typer.Option(help="batch: address space of a worker process")] = None,
-    state: Annotated[
-        Path | None, typer.Option(help="batch: folder of the ledger; default OUT/.geomm")
-    ] = None,
+    state: Annotated[Path | None, typer.Option(help="batch: folder of the ledger; default OUT/.geomm")] = None,
     metrics: Annotated[Path | None, typer.Option(help="batch: file for a metrics collector (Prometheus text)")] = None,
 ) -> None:
     """Run a recipe: train, compare and map; or a batch, which does what is new in a catalog and nothing twice.
@@ -54,9 +50,7 @@ def run(
     overrides = dict(assignment(text) for text in set_ or ())
     if not is_batch(read_yaml(recipe)):
         if dry_run or since or backfill:
-            raise ConfigError(
-                "this recipe is no batch", where=str(recipe), fix="leave out the options of a batch"
-            )
+            raise ConfigError("this recipe is no batch", where=str(recipe), fix="leave out the options of a batch")
         run_recipe(load_recipe(recipe, overrides), None if out is None else Path(out))
         return
     from geomm.batch import BatchOptions

@@ -13,7 +13,7 @@ import typer
 from geomm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from geomm.ledger import Ledger, Unit
+    from geomm.ledger import Ledger, State, Unit
 
 app = typer.Typer(help="Batches: what they have done, what failed, what to try again.", no_args_is_help=True)
 
@@ -59,7 +59,7 @@ def show(
     Example: `geomm runs show runs/clouds --state quarantined`
     """
     with _ledger(out) as ledger:
-        wanted = _states(state) if state else ("CLAIMED", "QUARANTINED", "FAILED", "ABORTED")
+        wanted: tuple[State, ...] = _states(state) if state else ("CLAIMED", "QUARANTINED", "FAILED", "ABORTED")
         units, counts = ledger.units(stage, wanted), ledger.counts(stage)
     if as_json:
         typer.echo(json.dumps([u.to_row() for u in units]))
@@ -160,13 +160,13 @@ def _ledger(out: Path) -> Ledger:
     return Ledger(_state(out) / "ledger.sqlite")
 
 
-def _states(names: list[str]) -> tuple[str, ...]:
+def _states(names: list[str]) -> tuple[State, ...]:
     from geomm.ledger import STATES
 
     wrong = [n for n in names if n.upper() not in STATES]
     if wrong:
         raise ConfigError(f"unknown state {wrong[0]!r}", why=f"known: {', '.join(s.lower() for s in STATES)}")
-    return tuple(n.upper() for n in names)
+    return tuple(s for s in STATES if s.lower() in {n.lower() for n in names})
 
 
 def _instant(seconds: float) -> str:

@@ -22,8 +22,8 @@ _COLUMNS = tuple(f.name for f in fields(Unit))
 _TABLES = f"""
 CREATE TABLE IF NOT EXISTS units (
     {", ".join(f"{c} {'INTEGER' if c in ('attempts', 'deaths') else 'TEXT'} NOT NULL" for c in _COLUMNS)},
-    host TEXT NOT NULL DEFAULT '', pid INTEGER NOT NULL DEFAULT 0, lease REAL NOT NULL DEFAULT 0,
-    changed REAL NOT NULL DEFAULT 0, PRIMARY KEY (stage, id)
+    host TEXT NOT NULL DEFAULT '', pid INTEGER NOT NULL DEFAULT 0, changed REAL NOT NULL DEFAULT 0,
+    PRIMARY KEY (stage, id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_state ON units (stage, state);
 CREATE TABLE IF NOT EXISTS runs (
@@ -169,19 +169,15 @@ class Ledger:
             if behind:
                 base.execute("INSERT OR IGNORE INTO behind (stage, month) VALUES (?, ?)", (stage, behind))
 
-    def claim(self, unit: Unit, run: RunNote, lease: float) -> None:
-        """Note that a run works on a unit, for ``lease`` seconds at most before it says so again."""
-        self._set(
-            unit.stage,
-            unit.id,
-            {"state": "CLAIMED", "run": run.id, "host": run.host, "pid": run.pid, "lease": time.time() + lease},
-        )
+    def claim(self, unit: Unit, run: RunNote) -> None:
+        """Note that a run works on a unit: for as long as its process holds the lock of the output."""
+        self._set(unit.stage, unit.id, {"state": "CLAIMED", "run": run.id, "host": run.host, "pid": run.pid})
 
     def finish(
         self, unit: Unit, state: State, *, reason: str = "", manifest: Mapping[str, Any], seconds: Mapping[str, float]
     ) -> None:
         """Note that a unit is published or holds nothing, and that the catalog of its month is behind."""
-        fresh = dict.fromkeys(("message", "item", "asset", "window"), "") | {"code": reason, "deaths": 0, "lease": 0}
+        fresh = dict.fromkeys(("message", "item", "asset", "window"), "") | {"code": reason, "deaths": 0}
         told = {"manifest": json.dumps(dict(manifest)), "seconds": json.dumps(dict(seconds))}
         self._set(unit.stage, unit.id, {"state": state, **told, **fresh}, behind=unit.time[:7])
 
@@ -189,30 +185,28 @@ class Ledger:
         """Note that a unit did not succeed; a failure of its process counts as a death too."""
         told = {"code": failure.code, "message": failure.message[:4000]}
         told |= {k: getattr(failure, k) for k in ("item", "asset", "window")}
-        self._set(unit.stage, unit.id, {"state": state, **told, "attempts": unit.attempts + 1, "lease": 0})
+        self._set(unit.stage, unit.id, {"state": state, **told, "attempts": unit.attempts + 1})
 
     def release(self, unit: Unit, state: State) -> None:
         """Give a unit back that nobody is to blame for."""
-        self._set(unit.stage, unit.id, {"state": state, "lease": 0})
+        self._set(unit.stage, unit.id, {"state": state})
 
     def reset(self, stage: str, ids: Sequence[str]) -> None:
         """Make units wait again as if they were new."""
         for number in ids:
             clean = dict.fromkeys(("code", "message", "item", "asset", "window"), "")
-            self._set(stage, number, {"state": "PENDING", "attempts": 0, "deaths": 0, "lease": 0, **clean})
+            self._set(stage, number, {"state": "PENDING", "attempts": 0, "deaths": 0, **clean})
 
-    def orphans(self) -> list[Unit]:
-        """Give units back that a process had claimed which is gone; return them with one more death.
+    def orphans(self) -> None:
+        """Give units back that a process had claimed which is gone, with one more death.
 
         The caller holds the lock of the output, so that nobody can be working on them.
         """
         with self._change() as base:
             base.execute(
-                "UPDATE units SET state = 'PENDING', deaths = deaths + 1, lease = 0, changed = ? "
-                "WHERE state = 'CLAIMED'",
+                "UPDATE units SET state = 'PENDING', deaths = deaths + 1, changed = ? WHERE state = 'CLAIMED'",
                 (time.time(),),
             )
-        return [u for u in self.units(states=("PENDING",)) if u.deaths]
 
     def counts(self, stage: str | None = None) -> dict[State, int]:
         """Return how many units there are of every state."""
