@@ -50,5 +50,6 @@ class Bars:
         if done == total or now - self._shown.get(stage, start - 10) >= 10:
             self._shown[stage] = now
             left = (now - start) / max(done, 1) * (total - done)
-            sys.stderr.write(f"{stage}: {done}/{total}" + (f", about {left:.0f} s left\n" if done < total else "\n"))
+            ahead = f", about {left:.0f} s left" if 0 < done < total else ""
+            sys.stderr.write(f"{stage}: {done}/{total}{ahead}\n")
             sys.stderr.flush()

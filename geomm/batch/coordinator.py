@@ -213,6 +213,7 @@ class Coordinator:
         bench.ledger.fail(unit, "FAILED" if passing else "QUARANTINED", failure)
         shutil.rmtree(task.folder, ignore_errors=True)
         self._finished += 1
+        self._running.pop(unit.id, None)
         bench.failures += 1
         if bench.failures > bench.options.max_failures:
             raise TooManyFailuresError(

@@ -196,4 +196,4 @@ def list_published(target: Target, ledger: Ledger, config: BatchConfig) -> None:
 
 
 def _run_id() -> str:
-    return f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
+    return f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S.%f}Z-{os.getpid()}"
