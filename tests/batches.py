@@ -18,7 +18,9 @@ GAP = 3000.0
 """Metres between scenes: they do not touch."""
 
 
-def write_item(folder: Path, number: int, *, checksums: bool = False, href: str | None = None, side: int = SIDE) -> dict:
+def write_item(
+    folder: Path, number: int, *, checksums: bool = False, href: str | None = None, side: int = SIDE
+) -> dict:
     """Write a scene of optical and thermal bands; return its item. ``href`` goes before the file names."""
     name = f"scene-{number:04d}"
     origin = (300000.0 + GAP * (number % 100), 4000000.0 - GAP * (number // 100))
@@ -78,10 +80,22 @@ def write_recipe(folder: Path, catalog: Path, model: Path, *, name: str = "maps"
     raw = {
         "name": name,
         "source": {"catalog": str(catalog)},
-        "stages": [{"name": "maps", "kind": "predict", "model": str(model), "layers": ["class"], "size": 32, "halo": 16} | stage],
+        "stages": [
+            {"name": "maps", "kind": "predict", "model": str(model), "layers": ["class"], "size": 32, "halo": 16}
+            | stage
+        ],
     }
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+def write_composites(folder: Path, catalog: Path, *, name: str = "thermal") -> Path:
+    """Write a recipe of composites, one tile for every scene: it needs no model, and so starts in no time."""
+    stage = {"name": "heat", "kind": "composite", "sensor": "landsat-tirs-l1", "band": "B10"}
+    stage |= {"crs": "EPSG:32632", "resolution": 30.0, "size": 100, "period": "day", "background": 9}
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({"name": name, "source": {"catalog": str(catalog)}, "stages": [stage]}))
     return path
 
 

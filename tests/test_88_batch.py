@@ -88,9 +88,11 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(archive, tmp_path)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")}
     planned = go(recipe, tmp_path / "out", dry_run=True)
     assert sorted(why(planned).values()) == ["new", "new", "present"]
-    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*") if p.suffix not in (".sqlite-shm", ".sqlite-wal")} == {
-        p: t for p, t in before.items() if p.suffix not in (".sqlite-shm", ".sqlite-wal")
-    } | {tmp_path / "out" / ".geomm": (tmp_path / "out" / ".geomm").stat().st_mtime_ns}
+    assert {
+        p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*") if p.suffix not in (".sqlite-shm", ".sqlite-wal")
+    } == {p: t for p, t in before.items() if p.suffix not in (".sqlite-shm", ".sqlite-wal")} | {
+        tmp_path / "out" / ".geomm": (tmp_path / "out" / ".geomm").stat().st_mtime_ns
+    }
     shown = runner.invoke(app, ["run", str(recipe), "--out", str(tmp_path / "out"), "--dry-run"])
     assert shown.exit_code == 0
     assert "2 new, 1 skip" in shown.output
@@ -221,7 +223,10 @@ def test_imagery_without_data_is_skipped_and_not_listed(archive, tmp_path):
 def test_since_and_backfill_choose_by_time(archive, tmp_path):
     _, recipe = archive
     assert set(why(go(recipe, tmp_path / "out", since="2020-01-02", dry_run=True))) == {"scene-0001", "scene-0002"}
-    assert set(why(go(recipe, tmp_path / "out", backfill="2020-01-01/2020-01-02", dry_run=True))) == {"scene-0000", "scene-0001"}
+    assert set(why(go(recipe, tmp_path / "out", backfill="2020-01-01/2020-01-02", dry_run=True))) == {
+        "scene-0000",
+        "scene-0001",
+    }
     assert why(go(recipe, tmp_path / "out", since="7d", dry_run=True)) == {}
     with pytest.raises(ConfigError, match="exclude"):
         BatchOptions(since="7d", backfill="2020-01-01/..")

@@ -25,7 +25,7 @@ from geomm.types import Progress
 
 AHEAD = 32
 """Units whose scenes are made at a time."""
-SUSPECT = 2
+SUSPECT = 3
 """Deaths of a process from which on a unit works in a process of its own, so that it takes no other with it."""
 TICK = 0.5
 """Seconds between looks at the clock while nothing happens."""

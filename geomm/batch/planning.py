@@ -75,7 +75,7 @@ def tile_units(stage: CompositeStage, imagery: Imagery) -> list[Unit]:
             continue
         shape = _projected(outline.footprint, stage.crs)
         period = outline.start.isoformat()[:cut]
-        for column, row in _tiles(shape, step):
+        for column, row in _tiles(shape.buffer(-stage.resolution / 2), step):  # no pixel for less than that
             members.setdefault((period, column, row), []).append((outline, stage.sensor))
     settings = _settings(stage)
     return [

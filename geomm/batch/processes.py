@@ -121,12 +121,11 @@ def serve(pipe: Connection, number: int, memory_gb: float | None) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (int(memory_gb * 2**30),) * 2)
-    while True:
-        try:
-            task = pipe.recv()
-        except (EOFError, OSError):
-            return
-        pipe.send(work(task))
+    try:
+        while True:
+            pipe.send(work(pipe.recv()))
+    except (EOFError, OSError):
+        return  # the coordinator is gone
 
 
 def _watch(parent: int) -> None:

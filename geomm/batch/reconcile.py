@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from geomm.archive import FileRecord, Manifest, Target
 from geomm.batch.stages import StagePlan
 from geomm.batch.work import SUMS
-from geomm.ledger import Ledger, Unit
+from geomm.ledger import Ledger, Standing, Unit
 
 Why = Literal["new", "again", "present", "quarantined", "damaged"]
 """``new`` was never done; ``again`` failed or was stopped before; ``present`` is published and whole; ``quarantined``
@@ -46,35 +47,36 @@ def reconcile(plan: StagePlan, out: Target, ledger: Ledger | None, *, write: boo
         write: whether to change ledger and output.
     """
     stage = plan.stage.name
-    known = {} if ledger is None else {u.id: u for u in ledger.units(stage)}
+    known = {} if ledger is None else ledger.standing(stage)
     fresh = [u for u in plan.units if u.id not in known]
     found = dict(_adopted(plan, fresh, out)) if fresh and not known else {}
     if ledger is not None and write:
         ledger.add(fresh)
-        for number, manifest in found.items():
-            unit = next(u for u in fresh if u.id == number)
-            ledger.finish(unit, "DONE", manifest=manifest.to_dict(), seconds={})
+        for unit in fresh:
+            if unit.id in found:
+                ledger.finish(unit, "DONE", manifest=found[unit.id].to_dict(), seconds={})
     actions = []
     for unit in plan.units:
         there = known.get(unit.id)
         if there is None:
             actions.append(Action(unit, "present" if unit.id in found else "new"))
             continue
-        action = Action(there, _why(there, out))
-        if action.why == "damaged" and ledger is not None and write:
+        why = _why(there, out)
+        if why == "damaged" and ledger is not None and write:
             out.remove(there.place)
-            ledger.reset(stage, [there.id])
-            action = replace(action, unit=replace(there, state="PENDING", deaths=0))
-        actions.append(action)
+            ledger.reset(stage, [unit.id])
+        whole = unit if why == "present" or ledger is None else ledger.find(stage, unit.id)
+        actions.append(Action(whole or unit, why))
     return actions
 
 
-def _why(unit: Unit, out: Target) -> Why:
-    if unit.state == "QUARANTINED":
+def _why(there: Standing, out: Target) -> Why:
+    if there.state == "QUARANTINED":
         return "quarantined"
-    if unit.state not in ("DONE", "SKIPPED"):
-        return "again" if unit.state in ("FAILED", "ABORTED") or unit.attempts or unit.deaths else "new"
-    return "damaged" if out.check(unit.place, Manifest.from_dict(dict(unit.manifest)), deep=False) else "present"
+    if there.state not in ("DONE", "SKIPPED"):
+        return "again" if there.state in ("FAILED", "ABORTED") or there.tried else "new"
+    manifest = Manifest.from_dict(json.loads(there.manifest))
+    return "damaged" if out.check(there.place, manifest, deep=False) else "present"
 
 
 def _adopted(plan: StagePlan, units: list[Unit], out: Target) -> Iterator[tuple[str, Manifest]]:

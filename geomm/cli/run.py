@@ -83,6 +83,8 @@ def _batch(config: BatchConfig, out: str, options: BatchOptions) -> int:
     typer.echo(f"{out}: {outcome(result)}")
     if result.report is not None:
         typer.echo(f"report   {result.report}")
+    else:
+        typer.echo("the page of the run cannot be written", err=True)
     if result.code >= 128:
         typer.echo("stopped; the same command goes on", err=True)
     return result.code

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from geomm.ledger.book import Ledger, RunNote
+from geomm.ledger.book import Ledger, RunNote, Standing
 from geomm.ledger.retry import Failure, Retries, failure_of
 from geomm.ledger.units import STATES, State, Unit
 
-__all__ = ["STATES", "Failure", "Ledger", "Retries", "RunNote", "State", "Unit", "failure_of"]
+__all__ = ["STATES", "Failure", "Ledger", "Retries", "RunNote", "Standing", "State", "Unit", "failure_of"]

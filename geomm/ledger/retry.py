@@ -22,6 +22,9 @@ _PASSING = frozenset({
     errno.ENETUNREACH, errno.ESTALE,
 })  # fmt: skip
 
+_OUTPUT = frozenset({errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM})
+"""What only writing meets here: trouble with sources is a :class:`geomm.errors.ReadError` before it comes so far."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -66,7 +69,7 @@ def failure_of(error: BaseException) -> Failure:
     passing = isinstance(error, (TimeoutError, ConnectionError)) or (
         isinstance(error, OSError) and error.errno in _PASSING
     )
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
+    full = isinstance(error, OSError) and error.errno in _OUTPUT
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return Failure(type(error).__name__, f"{type(error).__name__}: {error}{place}", passing, output=full)
