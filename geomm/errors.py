@@ -149,6 +149,19 @@ class OutputError(GeommError, OSError):
     code = "E601"
 
 
+class NondeterminismError(OutputError):
+    """A unit of work that was published before, with other bytes."""
+
+    code = "E602"
+
+
+class TargetUnavailableError(OutputError):
+    """A place for products that did not answer, or is taken by another process; it may be there later."""
+
+    code = "E603"
+    transient = True
+
+
 class ConfigError(GeommError, ValueError):
     """A recipe or an argument that cannot be understood."""
 
