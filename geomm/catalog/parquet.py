@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
@@ -52,38 +53,63 @@ def write_parquet(items: Sequence[Any], path: str | Path) -> Path:
         path: the file; an older one is replaced.
 
     Raises:
-        CatalogError: there is no item.
+        CatalogError: there is no item, or they do not fit into one table.
         OutputError: the file cannot be written.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from stac_geoparquet.arrow import parse_stac_items_to_arrow, to_parquet
-
-    if not items:
-        raise CatalogError("there is no item to write", where=str(path))
     target = Path(path)
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     records = []
-    for item in sorted(items, key=_along_a_curve):
+    for item in items:
         absolute = item.clone()
         absolute.make_asset_hrefs_absolute()
-        record = absolute.to_dict(include_self_link=False, transform_hrefs=False) | {"links": []}
-        records.append({**_numbers(record), "bbox": list(flat(item.bbox))})
+        records.append(absolute.to_dict(include_self_link=False, transform_hrefs=False))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            to_parquet(parse_stac_items_to_arrow(records), aside)
-        except pa.ArrowException as error:
-            raise CatalogError(
-                "the items do not fit into one table", where=str(path), why=str(error)[:300], fix="write them apart"
-            ) from error
-        pq.write_table(pq.read_table(aside), aside, row_group_size=ROWS)
+        _write(records, aside, str(path))
         aside.replace(target)
     except OSError as error:
         raise OutputError("the catalog cannot be written", where=str(path), why=str(error)) from error
     finally:
         aside.unlink(missing_ok=True)
     return target
+
+
+def parquet_of(records: Sequence[Mapping[str, Any]], name: str) -> bytes:
+    """Return the content of a stac-geoparquet file; the same items, in any order, give the same bytes.
+
+    Args:
+        records: items as JSON types. Relative asset addresses stay as they are: readers count them from the folder of
+            the file, as :class:`ParquetSource` does.
+        name: of the file, for messages.
+
+    Raises:
+        CatalogError: there is no item, or they do not fit into one table.
+    """
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "items.parquet"
+        _write(records, path, name)
+        return path.read_bytes()
+
+
+def _write(records: Sequence[Mapping[str, Any]], path: Path, name: str) -> None:
+    """Write items into a file that nobody reads yet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from stac_geoparquet.arrow import parse_stac_items_to_arrow, to_parquet
+
+    if not records:
+        raise CatalogError("there is no item to write", where=name)
+    rows = [
+        {**_plain({**record, "links": []}), "bbox": list(flat(record["bbox"]))}
+        for record in sorted(records, key=_along_a_curve)
+    ]
+    try:
+        to_parquet(parse_stac_items_to_arrow(rows), path)
+    except pa.ArrowException as error:
+        raise CatalogError(
+            "the items do not fit into one table", where=name, why=str(error)[:300], fix="write them apart"
+        ) from error
+    pq.write_table(pq.read_table(path), path, row_group_size=ROWS)
 
 
 def _find(file: str, query: Query) -> Iterator[Any]:
@@ -120,7 +146,7 @@ def _columns(engine: Any, file: str, state: tuple[int, int]) -> tuple[str, tuple
     table = engine.sql("SELECT * FROM read_parquet(?) LIMIT 0", params=[file])
     types = dict(zip(table.columns, table.types, strict=True))
     missing = {"id", "geometry", "assets"} - set(types)
-    if missing:
+    if missing and not ("stac_version" in types and missing == {"assets"}):  # no item of the file has an asset
         raise KeyError(f"no column {', '.join(sorted(missing))}")
     chosen = {}
     for name, kind in types.items():
@@ -149,9 +175,9 @@ def _record(row: dict[str, Any], file: str) -> dict[str, Any]:
     geometry = from_wkb(bytes(row.pop("geometry")))
     box = row.pop("bbox", None)
     corners = [box[k] for k in ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax") if k in box] if box else None
-    assets = {key: _known(asset) for key, asset in row.pop("assets").items() if asset}
+    assets = {key: _known(asset) for key, asset in row.pop("assets", {}).items() if asset}
     for asset in assets.values():
-        asset["href"] = urljoin(file, asset["href"])
+        asset["href"] = _located(asset["href"], file)
     top = {key: row.pop(key, None) for key in ("id", "collection", "stac_extensions")}
     row.pop("type", None), row.pop("stac_version", None)
     for key in ("datetime", "start_datetime", "end_datetime", "created", "updated"):
@@ -169,6 +195,13 @@ def _record(row: dict[str, Any], file: str) -> dict[str, Any]:
         "assets": assets,
         "links": [],
     }
+
+
+def _located(href: str, file: str) -> str:
+    """Return where an asset is: relative addresses count from the file."""
+    if "://" in file:
+        return urljoin(file, href)
+    return href if "://" in href else os.path.normpath(Path(file).parent / href)
 
 
 def _known(value: Any) -> Any:
@@ -210,19 +243,20 @@ def _q(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _numbers(value: Any) -> Any:
-    """Write the nodata of STAC's JSON, where NaN is a text, as a number: a column has one type."""
+def _plain(value: Any) -> Any:
+    """Write the nodata of STAC's JSON, where NaN is a text, as a number: a column has one type; and sort all names."""
     if isinstance(value, dict):
         return {
-            k: float(v) if k == "nodata" and v is not None and not isinstance(v, bool) else _numbers(v)
-            for k, v in value.items()
+            k: float(v) if k == "nodata" and v is not None and not isinstance(v, bool) else _plain(v)
+            for k, v in sorted(value.items())
+            if v != {} or k == "assets"  # a column needs a field
         }
-    return [_numbers(v) for v in value] if isinstance(value, list) else value
+    return [_plain(v) for v in value] if isinstance(value, list) else value
 
 
-def _along_a_curve(item: Any) -> tuple[int, str]:
+def _along_a_curve(record: Mapping[str, Any]) -> tuple[int, str]:
     """Order of items: their centres along a curve that keeps neighbours together (bits of both axes in turn)."""
-    west, south, east, north = flat(item.bbox)
+    west, south, east, north = flat(record["bbox"])
     x, y = int(((west + east) / 2 + 180.0) % 360.0 / 360.0 * 65535), int(((south + north) / 2 + 90.0) / 180.0 * 65535)
     code = sum((x >> k & 1) << 2 * k | (y >> k & 1) << 2 * k + 1 for k in range(16))
-    return code, item.id
+    return code, str(record["id"])
