@@ -109,5 +109,5 @@ def published(out: Path) -> dict[str, str]:
     return {
         p.relative_to(out).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
         for p in sorted(out.rglob("*"))
-        if p.is_file() and ".geomm" not in p.parts and ".staging" not in p.parts
+        if p.is_file() and ".geomm" not in p.parts
     }

@@ -140,7 +140,7 @@ def test_a_unit_without_files_is_told_of(tmp_path, work):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "/etc", "../x", "a/../../x", "a//b", "a/./b", ".staging/x", "a\\b", "a/\n", "a/ b", "a/"]
+    "name", ["", "/etc", "../x", "a/../../x", "a//b", "a/./b", ".geomm/x", "a\\b", "a/\n", "a/ b", "a/"]
 )
 def test_names_that_lead_out_are_refused(target, work, name):
     staged, manifest = stage(work)
@@ -443,7 +443,7 @@ def test_everything_is_on_the_disk_before_it_is_said_to_be(tmp_path, monkeypatch
         (errno.ENOSPC, "make room"),
         (errno.EACCES, "the right to write"),
         (errno.EROFS, "mount it writable"),
-        (errno.EXDEV, "below its .staging"),
+        (errno.EXDEV, "below its .geomm"),
     ],
 )
 def test_what_the_system_says_is_passed_on(tmp_path, work, monkeypatch, number, fix):

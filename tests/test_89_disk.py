@@ -53,7 +53,9 @@ def check(told, out, files):
 def disk(path, size):
     """A file system of its own."""
     path.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], capture_output=True, check=False)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], capture_output=True, check=False
+    )
     if made.returncode:
         pytest.skip("a file system of its own cannot be mounted here")
     try:
@@ -89,7 +91,9 @@ def test_a_disk_that_becomes_read_only(whole, tmp_path):
         while process.poll() is None and not list(out.glob("heat/*/*/*.json")):
             time.sleep(0.005)
         for _ in range(200):  # refused while a file is open for writing
-            if not subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "disk")], capture_output=True, check=False).returncode:
+            if not subprocess.run(
+                ["mount", "-o", "remount,ro", str(tmp_path / "disk")], capture_output=True, check=False
+            ).returncode:
                 break
         said, errors = process.communicate(timeout=120)
         subprocess.run(["mount", "-o", "remount,rw", str(tmp_path / "disk")], check=True)
@@ -99,7 +103,9 @@ def test_a_disk_that_becomes_read_only(whole, tmp_path):
         assert published(out) == files
 
 
-@pytest.mark.parametrize("place", ["", "out/.geomm", "out/.geomm/staging", "out/.geomm/runs", "out/heat", "out/heat/2020-01"])
+@pytest.mark.parametrize(
+    "place", ["", "out/.geomm", "out/.geomm/staging", "out/.geomm/runs", "out/heat", "out/heat/2020-01"]
+)
 def test_no_permission(whole, tmp_path, place):
     recipe, files = whole
     forbidden, out = tmp_path / place, tmp_path / "out"

@@ -91,7 +91,7 @@ def clean(out: Path) -> None:
         "ledger.sqlite-shm",
         "lock",
         "heartbeat.json",
-        "publish.lock",
+        "run.lock",
     }
     assert not list((out / ".geomm" / "staging").glob("*"))
     assert [p.name for p in out.iterdir() if p.name.startswith(".")] == [".geomm"]
@@ -167,7 +167,19 @@ def test_a_busy_output_is_status_75(tmp_path):
 @pytest.mark.parametrize(("number", "scheduler"), [(signal.SIGTERM, "threads"), (signal.SIGINT, "local")])
 def test_a_signal_drains_and_the_same_command_goes_on(model, tmp_path, number, scheduler):
     recipe = write_recipe(tmp_path, write_archive(tmp_path / "archive", range(12)), model)
-    command = [sys.executable, "-W", "ignore", "-m", "geomm", "run", str(recipe), "--out", str(tmp_path / "out"), "--scheduler", scheduler]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "geomm",
+        "run",
+        str(recipe),
+        "--out",
+        str(tmp_path / "out"),
+        "--scheduler",
+        scheduler,
+    ]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while run.poll() is None and len(list((tmp_path / "out").glob("maps/*/*/*.json"))) < 2:
         time.sleep(0.01)
@@ -188,7 +200,19 @@ def test_a_signal_drains_and_the_same_command_goes_on(model, tmp_path, number, s
 
 def test_without_grace_a_unit_is_given_up_and_goes_on_later(model, tmp_path):
     recipe = write_recipe(tmp_path, write_archive(tmp_path / "archive", range(1), side=400), model, size=16)
-    command = [sys.executable, "-W", "ignore", "-m", "geomm", "run", str(recipe), "--out", str(tmp_path / "out"), "--grace", "0"]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "geomm",
+        "run",
+        str(recipe),
+        "--out",
+        str(tmp_path / "out"),
+        "--grace",
+        "0",
+    ]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while run.poll() is None and not list((tmp_path / "out").glob(".geomm/staging/*/maps/.staging*/blocks/*.done")):
         time.sleep(0.002)

@@ -16,7 +16,7 @@ _FIXES = {
     errno.EACCES: "give this user the right to write there",
     errno.EPERM: "give this user the right to write there",
     errno.EROFS: "mount it writable, or name another folder",
-    errno.EXDEV: "stage on the file system of the archive: below its .staging",
+    errno.EXDEV: "stage on the file system of the archive: below its .geomm",
 }
 
 

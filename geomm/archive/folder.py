@@ -21,7 +21,7 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class FolderTarget:
-    """A folder; units are staged below its ``.staging``.
+    """A folder; units are staged below its ``.geomm``.
 
     Publishing is: hash the staged files, bring them to the disk, put the item aside, rename the folder into place,
     rename the item into it. Whatever stops it in between, no item is there, or a whole unit. Renaming happens under a

@@ -8,8 +8,8 @@ from pathlib import Path
 from geomm.archive.manifest import Manifest
 from geomm.errors import NondeterminismError, OutputError
 
-STAGING = ".staging"
-"""Folder below the root of a folder archive for all that is not published: on the same file system, never listed."""
+STAGING = ".geomm"
+"""Folder below the root for what is not published, such as the ledger of a batch: on the same file system."""
 
 FAILED = "the unit cannot be published"
 

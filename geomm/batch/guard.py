@@ -32,7 +32,7 @@ def alone(state: Path) -> Iterator[None]:
 
     try:
         state.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(state / "lock", timeout=0)
+        lock = FileLock(state / "run.lock", timeout=0)
         lock.acquire()
     except Timeout as error:
         raise BusyError(

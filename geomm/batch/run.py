@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from geomm.archive import Manifest, Target, open_target, update_listing
+from geomm.archive import STAGING, Manifest, Target, open_target, update_listing
 from geomm.batch.coordinator import Bench, Coordinator, TooManyFailuresError
 from geomm.batch.guard import Heartbeat, StopSwitch, alone
 from geomm.batch.options import BatchOptions
@@ -24,10 +24,10 @@ from geomm.errors import ConfigError, GeommError
 from geomm.ledger import Ledger, Retries, RunNote, Unit
 from geomm.types import Progress, silent
 
-STATE = ".geomm"
+STATE = STAGING
 """Folder of ledger, lock, staging and records in an output."""
 LEDGER = "ledger.sqlite"
-STAGING = "staging"
+UNITS = "staging"
 
 DONE, INTERNAL, USAGE, INCOMPLETE, STOPPED, BUSY = 0, 1, 2, 3, 4, 75
 """Exit status: all done; an error; a recipe or option that is wrong; some units failed; too many did; another run is at
@@ -85,7 +85,7 @@ def run_batch(
         with StopSwitch(options.grace) as stop, Heartbeat(state / "heartbeat.json", note.id) as heart:
             retries = Retries(options.attempts, options.delay)
             bench = Bench(
-                target, state / STAGING, Path(config.root), ledger, note, options, stop, heart, retries, progress
+                target, state / UNITS, Path(config.root), ledger, note, options, stop, heart, retries, progress
             )  # fmt: skip
             return _run(planner, bench)
 
@@ -97,6 +97,7 @@ def _run(planner: Planner, bench: Bench) -> BatchResult:
     actions, waits, code = list[Action](), list[str](), DONE
     error: GeommError | None = None
     try:
+        _sweep(bench)
         for stage in planner.config.stages:
             plan = planner.plan(stage, bench.ledger)
             if plan.waits_for:
@@ -104,7 +105,6 @@ def _run(planner: Planner, bench: Bench) -> BatchResult:
                 continue
             mine = reconcile(plan, bench.out, bench.ledger)
             actions += mine
-            _sweep(bench)
             todo = [a.unit for a in mine if a.does][: bench.options.limit]
             if todo:
                 Coordinator(bench, plan, todo).run()
@@ -165,7 +165,9 @@ def _state_of(target: Target, options: BatchOptions) -> Path:
 
 
 def _sweep(bench: Bench) -> None:
-    """Remove what units left that nobody will go on with: those that are published, put aside or no longer known."""
+    """Remove what units left that nobody will go on with, and what a killed publisher had moved out of the way."""
+    for place in [*bench.staging.parent.glob("trash-*"), *bench.staging.parent.glob("write-*")]:
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
     if not bench.staging.is_dir():
         return
     kept = {u.id for u in bench.ledger.units(states=("PENDING", "CLAIMED", "FAILED", "ABORTED"))}
