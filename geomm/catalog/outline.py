@@ -70,21 +70,21 @@ def outline_items(items: Iterator[Any], sensors: Sequence[SensorSpec], customs: 
         if not held:
             continue
         record = item.to_dict(include_self_link=False, transform_hrefs=False) | {"links": []}
-        told = json.dumps(record, sort_keys=True, default=str)
-        state = [_state(a.get_absolute_href() or a.href) for a in item.assets.values()]
-        digest = hashlib.sha256(f"{told}{state}".encode()).hexdigest()[:32]
+        for key, asset in item.assets.items():
+            record["assets"][key]["href"] = _state(asset.get_absolute_href() or asset.href)
+        digest = hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:32]
         start, end = times(item)
         footprint = shape(item.geometry)
         yield Outline(item.id, item.collection_id or "", start, end, flat(item.bbox), footprint, held, digest)
 
 
-def _state(href: str) -> tuple[int, int] | None:
-    """Return size and time of a local file: a new version under an old name is a new file."""
+def _state(href: str) -> Any:
+    """Return what tells a file from others: of a local one name, size and time, wherever its folder was moved to."""
     try:
         about = Path(href).stat()
     except (OSError, ValueError):
-        return None
-    return about.st_size, about.st_mtime_ns
+        return href
+    return Path(href).name, about.st_size, about.st_mtime_ns
 
 
 def outline_parquet(file: str, query: Query, sensors: Sequence[SensorSpec], customs: Customs) -> Iterator[Outline]:
