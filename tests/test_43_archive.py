@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import geomm
-from geomm.archive import STAGING, Manifest, folder, month_of, open_target, update_listing
+from geomm.archive import STAGING, Manifest, folder, month_of, objects, open_target, update_listing
 from geomm.archive.folder import FolderTarget
 from geomm.errors import CatalogError, ConfigError, NondeterminismError, OutputError, TargetUnavailableError
 
@@ -57,7 +57,9 @@ def test_a_unit_is_published_once(target, work):
     assert not staged.exists()
     assert {name: target.read(f"{PLACE}/{name}") for name in content} == content
     assert target.check(PLACE, manifest, deep=True) == target.check(PLACE, manifest, deep=False) == []
+    assert target.publish(staged, PLACE, manifest) is False  # nobody noted that it was done
     again, same = stage(work)
+    (again / "class.tif").unlink()  # killed while it removed what is not needed
     assert same == manifest
     assert target.publish(again, PLACE, same) is False
     assert not again.exists()
@@ -330,6 +332,28 @@ def test_publishing_that_fails_anywhere_goes_on(tmp_path, monkeypatch, leftover,
     assert failed > 20
 
 
+def test_a_stopped_publisher_that_was_overtaken(tmp_path, work, monkeypatch):
+    """Stopped before the last step; another publishes the same; the first one, called again, leaves nothing behind."""
+    target = open_target(tmp_path / "archive")
+    staged, manifest = stage(work / "first")
+    original = os.replace
+
+    def replace(source, to):
+        if str(to).endswith(f"{PLACE}/scene.json"):
+            raise OSError(errno.EIO, "no", str(to))
+        return original(source, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        with pytest.raises(OutputError, match="EIO: no"):
+            target.publish(staged, PLACE, manifest)
+    assert sorted(p.name for p in (work / "first").iterdir()) == ["scene.item"]
+    published(target, work / "second")
+    assert target.publish(staged, PLACE, manifest) is False
+    assert sorted(p.name for p in (work / "first").iterdir()) == []
+    assert target.check(PLACE, manifest, deep=True) == []
+
+
 KILLS = """
 import os, shutil, sys
 sys.path.insert(0, sys.argv[2])
@@ -435,6 +459,15 @@ def test_everything_is_on_the_disk_before_it_is_said_to_be(tmp_path, monkeypatch
     assert above <= {entry[1] for entry in trace[: moves[1]] if entry[0] == "flush"}
     assert trace[moves[1] + 1 : moves[2]] == [("flush", str(final.parent))]
     assert trace[moves[2] + 1 :] == [("flush", str(final))]
+
+
+def test_small_files_are_on_the_disk_before_they_are_there(tmp_path, monkeypatch):
+    target, trace = open_target(tmp_path), []
+    with monkeypatch.context() as patch:
+        for name in ("fsync", "replace"):
+            patch.setattr(os, name, lambda *a, f=getattr(os, name), n=name: (trace.append(n), f(*a)))  # noqa: B008
+        target.replace("catalog.json", b"1")
+    assert trace == ["fsync", "replace", "fsync"]
 
 
 @pytest.mark.parametrize(
@@ -563,6 +596,7 @@ def test_the_catalog_is_read_by_others_and_can_be_moved(tmp_path, work):
     update_listing(target, "Clouds of 2024", {("maps", "2024-06"): june, ("maps", "2024-07"): july})
     before = tree(tmp_path / "archive")
     update_listing(target, "Clouds of 2024", {("maps", "2024-06"): june[::-1]})
+    assert tree(tmp_path / "archive") == before
     update_listing(target, "Clouds of 2024", {("maps", "2024-07"): july, ("maps", "2024-06"): june})
     assert tree(tmp_path / "archive") == before
 
@@ -667,6 +701,25 @@ def test_writers_of_several_months_lose_none(target):
 
     assert together(*[lambda k=k: month(k) for k in range(1, 9)]) == [None] * 8
     assert len(json.loads(target.read("catalog.json"))["links"]) == 9
+
+
+def test_a_writer_in_between_is_not_lost(monkeypatch):
+    """Another month is listed after the root was read, before it is written."""
+    target, original = open_target("memory://"), objects.ObjectTarget._load
+    listed = [("a/2024-06/i/i.json", item_of("i"))]
+
+    def load(self, path):
+        found = original(self, path)
+        if path == "catalog.json":
+            patch.undo()
+            update_listing(target, "t", {("b", "2024-06"): listed})
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objects.ObjectTarget, "_load", load)
+        update_listing(target, "t", {("a", "2024-06"): listed})
+    hrefs = [link["href"] for link in json.loads(target.read("catalog.json"))["links"]]
+    assert hrefs == ["./catalog.json", "./a/2024-06/catalog.json", "./b/2024-06/catalog.json"]
 
 
 def test_months_are_those_of_utc():

@@ -151,6 +151,44 @@ def test_a_publisher_that_is_killed_between_files(target, work, puts):
     assert target.check(PLACE, manifest, deep=True) == []
 
 
+def test_another_publisher_of_other_bytes_in_between(target, work, monkeypatch):
+    """It overwrites a file before the item is there: no item appears."""
+    staged, manifest = stage(work)
+    original = objects.ObjectTarget._create
+
+    def create(self, key, path, record):
+        done = original(self, key, path, record)
+        if key.endswith("notes.txt"):
+            obstore.put(target.store, f"{PLACE}/class.tif", b"other", attributes={"sha256": "0"})
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objects.ObjectTarget, "_create", create)
+        with pytest.raises(NondeterminismError):
+            target.publish(staged, PLACE, manifest)
+    assert list(target.places("")) == []
+    assert target.publish(staged, PLACE, manifest)
+
+
+def test_another_publisher_of_other_bytes_that_was_faster(target, work, monkeypatch):
+    """Its unit is finished while this one looks: none of its files is overwritten."""
+    staged, manifest = stage(work)
+    other, finished = stage(work / "other", version=1)
+    original = objects.ObjectTarget._finished
+
+    def look(self, place, asked):
+        found = original(self, place, asked)
+        patch.undo()
+        assert target.publish(other, PLACE, finished)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objects.ObjectTarget, "_finished", look)
+        with pytest.raises(NondeterminismError):
+            target.publish(staged, PLACE, manifest)
+    assert target.check(PLACE, finished, deep=True) == []
+
+
 def test_objects_that_others_wrote_are_read(target, work):
     """Without the hash that geomm keeps, or with one that is wrong."""
     staged, manifest = stage(work)

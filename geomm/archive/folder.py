@@ -37,15 +37,15 @@ class FolderTarget:
         final = Path(self.root) / checked(place)
         aside = staged.with_name(f"{staged.name}.item")
         with explained(FAILED, final):
+            if _finished(final, manifest):
+                return _drop(staged, aside)
             if staged.is_dir():
                 _put_back(aside, staged / manifest.item)
                 require_whole(manifest, staged)
                 sync_tree(staged)
             with self._alone():
-                if _finished(final, manifest):
-                    shutil.rmtree(staged, ignore_errors=True)
-                    aside.unlink(missing_ok=True)
-                    return False
+                if _finished(final, manifest):  # somebody was faster
+                    return _drop(staged, aside)
                 if staged.is_dir():
                     self._discard(final)  # what a killed publisher left
                     make_folder(final.parent, Path(self.root))
@@ -141,6 +141,13 @@ def _put_back(aside: Path, item: Path) -> None:
         aside.unlink(missing_ok=True)
     elif aside.exists():
         aside.replace(item)
+
+
+def _drop(staged: Path, aside: Path) -> bool:
+    """Remove a staged unit that is not needed; return False, as nothing is published."""
+    shutil.rmtree(staged, ignore_errors=True)
+    aside.unlink(missing_ok=True)
+    return False
 
 
 def _finished(final: Path, manifest: Manifest) -> bool:

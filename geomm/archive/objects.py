@@ -61,10 +61,10 @@ class ObjectTarget:
         """
         where = self._name(checked(place))
         with explained(FAILED, where):
-            require_whole(manifest, staged)
-            *rest, item = manifest.in_order()
             published = False
             if not self._finished(place, manifest):
+                require_whole(manifest, staged)
+                *rest, item = manifest.in_order()
                 for record in rest:
                     self._upload(staged, place, record, manifest.item)
                 problems = self._problems(place, rest, deep=False)
