@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from geomm.catalog.interpret import Customs, flat, holds, times, to_scene
+from geomm.catalog.criteria import Query, area_of, matches, parse_interval, touches
+from geomm.catalog.interpret import Customs, holds, to_scene
+from geomm.catalog.policy import POLICY, ReadPolicy
 from geomm.catalog.scene import Scene
 from geomm.errors import CatalogError
 from geomm.sensors import SENSORS, get_sensor
 from geomm.types import BBox
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What to look for; a source may return more, never less."""
-
-    boxes: tuple[BBox, ...] = ()
-    """Boxes of degrees, any of which an item may touch; none of them crosses the antimeridian. Empty for everywhere."""
-    start: dt.datetime | None = None
-    """Earliest end of an item."""
-    end: dt.datetime | None = None
-    """Latest start of an item."""
-    ids: tuple[str, ...] | None = None
-    """Item ids, or None."""
-    collections: tuple[str, ...] = ()
-    """Collections, where the source has many; empty for all."""
 
 
 class Source(Protocol):
@@ -50,6 +35,8 @@ class Catalog:
     """Finds its items."""
     customs: Customs = field(default_factory=Customs, repr=False)
     """What it does in its own way."""
+    policy: ReadPolicy = field(default=POLICY, repr=False)
+    """What may be read of all that it names; see :meth:`ReadPolicy.of_catalog` for what follows from where it lies."""
 
     def items(self) -> tuple[Any, ...]:
         """All STAC items; of a STAC API, too many to ask for."""
@@ -92,14 +79,17 @@ class Catalog:
         Raises:
             UnknownNameError: a sensor that is not in the table.
             CatalogError: ``datetime`` or ``aoi`` cannot be understood, or the catalog cannot be read.
+            UnsafeSourceError: an item names a file that the policy of the catalog forbids.
         """
         wanted = [get_sensor(name) for name in sensors] if sensors is not None else list(SENSORS.values())
         start, end = parse_interval(datetime)
-        boxes, area = _area(aoi)
+        boxes, area = area_of(aoi)
         if isinstance(ids, str):
             raise CatalogError("ids is one text", where=f"ids {ids!r}", fix=f"give a list: [{ids!r}]")
         word = self.customs.sentinel2_offset if sentinel2_offset is None else sentinel2_offset
-        customs = dataclasses.replace(self.customs, sentinel2_offset=word, unknown=set())
+        customs = dataclasses.replace(
+            self.customs, sentinel2_offset=word, unknown=set(), policy=self.policy.of_catalog(self.href)
+        )
         names = {s.name for s in wanted}
         collections = {c for s in wanted for c in s.collections} | {
             c for c, held in customs.collections.items() if names & set(held)
@@ -107,7 +97,9 @@ class Catalog:
         query = Query(boxes, start, end, None if ids is None else tuple(ids), tuple(sorted(collections)))
         matched: dict[str, list[Scene]] = {}
         for item in self.source.find(query):
-            if not _matches(item, query, area, cloud_cover):
+            if not isinstance(item.id, str) or not item.id.strip():
+                raise CatalogError("an item has no id", where=f"{self.href}, id {item.id!r}", fix="give it one")
+            if not matches(item, query, area, cloud_cover):
                 continue
             found = (to_scene(item, s, customs) for s in wanted if holds(item, s, customs))
             # A collection may hold items without a sensor, such as Landsat scenes whose thermal instrument was off.
@@ -131,7 +123,7 @@ class Catalog:
         return sorted(scenes, key=lambda s: (s.time, s.id, s.sensor))
 
 
-def open_catalog(path: str | Path) -> Catalog:
+def open_catalog(path: str | Path, *, policy: ReadPolicy = POLICY) -> Catalog:
     """Open a catalog.
 
     Args:
@@ -139,6 +131,8 @@ def open_catalog(path: str | Path) -> Catalog:
             ``catalog.json`` or ``collection.json``); a stac-geoparquet file, or a folder of them; the address of a STAC
             API; a catalog definition (YAML, see ``catalogs/``) or the name of one that comes with geomm, such as
             ``earth_search`` or ``planetary_computer``.
+        policy: which files and hosts it may name; by default local files only where it is local itself, and hosts of
+            private networks only where it was opened from there.
 
     Raises:
         CatalogError: nothing is there, or it is no catalog.
@@ -150,15 +144,16 @@ def open_catalog(path: str | Path) -> Catalog:
 
     definition = find_definition(path)
     if definition is not None:
-        return Catalog(definition.api, ApiSource(definition.api, definition.collections), definition.customs)
+        source = ApiSource(definition.api, definition.collections)
+        return Catalog(definition.api, source, definition.customs, policy)
     text = str(path)
     if text.startswith(("http://", "https://")) and not text.lower().endswith((".json", ".geojson", ".parquet")):
-        return Catalog(text, ApiSource(text))
+        return Catalog(text, ApiSource(text), policy=policy)
     location = Path(path)
     if (text.endswith(".parquet") and ("://" in text or location.is_file())) or (
         location.is_dir() and not _json_of(location) and any(location.glob("*.parquet"))
     ):
-        return Catalog(text, ParquetSource(text))
+        return Catalog(text, ParquetSource(text), policy=policy)
     if location.is_dir():
         found = _json_of(location)
         if not found:
@@ -176,96 +171,7 @@ def open_catalog(path: str | Path) -> Catalog:
             why="there is no such file or folder, nor a public catalog of that name",
             fix=f"correct the path; public catalogs: {', '.join(public_names())}",
         )
-    return Catalog(text, read_static(text))
-
-
-def parse_interval(text: str | None) -> tuple[dt.datetime | None, dt.datetime | None]:
-    """Parse an RFC 3339 instant or interval into UTC start and end; None is open.
-
-    >>> parse_interval("2024-05-01/..")
-    (datetime.datetime(2024, 5, 1, 0, 0, tzinfo=datetime.timezone.utc), None)
-    """
-    if text is None:
-        return None, None
-    parts = str(text).split("/")
-    if len(parts) > 2:
-        raise CatalogError("the time interval has more than two ends", where=text, fix="write start/end")
-    ends: list[dt.datetime | None] = []
-    for last, part in enumerate(parts if len(parts) == 2 else parts * 2):
-        if part in ("", ".."):
-            ends.append(None)
-            continue
-        try:
-            moment = dt.datetime.fromisoformat(part)
-        except ValueError as error:
-            raise CatalogError("the date cannot be understood", where=part, fix="write 2024-05-31") from error
-        if last and len(part) == len("2024-05-31"):
-            moment += dt.timedelta(days=1, microseconds=-1)
-        ends.append(moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC))
-    start, end = ends
-    if start is not None and end is not None and start > end:
-        raise CatalogError("the time interval ends before it begins", where=str(text), fix="write start/end")
-    return start, end
-
-
-def _area(aoi: Any) -> tuple[tuple[BBox, ...], Any]:
-    """Return boxes that do not cross the antimeridian, and the exact geometry where one was given."""
-    from shapely import union_all
-    from shapely.errors import ShapelyError
-    from shapely.geometry import shape
-
-    if aoi is None:
-        return (), None
-    area = None
-    if isinstance(aoi, Mapping) or hasattr(aoi, "__geo_interface__"):
-        try:
-            given = aoi if isinstance(aoi, Mapping) else aoi.__geo_interface__
-            if given.get("type") == "FeatureCollection":
-                area = union_all([shape(f["geometry"]) for f in given["features"]])
-            else:
-                area = shape(given["geometry"] if given.get("type") == "Feature" else given)
-            bounds = area.bounds
-        except (ShapelyError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CatalogError("the area of interest is no geometry", where=str(aoi)[:80], why=str(error)) from error
-    else:
-        bounds = tuple(aoi)
-    if len(bounds) != 4 or bounds[1] > bounds[3] or not (bounds[1] >= -90 and bounds[3] <= 90) or max(
-        abs(bounds[0]), abs(bounds[2])
-    ) > 180.0:  # fmt: skip
-        raise CatalogError(
-            "the area of interest is not west, south, east, north in degrees",
-            where=f"aoi {aoi}",
-            fix="give longitude before latitude",
-        )
-    west, south, east, north = (float(v) for v in bounds)
-    if west > east:
-        return ((west, south, 180.0, north), (-180.0, south, east, north)), area
-    return ((west, south, east, north),), area
-
-
-def _matches(item: Any, query: Query, area: Any, cloud_cover: float | None) -> bool:
-    if query.ids is not None and item.id not in query.ids:
-        return False
-    first, last = times(item)
-    if (query.start and last < query.start) or (query.end and first > query.end):
-        return False
-    if cloud_cover is not None and (item.properties.get("eo:cloud_cover") or 0.0) > cloud_cover:
-        return False
-    if not item.bbox or (query.boxes and not any(touches(item.bbox, box) for box in query.boxes)):
-        return False  # an item without a place cannot be loaded
-    if area is None or not item.geometry:
-        return True
-    from shapely.geometry import shape
-
-    return bool(shape(item.geometry).intersects(area))
-
-
-def touches(bbox: Sequence[float], box: BBox) -> bool:
-    """Tell whether an item's box, which may cross the antimeridian, touches one that does not."""
-    west, south, east, north = flat(bbox)
-    if south > box[3] or north < box[1]:
-        return False
-    return west <= box[2] and east >= box[0] if west <= east else west <= box[2] or east >= box[0]
+    return Catalog(text, read_static(text, policy), policy=policy)
 
 
 def _warn_if_swapped(source: Source, query: Query) -> None:

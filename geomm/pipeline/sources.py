@@ -5,9 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-import yaml
-
-from geomm.catalog import Scene, build_catalog, open_catalog
+from geomm.catalog import Scene, build_catalog, open_catalog, parse_yaml
 from geomm.config import RunConfig
 from geomm.errors import CatalogError, ConfigError, DependencyError
 from geomm.types import BBox
@@ -69,8 +67,8 @@ def package_folder(name: str) -> Path:
 
 def _definition(path: Path) -> dict[str, object]:
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        content = parse_yaml(path.read_text(), str(path))
+    except OSError as error:
         raise ConfigError("the catalog definition cannot be read", where=str(path), why=str(error)) from error
     if not isinstance(content, dict):
         raise ConfigError("the catalog definition is not a mapping", where=str(path))
