@@ -305,12 +305,12 @@ def test_windows_are_limited_and_large_blocks_are_read_one_by_one(tmp_path):
     from geomm.cube.layout import cell_of
     from geomm.cube.read import SourceReader
 
-    path = write(tmp_path / "a.tif")
-    source = BandSource(str(path), item="i", asset="a", policy=ReadPolicy(limits=Limits(window_bytes=200)))
+    path = write(tmp_path / "a.tif", tiled=True, blockxsize=16, blockysize=16)
+    source = BandSource(str(path), item="i", asset="a", policy=ReadPolicy(limits=Limits(window_bytes=512)))
     assert SourceReader().read([source], (0, 10), (0, 10)).valid.any()
-    with pytest.raises(LimitError, match="rows 0 to 11") as caught:
-        SourceReader().read([source], (0, 11), (0, 10))
-    assert caught.value.about == {"item": "i", "asset": "a", "window": "rows 0 to 11, columns 0 to 10"}
+    with pytest.raises(LimitError, match="rows 0 to 17") as caught:
+        SourceReader().read([source], (0, 17), (0, 10))
+    assert caught.value.about == {"item": "i", "asset": "a", "window": "rows 0 to 17, columns 0 to 10"}
     assert cell_of((256, 256), 2, 2**28) == (512, 512)
     assert cell_of((1, 10980), 26, 2**28) == (512, 10980)
     assert cell_of((1, 2**27), 1, 2**28) == (2, 2**27)

@@ -20,7 +20,7 @@ from geomm.catalog.source import naming
 from geomm.catalog.web import TIMEOUT, answer_of, refusal
 from geomm.errors import ChecksumError, GeommError, LimitError, OutputError, ReadError, UnavailableError
 
-_PIECE = 2**20
+_PIECE = 2**18
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 

@@ -24,7 +24,7 @@ class Limits:
     block_bytes: int = 2**28
     """Of one decoded block of all bands that lie in it: a Sentinel-2 band of 10 m in one strip fits."""
     window_bytes: int = 2**33
-    """Of one decoded window of all its bands."""
+    """Of all blocks that are decoded for one window, with all its bands."""
     directories: int = 1024
     """Of a TIFF: the image, its overviews and masks, with the directories below them."""
     tag_bytes: int = 2**26

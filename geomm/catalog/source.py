@@ -13,7 +13,7 @@ from geomm.catalog.policy import check, local_path, plain, shown
 from geomm.catalog.probe import mistrust, open_dataset, reason
 from geomm.catalog.scene import BandSource
 from geomm.catalog.sign import signed
-from geomm.errors import ReadError, UnavailableError
+from geomm.errors import GeommError, ReadError, UnavailableError
 
 _TRANSIENT = re.compile(
     r"HTTP (?:error|response) code ?: ?(?:408|425|429|5\d\d)\b|response_code=(?:0|408|425|429|5\d\d)\b"
@@ -49,7 +49,7 @@ def naming(source: BandSource) -> Iterator[None]:
     """Name the item and the asset in every error of a source."""
     try:
         yield
-    except ReadError as error:
+    except GeommError as error:
         locate(error, source)
         if type(error) is not ReadError or not passing(source, error.why):
             raise
@@ -59,7 +59,7 @@ def naming(source: BandSource) -> Iterator[None]:
 
 
 def locate(
-    error: ReadError,
+    error: GeommError,
     source: BandSource,
     *,
     rows: tuple[int, int] | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from odc.geo.crs import CRS
 from geomm.catalog import BandSource, Grid, place
 from geomm.cube.expect import Cell
 from geomm.cube.tiff import Tiles
-from geomm.errors import ReadError
+from geomm.errors import LimitError, ReadError
 
 CELL = 512
 """Least height and width of what is decoded at once: the file's own blocks, or several of them."""
@@ -71,6 +71,24 @@ def cell_of(block: tuple[int, int], pixel_bytes: int, most: int) -> tuple[int, i
     room = max(most // (height * width * pixel_bytes), 1)
     across = min(across, room)
     return height * max(min(down, room // across), 1), width * across
+
+
+def fits(sources: Sequence[BandSource], layout: Layout, *, rows: tuple[int, int], columns: tuple[int, int]) -> None:
+    """Refuse a window for which more has to be decoded than is allowed.
+
+    Raises:
+        LimitError: the blocks of all bands that it touches have too many bytes.
+    """
+    (height, width), most = layout.block, sources[0].policy.limits.window_bytes
+    down, across = (-(-b // n) * n - a // n * n for (a, b), n in ((rows, height), (columns, width)))
+    size = len(sources) * down * across * np.dtype(layout.dtypes[0]).itemsize
+    if size > most:
+        raise LimitError(
+            "the window is too large",
+            **place(sources[0], rows=rows, columns=columns),
+            why=f"{size} bytes are decoded for it, at most {most} are",
+            fix="read it in parts, with smaller chunks or on a finer grid",
+        )
 
 
 def cells_of(rows: tuple[int, int], columns: tuple[int, int], layout: Layout) -> Iterator[Cell]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geomm.catalog import GDAL_SETTINGS, BandSource, grid_of, local_path, locate, naming, place, unread
+from geomm.catalog import GDAL_SETTINGS, BandSource, grid_of, local_path, locate, place, unread
 from geomm.cube.cache import BlockCache
 from geomm.cube.expect import Cell, Expected, Key, Uses, on_rim
 from geomm.cube.files import Files, identity
 from geomm.cube.kernels import nodata_of, usable
-from geomm.cube.layout import Layout, agree, cell_of, cells_of, part_of, reaches_out
+from geomm.cube.layout import Layout, agree, cell_of, cells_of, fits, part_of, reaches_out
 from geomm.cube.memory import Memory
 from geomm.cube.tiff import tiles_of
-from geomm.errors import GridError, LimitError, ReadError
+from geomm.errors import GridError, ReadError
 
 CACHE_MB = 512
 """Decoded blocks that are kept because a neighbouring window needs them too: enough for two rows of blocks of a tile of
@@ -115,8 +114,11 @@ class SourceReader:
             self._start()
         key = identity(source)
         if key not in self._layouts:
-            with self._files.lend(source) as src, rasterio.Env(**GDAL_SETTINGS), naming(source):
-                self._layouts[key] = _layout_of(src, source)
+            with self._files.lend(source) as src, rasterio.Env(**GDAL_SETTINGS):
+                try:
+                    self._layouts[key] = _layout_of(src, source)
+                except GridError as error:
+                    raise ReadError(error.what, **place(source), why=error.why, fix=error.fix) from error
         return self._layouts[key]
 
     def read(
@@ -147,7 +149,7 @@ class SourceReader:
             agree(source, layout)
         indexes = tuple(s.index for s in sources)
         shape = (len(sources), rows[1] - rows[0], columns[1] - columns[0])
-        _fits(first, layout, shape, rows=rows, columns=columns)
+        fits(sources, layout, rows=rows, columns=columns)
         dtype = np.result_type(*(layout.dtypes[i - 1] for i in indexes))
         values = self._memory.take(shape, dtype) if into is None or into.dtype != dtype else into
         masked = np.zeros(shape, bool) if layout.masked else None
@@ -255,10 +257,7 @@ class SourceReader:
 
 def _layout_of(src: Any, source: BandSource) -> Layout:
     """Return what an open file is."""
-    try:
-        grid = grid_of(src, source.href)
-    except GridError as error:
-        raise ReadError(error.what, **place(source), why=error.why, fix=error.fix) from error
+    grid = grid_of(src, source.href)
     strange = [d for d in src.dtypes if d == "float16" or np.dtype(d).kind not in "iuf"]
     if strange:
         raise ReadError(
@@ -277,20 +276,6 @@ def _layout_of(src: Any, source: BandSource) -> Layout:
         src.dtypes,
         tiles_of(src, local_path(source.href)),
     )
-
-
-def _fits(
-    source: BandSource, layout: Layout, shape: tuple[int, ...], *, rows: tuple[int, int], columns: tuple[int, int]
-) -> None:
-    """Refuse a window that takes more memory than is allowed."""
-    size, most = math.prod(shape) * np.dtype(layout.dtypes[0]).itemsize, source.policy.limits.window_bytes
-    if size > most:
-        raise LimitError(
-            "the window is too large",
-            **place(source, rows=rows, columns=columns),
-            why=f"it takes {size} bytes, at most {most} are read at once",
-            fix="read it in parts, with smaller chunks or on a finer grid",
-        )
 
 
 def _exclude(valid: NDArray[np.bool_], *excluded: NDArray[np.bool_] | None) -> None:
