@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from geomm.catalog.build import build_catalog
 from geomm.catalog.definition import parse_yaml
-from geomm.catalog.fetch import fetch, fetched_scene
+from geomm.catalog.fetch import FetchSettings, fetch, fetched_scene
 from geomm.catalog.limits import Limits
 from geomm.catalog.names import safe_name, safe_names
 from geomm.catalog.policy import ReadPolicy, local_path
@@ -21,6 +21,7 @@ __all__ = [
     "GDAL_SETTINGS",
     "BandSource",
     "Catalog",
+    "FetchSettings",
     "Grid",
     "Limits",
     "ReadPolicy",

@@ -228,7 +228,7 @@ def _fits(size: int, settings: FetchSettings, url: str) -> None:
             "the file is too large",
             where=shown(url),
             why=f"it has {size} bytes or more, at most {settings.most} are fetched",
-            fix="if it is what it should be, allow more: fetch(..., settings=FetchSettings(most=...))",
+            fix="if it is what it should be, allow more: fetch(..., settings=geomm.catalog.FetchSettings(most=...))",
         )
 
 

@@ -162,7 +162,10 @@ def _source(item: Any, asset: Any, index: int, band: BandSpec, sensor: SensorSpe
 
 
 def _key(item: Any, asset: Any) -> str:
-    return next(str(key) for key, other in item.assets.items() if other is asset)
+    for key, other in item.assets.items():
+        if other is asset:
+            return str(key)
+    return ""
 
 
 def _address(item: Any, asset: Any, policy: ReadPolicy) -> str:
@@ -172,7 +175,9 @@ def _address(item: Any, asset: Any, policy: ReadPolicy) -> str:
         UnsafeSourceError: it may not.
     """
     try:
-        href = asset.get_absolute_href() or asset.href if isinstance(asset.href, str) else ""
+        href = asset.href if isinstance(asset.href, str) else ""
+        if not href.startswith(("https://", "http://")):  # what is absolute already needs no look at the item
+            href = asset.get_absolute_href() or href
         check(href, policy)
         if href != asset.href and ":" in asset.href:  # joined to a folder, a prefix of GDAL's is part of a path
             check(asset.href, policy)

@@ -157,5 +157,5 @@ def _beyond(what: str, found: object, limit: int, where: str) -> LimitError:
         f"the file claims too many {what}",
         where=where,
         why=f"it claims {found}, at most {limit} are read",
-        fix="if it is what it should be, allow more: open_catalog(..., policy=ReadPolicy(limits=Limits(...)))",
+        fix="if it is what it should be, allow more: geomm.catalog.ReadPolicy(limits=geomm.catalog.Limits(...))",
     )

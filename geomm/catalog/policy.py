@@ -166,7 +166,7 @@ def _web(web: re.Match[str], text: str, policy: ReadPolicy) -> Address:
         raise _refused(text, "there is no such port")
     why = may_ask(place, policy)
     if why:
-        fix = "if you trust it, allow it: open_catalog(..., policy=ReadPolicy(private=True)) or ReadPolicy(hosts=[...])"
+        fix = "if you trust it, allow it: open_catalog(..., policy=geomm.catalog.ReadPolicy(private=True))"
         raise _refused(text, why, fix)
     return Address("web", f"/vsicurl/{text}", place)
 

@@ -87,7 +87,7 @@ def reachable(url: str, policy: ReadPolicy) -> Address:
                 "the address is not safe to follow",
                 where=shown(url),
                 why=f"{name} is {number}, which is of a private network or of this machine",
-                fix="if you trust it, allow it: open_catalog(..., policy=ReadPolicy(private=True))",
+                fix="if you trust it, allow it: open_catalog(..., policy=geomm.catalog.ReadPolicy(private=True))",
             )
     return address
 
