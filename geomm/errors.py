@@ -16,7 +16,7 @@ class GeommError(Exception):
         where: the item, asset, file, window or field concerned.
         why: the reason, with both sides of a mismatch.
         fix: what to do next.
-        about: the same place for machines: any of ``item``, ``asset`` and ``window``.
+        about: the same for machines: any of ``item``, ``asset`` and ``window``, and ``retry_after`` in seconds.
     """
 
     code = "E000"
@@ -99,6 +99,11 @@ class UnavailableError(ReadError):
 
     code = "E304"
     transient = True
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds that the server asks to wait for, if it does."""
+        return float(self.about["retry_after"]) if "retry_after" in self.about else None
 
 
 class UnsafeSourceError(ReadError):

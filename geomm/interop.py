@@ -119,18 +119,20 @@ def from_torchgeo(dataset: Any, sensor: str) -> list[Scene]:
                 why=f"it has {', '.join(files)}; the sensor has {', '.join(sorted(known))}",
                 fix="name the bands: all_bands = (...) in its class",
             )
+        name = f"{type(dataset).__name__}-{number}"
         sources = {
             band: BandSource(
                 str(href),
                 1 if dataset.separate_files or not bands else bands.index(band) + 1,
                 nodata=() if spec.band(band).nodata is None else (float(spec.band(band).nodata or 0),),
                 calibration=spec.band(band).calibration,
+                item=name,
+                asset=band,
             )
             for band, href in files.items()
         }
         west, south, east, north = row.geometry.bounds
         # torchgeo gives files without a date the whole of time.
         time = max(interval.left, pd.Timestamp(1970, 1, 1)).floor("us").to_pydatetime().replace(tzinfo=dt.UTC)
-        name = f"{type(dataset).__name__}-{number}"
         scenes.append(Scene(name, spec.name, time, (west, south, east, north), row.geometry.__geo_interface__, sources))
     return scenes

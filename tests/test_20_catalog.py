@@ -11,7 +11,7 @@ import pytest
 import rasterio
 
 import geomm
-from geomm.catalog.query import parse_interval
+from geomm.catalog.criteria import parse_interval
 from geomm.errors import (
     CatalogError,
     ConfigError,

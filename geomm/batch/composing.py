@@ -13,6 +13,7 @@ from geomm.batch.task import NothingThereError, Task, Told
 from geomm.batch.work import Clock, take_item
 from geomm.config import CompositeStage
 from geomm.cube import check_radiometry, composite, load_cube
+from geomm.cube.tiles import tile_geobox
 from geomm.export import Provenance, write_products
 from geomm.sensors import get_sensor
 from geomm.types import LayerSpec, Modality, Prediction, Window
@@ -22,15 +23,9 @@ STREAM = "composite"
 
 def make(task: Task, folder: Path, clock: Clock, told: Told) -> dict[str, Any]:
     """Make the composite of a tile, block by block."""
-    from affine import Affine
-    from odc.geo.geobox import GeoBox
-
     stage = task.stage
     assert isinstance(stage, CompositeStage)
-    column, row = task.unit.note["tile"]
-    step = stage.resolution * stage.size
-    corner = Affine(stage.resolution, 0.0, column * step, 0.0, -stage.resolution, (row + 1) * step)
-    geobox = GeoBox((stage.size, stage.size), corner, stage.crs)
+    geobox = tile_geobox(stage.crs, stage.resolution, stage.size, *task.unit.note["tile"])
     quality = get_sensor(stage.sensor).quality
     bands = (stage.band, *([quality.band] if quality is not None else ()))
     scenes = [s.only([b for b in bands if b in s.bands]) for s in task.scenes]

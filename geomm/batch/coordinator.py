@@ -61,6 +61,8 @@ class Bench:
     """When to try again."""
     progress: Progress
     """Told how far it is."""
+    fetch: bool = False
+    """Whether remote files are copied here before they are read."""
     touched: dict[tuple[str, str], Unit] = field(default_factory=dict)
     """Units that this run worked on."""
     failures: int = 0
@@ -152,7 +154,8 @@ class Coordinator:
 
     def _task(self, unit: Unit, scenes: tuple[Scene, ...]) -> Task:
         bench, plan = self.bench, self.plan
-        settings = {"device": bench.options.device, "threads": bench.options.threads, **plan.settings}
+        settings = {"device": bench.options.device, "threads": bench.options.threads, "fetch": bench.fetch}
+        settings |= plan.settings
         return Task(unit, plan.stage, scenes, bench.staging / unit.id, bench.root, plan.model, settings)
 
     def _scenes_of(self, unit: Unit) -> tuple[Scene, ...] | None:

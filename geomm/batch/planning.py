@@ -18,9 +18,6 @@ from geomm.ledger import Unit
 if TYPE_CHECKING:
     from geomm.package import ModelPackage
 
-TILE_POINTS = 9
-"""Points along an edge of a footprint that are projected to see which tiles it touches."""
-
 
 def unit_id(kind: str, settings: Mapping[str, Any], items: Sequence[Sequence[str]], model: str) -> str:
     """Return the hash of all that decides what comes out of a unit.
@@ -67,15 +64,15 @@ def scene_units(
 
 def tile_units(stage: CompositeStage, imagery: Imagery) -> list[Unit]:
     """Plan a unit for every tile and period that a scene touches: tiles are cut from the CRS itself, so they stay."""
+    from geomm.cube.tiles import tiles_under
+
     members: dict[tuple[str, int, int], list[tuple[Outline, str]]] = {}
     cut = {"day": 10, "month": 7, "year": 4}[stage.period]
-    step = stage.resolution * stage.size
     for outline in imagery.outline([stage.sensor]):
         if not imagery.covers(outline.start):
             continue
-        shape = _projected(outline.footprint, stage.crs)
         period = outline.start.isoformat()[:cut]
-        for column, row in _tiles(shape.buffer(-stage.resolution / 2), step):  # no pixel for less than that
+        for column, row in tiles_under(outline.footprint, stage.crs, stage.resolution, stage.size):
             members.setdefault((period, column, row), []).append((outline, stage.sensor))
     settings = _settings(stage)
     return [
@@ -135,40 +132,6 @@ def _unit(
     place = f"{stage.name}/{when[:7] or 'undated'}/{safe_name(name)}-{number[:12]}"
     items = tuple((o.id, sensor, o.fingerprint) for o, sensor in members)
     return Unit(stage.name, number, name, place, when, lead.bbox if lead else None, items, dict(note or {}))
-
-
-def _projected(footprint: Any, crs: str) -> Any:
-    """Return a footprint in a CRS."""
-    import numpy as np
-    import shapely
-    from pyproj import Transformer
-
-    shape = shapely.segmentize(footprint, max(np.ptp(np.asarray(footprint.bounds).reshape(2, 2), axis=0)) / TILE_POINTS)
-    project = Transformer.from_crs("EPSG:4326", crs, always_xy=True)
-
-    def turn(points: Any) -> Any:
-        return np.stack(project.transform(points[:, 0], points[:, 1]), -1)
-
-    return shapely.transform(shape, turn)
-
-
-def _tiles(shape: Any, step: float) -> list[tuple[int, int]]:
-    """Return column and row, counted from the origin of the CRS, of all tiles that a shape touches."""
-    import numpy as np
-    import shapely
-
-    bounds = np.asarray(shape.bounds)
-    if not np.isfinite(bounds).all():
-        return []
-    first, last = np.floor(bounds[:2] / step).astype(int), np.floor(bounds[2:] / step).astype(int)
-    return [
-        (column, row)
-        for column in range(first[0], last[0] + 1)
-        for row in range(first[1], last[1] + 1)
-        if shape.intersection(
-            shapely.box(column * step, row * step, (column + 1) * step, (row + 1) * step)
-        ).area > 0
-    ]  # fmt: skip
 
 
 def _signed(number: int, positive: str, negative: str) -> str:

@@ -85,7 +85,8 @@ def run_batch(
         with StopSwitch(options.grace) as stop, Heartbeat(state / "heartbeat.json", note.id) as heart:
             retries = Retries(options.attempts, options.delay)
             bench = Bench(
-                target, state / UNITS, Path(config.root), ledger, note, options, stop, heart, retries, progress
+                target, state / UNITS, Path(config.root), ledger, note, options, stop, heart, retries, progress,
+                fetch=config.trust.fetch,
             )  # fmt: skip
             return _run(planner, bench)
 

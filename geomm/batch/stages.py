@@ -10,6 +10,7 @@ from typing import Any
 from geomm.archive import Target
 from geomm.batch.planning import file_digest, model_digest, scene_units, tile_units, training_unit
 from geomm.batch.source import Imagery
+from geomm.catalog import Catalog, ReadPolicy
 from geomm.config import (
     BatchConfig,
     ChipsStage,
@@ -17,6 +18,7 @@ from geomm.config import (
     IndexStage,
     PredictStage,
     RunConfig,
+    SourceConfig,
     Stage,
     TrainStage,
 )
@@ -120,8 +122,12 @@ class Planner:
     def _imagery(self, stage: Stage) -> Imagery:
         source = stage.source or self.config.source
         assert source is not None
-        catalog = open_source(source, Path(self.config.root), self.state / f"catalog-{stage.name}")
-        return Imagery(catalog, stage.scenes or self.config.scenes, *self.window)
+        return Imagery(self._catalog(stage, source), stage.scenes or self.config.scenes, *self.window)
+
+    def _catalog(self, stage: Stage, source: SourceConfig) -> Catalog:
+        root, trust = Path(self.config.root), self.config.trust
+        policy = ReadPolicy(tuple(trust.hosts), tuple(str(root / r) for r in trust.roots), trust.private)
+        return open_source(source, root, self.state / f"catalog-{stage.name}", policy)
 
     def _model(self, name: str, ledger: Ledger | None) -> Path | None:
         """Return the folder of a model package; None where the stage that trains it has not done so yet."""

@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from geomm.archive import FileRecord, Manifest, sha256_of
 from geomm.batch.task import NothingThereError, Outcome, Stopped, Task, Told
+from geomm.catalog import fetched_scene
 from geomm.errors import GeommError
 from geomm.ledger import failure_of
 
@@ -72,9 +73,13 @@ def work(task: Task, told: Told | None = None) -> Outcome:
 def _work(task: Task, made: Path, told: Told) -> Outcome:
     """Make the files of a unit."""
     _limit(task)
-    make: Callable[[Task, Path, Clock, Told], dict[str, Any]] = import_module(_MAKERS[task.stage.kind]).make
     clock = Clock()
     began = clock.started
+    if task.settings.get("fetch"):
+        scenes = tuple(fetched_scene(s, task.folder / "inputs") for s in task.scenes)
+        task = replace(task, scenes=scenes)
+        clock.lap("read")
+    make: Callable[[Task, Path, Clock, Told], dict[str, Any]] = import_module(_MAKERS[task.stage.kind]).make
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir()
     state, reason, name = "DONE", "", f"{Path(task.unit.place).name}.json"
@@ -106,6 +111,7 @@ def _limit(task: Task) -> None:
 def _seal(task: Task, made: Path, item: dict[str, Any], name: str) -> Manifest:
     """Write the item of a unit, and the hashes of all of its files."""
     item["id"] = Path(name).stem
+    item["properties"].pop("geomm:identity", None)  # it counts when files were copied here; the unit says more
     item["properties"] |= {"geomm:unit": task.unit.id, "geomm:stage": task.unit.stage, "geomm:name": task.unit.name}
     (made / name).write_text(json.dumps(item, indent=2))
     files = Manifest.of(made, name).files

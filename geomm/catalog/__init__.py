@@ -6,29 +6,46 @@
 from __future__ import annotations
 
 from geomm.catalog.build import build_catalog
-from geomm.catalog.names import safe_name
+from geomm.catalog.criteria import parse_interval
+from geomm.catalog.definition import parse_yaml
+from geomm.catalog.fetch import FetchSettings, fetch, fetched_scene
+from geomm.catalog.limits import Limits
+from geomm.catalog.names import safe_name, safe_names
 from geomm.catalog.outline import Outline
-from geomm.catalog.probe import GDAL_SETTINGS, degrees_of, grid_of, local_path, open_dataset, probe
-from geomm.catalog.query import parse_interval
+from geomm.catalog.policy import ReadPolicy, local_path
+from geomm.catalog.probe import GDAL_SETTINGS, degrees_of, grid_of, open_dataset, probe
 from geomm.catalog.scene import BandSource, Grid, Scene
 from geomm.catalog.search import Catalog, open_catalog
 from geomm.catalog.sign import signed
+from geomm.catalog.source import locate, naming, open_source, place, unread
 
 __all__ = [
     "GDAL_SETTINGS",
     "BandSource",
     "Catalog",
+    "FetchSettings",
     "Grid",
+    "Limits",
     "Outline",
+    "ReadPolicy",
     "Scene",
     "build_catalog",
     "degrees_of",
+    "fetch",
+    "fetched_scene",
     "grid_of",
     "local_path",
+    "locate",
+    "naming",
     "open_catalog",
     "open_dataset",
+    "open_source",
     "parse_interval",
+    "parse_yaml",
+    "place",
     "probe",
     "safe_name",
+    "safe_names",
     "signed",
+    "unread",
 ]

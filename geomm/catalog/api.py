@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from geomm.catalog.policy import POLICY
+from geomm.catalog.web import guard, reachable
 from geomm.errors import CatalogError
 
 if TYPE_CHECKING:
-    from geomm.catalog.query import Query
+    from geomm.catalog.criteria import Query
 
 PAGE = 250
 """Items asked for at a time."""
@@ -65,10 +67,18 @@ def _client(url: str) -> Any:
     from pystac_client.stac_api_io import StacApiIO
     from urllib3.util import Retry
 
+    class Guarded(StacApiIO):  # pages and redirects may lead to other hosts
+        def request(self, href: str, *args: Any, **kwargs: Any) -> Any:
+            reachable(href, policy)
+            return super().request(href, *args, **kwargs)
+
+    policy = POLICY.of_catalog(url)
     try:
         # Searches are POST requests, which urllib3 does not repeat unasked; they change nothing.
         again = Retry(total=4, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None)
-        return Client.open(url, stac_io=StacApiIO(max_retries=again, timeout=60))
+        io = Guarded(max_retries=again, timeout=60)
+        guard(io.session, policy)
+        return Client.open(url, stac_io=io)
     except (APIError, OSError, ValueError, KeyError, TypeError, pystac.STACError, pystac.STACTypeError) as error:
         raise CatalogError(
             "the STAC API cannot be opened", where=url, why=_short(error), fix="check the address, and try again later"

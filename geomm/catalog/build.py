@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from geomm.catalog.criteria import parse_interval
 from geomm.catalog.interpret import SENSORS_PROPERTY
 from geomm.catalog.mtl import Metadata, parse_mtl
-from geomm.catalog.query import parse_interval
 from geomm.catalog.rules import Found, default_rule, parse_rules, scan
 from geomm.catalog.scene import Grid
 from geomm.catalog.search import Catalog, open_catalog

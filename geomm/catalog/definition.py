@@ -11,6 +11,12 @@ from geomm.catalog.interpret import Customs
 from geomm.errors import CatalogError, ConfigError
 from geomm.sensors import get_sensor
 
+YAML_BYTES = 2**20
+"""The most that a definition may have."""
+YAML_ALIASES = 100
+"""The most references to what was said before."""
+YAML_DEPTH = 50
+"""The most lists and mappings within each other."""
 _KEYS = {"title", "api", "collections", "signer", "sentinel2_offset"}
 
 
@@ -64,13 +70,36 @@ def _folders() -> tuple[Any, ...]:
     return files("geomm") / "catalogs", Path(__file__).resolve().parents[2] / "catalogs"
 
 
-def _parse(text: str, where: str) -> Definition:
+def parse_yaml(text: str, where: str) -> Any:
+    """Parse a definition; one in which aliases repeat themselves without end is refused before it unfolds.
+
+    Raises:
+        ConfigError: it is not YAML, too long, or has too many aliases.
+    """
     import yaml
 
+    if len(text) > YAML_BYTES:
+        raise ConfigError("the definition is too long", where=where, why=f"more than {YAML_BYTES} characters")
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        aliases = depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            aliases += isinstance(event, yaml.AliasEvent)
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if aliases > YAML_ALIASES or depth > YAML_DEPTH:
+                raise ConfigError(
+                    "the definition is too deep, or has too many aliases",
+                    where=where,
+                    why=f"at most {YAML_DEPTH} levels and {YAML_ALIASES} aliases are read",
+                )
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError("the catalog definition is not YAML", where=where, why=str(error)) from error
+
+
+def _parse(text: str, where: str) -> Definition:
+    content = parse_yaml(text, where)
     if not isinstance(content, dict) or "api" not in content or set(content) - _KEYS:
         raise ConfigError(
             "the definition describes no STAC API",

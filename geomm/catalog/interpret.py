@@ -5,20 +5,24 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from geomm.catalog.mtl import Metadata, parse_mtl
-from geomm.catalog.probe import local_path
+from geomm.catalog.policy import POLICY, ReadPolicy, check, plain
 from geomm.catalog.scene import BandSource, Grid, Scene
-from geomm.errors import CatalogError
+from geomm.catalog.web import text_of
+from geomm.errors import CatalogError, UnsafeSourceError
 from geomm.radiometry import Calibration, processing_baseline, sentinel2_offset, solar_corrected
 from geomm.sensors import BandSpec, SensorSpec
 from geomm.types import BBox
 
 SENSORS_PROPERTY = "geomm:sensors"
 """Item property by which :func:`geomm.build_catalog` says which sensors an item holds."""
+_MTL_BYTES = 2**22
+"""The most that is read of an MTL file, which has some ten thousand."""
 _NOT_IMAGERY = {"thumbnail", "overview", "metadata", "visual", "tiles"}
 _KEPT = ("platform", "eo:cloud_cover", "sat:orbit_state", "sat:relative_orbit", "view:sun_elevation")
 
@@ -33,6 +37,8 @@ class Customs:
     """Address that hands out access tokens, see :func:`geomm.catalog.sign.signed`."""
     sentinel2_offset: float | None = None
     """The catalog's word, or the user's, on the offset of Sentinel-2 in DN."""
+    policy: ReadPolicy = POLICY
+    """Which addresses its items may name."""
     unknown: set[str] = field(default_factory=set, compare=False)
     """Sentinel-2 items whose offset nothing told: the search warns of them."""
 
@@ -136,9 +142,10 @@ def _source(item: Any, asset: Any, index: int, band: BandSpec, sensor: SensorSpe
     crs = look("proj:code") or (f"EPSG:{look('proj:epsg')}" if look("proj:epsg") else look("proj:wkt2"))
     transform, shape = asset.extra_fields.get("proj:transform"), asset.extra_fields.get("proj:shape")
     dtype = entry.get("data_type", asset.extra_fields.get("data_type", band.dtype))
+    size = asset.extra_fields.get("file:size")
     declared = [entry.get("nodata"), band.nodata, *entry.get("geomm:nodata", ())]
     return BandSource(
-        asset.get_absolute_href() or asset.href,
+        _address(item, asset, customs.policy),
         index,
         None if dtype is None else str(dtype),
         tuple(dict.fromkeys(float(v) for v in declared if v is not None and not np.isnan(float(v)))),
@@ -146,7 +153,40 @@ def _source(item: Any, asset: Any, index: int, band: BandSpec, sensor: SensorSpe
         _calibration(item, band, sensor, entry, customs),
         Grid(str(crs), tuple(transform[:6]), tuple(shape)) if crs and transform and shape else None,
         customs.signer,
+        item.id,
+        _key(item, asset),
+        str(asset.extra_fields.get("file:checksum") or "").lower(),
+        int(size) if isinstance(size, int | float) and size >= 0 else None,
+        customs.policy,
     )
+
+
+def _key(item: Any, asset: Any) -> str:
+    for key, other in item.assets.items():
+        if other is asset:
+            return str(key)
+    return ""
+
+
+def _address(item: Any, asset: Any, policy: ReadPolicy) -> str:
+    """Return the absolute address of an asset, if it may be followed.
+
+    Raises:
+        UnsafeSourceError: it may not.
+    """
+    try:
+        href = asset.href if isinstance(asset.href, str) else ""
+        if not href.startswith(("https://", "http://")):  # what is absolute already needs no look at the item
+            href = asset.get_absolute_href() or href
+        check(href, policy)
+        if href != asset.href and ":" in asset.href:  # joined to a folder, a prefix of GDAL's is part of a path
+            check(asset.href, policy)
+    except UnsafeSourceError as error:
+        key = _key(item, asset)
+        error.where = f"item {plain(item.id)}, asset {plain(key)}, {error.where}"
+        error.about |= {"item": item.id, "asset": key}
+        raise
+    return str(href)
 
 
 def _calibration(
@@ -160,7 +200,7 @@ def _calibration(
         metadata = None if offset is None else offset / (scale or nominal.scale)
         return Calibration(nominal.scale, _offset_dn(item, metadata, customs) * nominal.scale)
     if np.isnan(nominal.scale):  # a table cannot know it: the gains of TM and ETM+ change from scene to scene
-        return _by_metadata(item, band)
+        return _by_metadata(item, band, customs)
     sun = item.properties.get("view:sun_elevation", item.properties.get("eo:sun_elevation"))
     if sensor.top_of_atmosphere and band.kind == "reflectance" and sun is not None:
         return solar_corrected(nominal, float(sun))
@@ -169,8 +209,8 @@ def _calibration(
     return nominal
 
 
-def _by_metadata(item: Any, band: BandSpec) -> Calibration:
-    found = _metadata(item).calibration(band.name)
+def _by_metadata(item: Any, band: BandSpec, customs: Customs) -> Calibration:
+    found = _metadata(item, customs).calibration(band.name)
     if found is None:
         raise CatalogError(
             "the calibration is unknown", where=f"item {item.id}, band {band.name}", why="its MTL has no gains for it"
@@ -199,20 +239,23 @@ def _offset_dn(item: Any, metadata: float | None, customs: Customs) -> float:
     return dn or 0.0
 
 
-def _metadata(item: Any) -> Metadata:
+def _metadata(item: Any, customs: Customs) -> Metadata:
     """Read an item's MTL file."""
-    import requests
-
     asset = next((a for key, a in item.assets.items() if key.lower() in ("mtl.json", "mtl.txt", "mtl")), None)
     if asset is None:
         raise CatalogError("the item has no MTL file", where=f"item {item.id}", why="its calibration is only there")
-    href = asset.get_absolute_href() or asset.href
-    path = local_path(href)
+    href = _address(item, asset, customs.policy)
+    address = check(href, customs.policy)
     try:
-        if path is not None:
-            return parse_mtl(path.read_text(errors="replace"))
-        answer = requests.get(href, timeout=30)
-        answer.raise_for_status()
-        return parse_mtl(answer.text)
+        if address.kind != "local":
+            return parse_mtl(text_of(href, customs.policy, most=_MTL_BYTES))
+        path = Path(address.name)
+        if not path.is_file() or path.stat().st_size > _MTL_BYTES:
+            raise CatalogError(
+                "the MTL file cannot be read", where=href, why=f"it is no file of at most {_MTL_BYTES} bytes"
+            )
+        return parse_mtl(path.read_text(errors="replace"))
     except (OSError, ValueError) as error:
+        if isinstance(error, CatalogError | UnsafeSourceError):
+            raise
         raise CatalogError("the MTL file cannot be read", where=href, why=str(error)) from error

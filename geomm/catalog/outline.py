@@ -20,7 +20,7 @@ from geomm.errors import CatalogError
 from geomm.types import BBox
 
 if TYPE_CHECKING:
-    from geomm.catalog.query import Query
+    from geomm.catalog.criteria import Query
     from geomm.sensors import SensorSpec
 
 _NULLS = "'''[^'']+'': NULL(, )?'"

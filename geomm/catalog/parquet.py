@@ -15,13 +15,13 @@ from geomm.catalog.interpret import flat
 from geomm.errors import CatalogError, OutputError
 
 if TYPE_CHECKING:
-    from geomm.catalog.query import Query
+    from geomm.catalog.criteria import Query
 
 ROWS = 8192
 """Rows of a group in files written here: what a search reads at least."""
 _FIELDS = {
     "href", "type", "roles", "bands", "eo:bands", "raster:bands", "data_type", "nodata",
-    "proj:code", "proj:epsg", "proj:wkt2", "proj:transform", "proj:shape",
+    "file:checksum", "file:size", "proj:code", "proj:epsg", "proj:wkt2", "proj:transform", "proj:shape",
 }  # fmt: skip
 """Fields of an asset that mean something to a loader; the others are not read."""
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import stat
 import warnings
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
+from geomm.catalog.limits import check_dataset, check_tiff
+from geomm.catalog.policy import POLICY, ReadPolicy, check, shown
 from geomm.catalog.scene import Grid
-from geomm.errors import GridError, ReadError
+from geomm.catalog.web import ask
+from geomm.errors import GridError, ReadError, UnsafeSourceError
 from geomm.types import BBox
 
 _SIGNATURES = {
@@ -20,17 +24,26 @@ _SIGNATURES = {
     b"MM\0+": "GTiff",
     b"\0\0\0\x0c": "JP2OpenJPEG",
 }
+_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]+")
+"""An address with what may be a signature."""
 # Only formats that hold their own pixels: VRT, WMS and the like read further files or hosts named in their content.
 
 GDAL_SETTINGS = {
     "GDAL_CACHEMAX": 8 * 2**20,  # bytes; by default a share of the memory. geomm keeps decoded blocks itself
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no sidecar files
+    "GDAL_PAM_ENABLED": "NO",  # nor those that say what a file does not
+    "GDAL_MAX_BAND_COUNT": POLICY.limits.bands,
     "GDAL_HTTP_MAX_RETRY": 4,
     "GDAL_HTTP_RETRY_DELAY": 0.5,
     "GDAL_HTTP_TIMEOUT": 60,
+    "GDAL_HTTP_CONNECTTIMEOUT": 20,
     "GDAL_HTTP_MULTIRANGE": "YES",
+    "CPL_VSIL_CURL_CHUNK_SIZE": 2**14,
 }
 """How every source is opened."""
+
+
+_mistrusted: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,57 +68,103 @@ class Header:
     """Dataset tags."""
 
 
-def driver_of(href: str | Path) -> str:
+def driver_of(href: str | Path, path: Path | None) -> str:
     """Return the GDAL driver for a source: by its first bytes where it is a local file, else by its name.
 
     Raises:
         ReadError: the file is missing, or neither TIFF nor JPEG 2000.
     """
-    path = local_path(href)
     if path is None:
         return "JP2OpenJPEG" if urlsplit(str(href)).path.lower().endswith(".jp2") else "GTiff"
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # pipes and devices may never end
+            raise UnsafeSourceError("the raster is not a file", where=shown(href), fix="name a regular file")
         with path.open("rb") as file:
             start = file.read(4)
     except OSError as error:
-        raise ReadError("the raster cannot be opened", where=str(href), why=error.strerror or str(error)) from error
+        if isinstance(error, ReadError):
+            raise
+        raise ReadError("the raster cannot be opened", where=shown(href), why=error.strerror or str(error)) from error
     if start not in _SIGNATURES:
         raise ReadError(
             "the raster is in a format that geomm does not open",
-            where=str(href),
+            where=shown(href),
             why=f"it starts with {start!r}, neither TIFF nor JPEG 2000",
             fix="convert it: gdal_translate -of COG SOURCE TARGET.tif",
         )
     return _SIGNATURES[start]
 
 
-@lru_cache(maxsize=4096)
-def local_path(href: str | Path) -> Path | None:
-    """Return the path of a local source, None for a remote one."""
-    text = str(href)
-    if text.startswith("file://"):
-        return Path(unquote(urlsplit(text).path))
-    return None if "://" in text else Path(text)
+def open_dataset(href: str | Path, policy: ReadPolicy = POLICY) -> Any:
+    """Open a raster with rasterio, restricted to formats that hold their own pixels and to what a policy allows.
 
-
-def open_dataset(href: str | Path) -> Any:
-    """Open a raster with rasterio, restricted to formats that hold their own pixels.
-
-    Read from it under ``rasterio.Env(**GDAL_SETTINGS)``, and close it.
+    Read from it under ``rasterio.Env(**GDAL_SETTINGS)``, and close it. A band of a scene is opened with
+    :func:`geomm.catalog.open_source`, which names it where that fails.
 
     Raises:
+        UnsafeSourceError: the address is not allowed.
+        UnavailableError: its server does not answer for now.
+        LimitError: it claims more than the policy allows.
         ReadError: it cannot be opened, or is neither TIFF nor JPEG 2000.
     """
     import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-    driver = driver_of(href)
+    address = check(href, policy)
+    path = Path(address.name) if address.kind == "local" else None
+    driver = driver_of(href, path)
+    if path is not None and driver == "GTiff":
+        check_tiff(path, policy.limits)
+    if address.kind == "web":
+        ask(str(href), policy)
     with rasterio.Env(**GDAL_SETTINGS), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        if address.name in _mistrusted:
+            _forget(address.name, driver)
         try:
-            return rasterio.open(local_path(href) or str(href), driver=driver)
-        except RasterioIOError as error:
-            raise ReadError("the raster cannot be opened", where=str(href), why=str(error)) from error
+            source = rasterio.open(address.name, driver=driver)
+        except (RasterioError, ValueError) as error:  # ValueError: texts in the header that are no UTF-8
+            if path is None:
+                mistrust(href)
+            raise ReadError("the raster cannot be opened", where=shown(href), why=reason(error)) from error
+        try:
+            check_dataset(source, shown(href), policy.limits)
+        except BaseException:
+            source.close()
+            raise
+        return source
+
+
+def mistrust(href: str | Path) -> None:
+    """Let a remote file that could not be read be asked for anew when it is next opened.
+
+    GDAL keeps what it received, whether it was whole or not, and that a file was not there.
+    """
+    _mistrusted.add(check(href, ReadPolicy(private=True)).name)
+
+
+def _forget(name: str, driver: str) -> None:
+    """Make GDAL drop what it keeps of a remote file: it does so as the file is closed."""
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    _mistrusted.discard(name)
+    with rasterio.Env(CPL_VSIL_CURL_NON_CACHED=name[: name.index("/", 1) + 1], GDAL_HTTP_MAX_RETRY=0):
+        try:
+            rasterio.open(name, driver=driver).close()
+        except RasterioError:
+            return
+
+
+def reason(error: BaseException) -> str:
+    """Return what GDAL said, with what led to it."""
+    said: list[str] = []
+    seen: BaseException | None = error
+    while seen is not None and len(said) < 8:
+        if str(seen) and str(seen) not in said:
+            said.append(str(seen))
+        seen = seen.__cause__ or seen.__context__
+    return _QUERY.sub(r"\1?...", ": ".join(said))[:1000]
 
 
 def grid_of(source: Any, href: str | Path) -> Grid:
@@ -132,6 +191,7 @@ def probe(href: str | Path) -> Header:
     """Read the header of a raster.
 
     Raises:
+        UnsafeSourceError: the address is not allowed.
         ReadError: it cannot be opened, or is neither TIFF nor JPEG 2000.
         GridError: it is not georeferenced.
     """

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from geomm.catalog.policy import POLICY, ReadPolicy
 from geomm.errors import MissingBandError
 from geomm.radiometry import Calibration
 from geomm.types import BBox
@@ -47,6 +48,16 @@ class BandSource:
     """None where the catalog does not say: the loader then looks into the file."""
     signer: str = ""
     """Address that hands out access tokens for the file, or empty."""
+    item: str = ""
+    """Id of the item that names the file, for messages."""
+    asset: str = ""
+    """Key of its asset."""
+    checksum: str = ""
+    """Hexadecimal multihash of the whole file (``file:checksum``); empty where the catalog does not say."""
+    size: int | None = None
+    """Bytes of the whole file (``file:size``)."""
+    policy: ReadPolicy = dataclasses.field(default=POLICY, repr=False)
+    """What may be opened; that of the catalog, unless made by hand."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from geomm.catalog.criteria import Query, area_of, matches, parse_interval, touches
 from geomm.catalog.interpret import Customs, holds, to_scene
-from geomm.catalog.query import Query, area_of, matches, parse_interval, touches
+from geomm.catalog.policy import POLICY, ReadPolicy
 from geomm.catalog.scene import Scene
 from geomm.errors import CatalogError
 from geomm.sensors import SENSORS, SensorSpec, get_sensor
@@ -37,6 +38,8 @@ class Catalog:
     """Finds its items."""
     customs: Customs = field(default_factory=Customs, repr=False)
     """What it does in its own way."""
+    policy: ReadPolicy = field(default=POLICY, repr=False)
+    """What may be read of all that it names; see :meth:`ReadPolicy.of_catalog` for what follows from where it lies."""
 
     def items(self) -> tuple[Any, ...]:
         """All STAC items; of a STAC API, too many to ask for."""
@@ -79,14 +82,19 @@ class Catalog:
         Raises:
             UnknownNameError: a sensor that is not in the table.
             CatalogError: ``datetime`` or ``aoi`` cannot be understood, or the catalog cannot be read.
+            UnsafeSourceError: an item names a file that the policy of the catalog forbids.
         """
         wanted = [get_sensor(name) for name in sensors] if sensors is not None else list(SENSORS.values())
         query, area = self._query(aoi, datetime, wanted, ids)
         word = self.customs.sentinel2_offset if sentinel2_offset is None else sentinel2_offset
-        customs = dataclasses.replace(self.customs, sentinel2_offset=word, unknown=set())
+        customs = dataclasses.replace(
+            self.customs, sentinel2_offset=word, unknown=set(), policy=self.policy.of_catalog(self.href)
+        )
         names = {s.name for s in wanted}
         matched: dict[str, list[Scene]] = {}
         for item in self.source.find(query):
+            if not isinstance(item.id, str) or not item.id.strip():
+                raise CatalogError("an item has no id", where=f"{self.href}, id {item.id!r}", fix="give it one")
             if not matches(item, query, area, cloud_cover):
                 continue
             found = (to_scene(item, s, customs) for s in wanted if holds(item, s, customs))
@@ -158,7 +166,7 @@ class Catalog:
         return Query(boxes, start, end, None if ids is None else tuple(ids), tuple(sorted(collections))), area
 
 
-def open_catalog(path: str | Path) -> Catalog:
+def open_catalog(path: str | Path, *, policy: ReadPolicy = POLICY) -> Catalog:
     """Open a catalog.
 
     Args:
@@ -166,6 +174,8 @@ def open_catalog(path: str | Path) -> Catalog:
             ``catalog.json`` or ``collection.json``); a stac-geoparquet file, or a folder of them; the address of a STAC
             API; a catalog definition (YAML, see ``catalogs/``) or the name of one that comes with geomm, such as
             ``earth_search`` or ``planetary_computer``.
+        policy: which files and hosts it may name; by default local files only where it is local itself, and hosts of
+            private networks only where it was opened from there.
 
     Raises:
         CatalogError: nothing is there, or it is no catalog.
@@ -177,15 +187,16 @@ def open_catalog(path: str | Path) -> Catalog:
 
     definition = find_definition(path)
     if definition is not None:
-        return Catalog(definition.api, ApiSource(definition.api, definition.collections), definition.customs)
+        source = ApiSource(definition.api, definition.collections)
+        return Catalog(definition.api, source, definition.customs, policy)
     text = str(path)
     if text.startswith(("http://", "https://")) and not text.lower().endswith((".json", ".geojson", ".parquet")):
-        return Catalog(text, ApiSource(text))
+        return Catalog(text, ApiSource(text), policy=policy)
     location = Path(path)
     if (text.endswith(".parquet") and ("://" in text or location.is_file())) or (
         location.is_dir() and not _json_of(location) and any(location.glob("*.parquet"))
     ):
-        return Catalog(text, ParquetSource(text))
+        return Catalog(text, ParquetSource(text), policy=policy)
     if location.is_dir():
         found = _json_of(location)
         if not found:
@@ -203,7 +214,7 @@ def open_catalog(path: str | Path) -> Catalog:
             why="there is no such file or folder, nor a public catalog of that name",
             fix=f"correct the path; public catalogs: {', '.join(public_names())}",
         )
-    return Catalog(text, read_static(text))
+    return Catalog(text, read_static(text, policy), policy=policy)
 
 
 def _warn_if_swapped(source: Source, query: Query) -> None:

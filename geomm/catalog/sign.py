@@ -6,7 +6,8 @@ import datetime as dt
 import threading
 from urllib.parse import urlsplit
 
-from geomm.errors import ReadError
+from geomm.catalog.web import refusal
+from geomm.errors import ReadError, UnavailableError
 
 STORAGE = ".blob.core.windows.net"
 """Hosts that tokens are sent to, and no other."""
@@ -24,6 +25,7 @@ def signed(href: str, signer: str) -> str:
             ``<signer>/<account>/<container>``, as the Planetary Computer's does; empty for files that need none.
 
     Raises:
+        UnavailableError: the signer does not answer for now.
         ReadError: no token can be had.
     """
     parts = urlsplit(href)
@@ -42,6 +44,11 @@ def signed(href: str, signer: str) -> str:
                 found = answer.json()
                 token, expiry = found["token"], dt.datetime.fromisoformat(found["msft:expiry"])
             except (OSError, ValueError, KeyError) as error:
-                raise ReadError("no access token can be had", where=address, why=str(error)) from error
+                refused = getattr(error, "response", None)
+                told = None if refused is None else refusal(refused, address)
+                kind = UnavailableError if isinstance(error, requests.ConnectionError | requests.Timeout) else ReadError
+                raise (type(told) if told else kind)(
+                    "no access token can be had", where=address, why=str(error), about=told.about if told else None
+                ) from error
             _tokens[address] = (token, expiry)
     return f"{href}?{token}"

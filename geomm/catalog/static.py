@@ -1,16 +1,31 @@
-"""Items of static STAC files."""
+"""Items of static STAC files: the one that is opened, and those below it that it links to."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import warnings
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
 
-from geomm.errors import CatalogError
+from geomm.catalog.policy import ReadPolicy, check, local_path, shown
+from geomm.catalog.web import text_of
+from geomm.errors import CatalogError, SourceWarning
 
 if TYPE_CHECKING:
-    from geomm.catalog.query import Query
+    from geomm.catalog.criteria import Query
+
+BYTES = 2**30
+"""The most that one file may have."""
+DEPTH = 32
+"""The most catalogs below each other."""
+DOCUMENTS = 1_000_000
+"""The most files; who has more writes a table (stac-geoparquet)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +40,35 @@ class StaticSource:
         yield from self.items
 
 
+def read_static(href: str, policy: ReadPolicy) -> StaticSource:
+    """Read a static catalog, collection, item or item collection with all its items.
+
+    Links are followed within the folder of a local catalog, or on the host of a remote one, each once.
+
+    Raises:
+        CatalogError: nothing is there, or it is not STAC, or it is too large or too deep.
+    """
+    import pystac
+
+    try:
+        mine = policy.of_catalog(href)
+        content = _read(href, mine)
+        kind = content.get("type")
+        if kind in ("Feature", "FeatureCollection"):  # read as they are: links to collections may lead nowhere
+            records = content["features"] if kind == "FeatureCollection" else [content]
+            return StaticSource(tuple(_item(record, href) for record in records))
+        if not isinstance(pystac.read_dict(content, href=href), pystac.Catalog):
+            raise CatalogError("the catalog cannot be read", where=href, why=f"its type is {kind}")
+        return StaticSource(tuple(_below(content, href, mine)))
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
+        pystac.STACError, pystac.STACTypeError,
+    ) as error:  # fmt: skip
+        if isinstance(error, CatalogError):
+            raise
+        raise CatalogError("the catalog cannot be read", where=href, why=str(error)) from error
+
+
 def _item(record: dict[str, Any], href: str) -> Any:
     import pystac
 
@@ -34,28 +78,87 @@ def _item(record: dict[str, Any], href: str) -> Any:
     return item
 
 
-def read_static(href: str) -> StaticSource:
-    """Read a static catalog, collection, item or item collection with all its items.
-
-    Raises:
-        CatalogError: nothing is there, or it is not STAC.
-    """
+def _below(content: dict[str, Any], href: str, policy: ReadPolicy) -> Iterator[Any]:
+    """Yield the items that a catalog links to, and those of the catalogs that it links to."""
     import pystac
-    from urllib3.exceptions import HTTPError
 
-    try:
-        content = json.loads(pystac.StacIO.default().read_text(href))
-        kind = content.get("type")
-        if kind in ("Feature", "FeatureCollection"):  # read as they are: links to collections may lead nowhere
-            records = content["features"] if kind == "FeatureCollection" else [content]
-            return StaticSource(tuple(_item(record, href) for record in records))
-        root = pystac.read_file(href)
-        if not isinstance(root, pystac.Catalog):
-            raise CatalogError("the catalog cannot be read", where=href, why=f"its type is {kind}")
-        return StaticSource(tuple(root.get_items(recursive=True)))
-    except (
-        OSError, ValueError, KeyError, TypeError, AttributeError, HTTPError, pystac.STACError, pystac.STACTypeError,
-    ) as error:  # fmt: skip
-        if isinstance(error, CatalogError):
-            raise
-        raise CatalogError("the catalog cannot be read", where=href, why=str(error)) from error
+    waiting = deque([(content, href, 0)])
+    seen, outside = {_normal(href)}, []
+    while waiting:
+        here, place, depth = waiting.popleft()
+        for link in here.get("links") or ():
+            if link.get("rel") not in ("child", "item") or not isinstance(link.get("href"), str):
+                continue
+            target = _join(place, link["href"])
+            if not _within(target, href):
+                outside.append(target)
+                continue
+            if _normal(target) in seen:
+                continue
+            seen.add(_normal(target))
+            if len(seen) > DOCUMENTS or depth >= DEPTH:
+                raise CatalogError(
+                    "the catalog is too large",
+                    where=shown(target),
+                    why=f"more than {DOCUMENTS} files, or {DEPTH} catalogs below each other",
+                    fix="write its items as stac-geoparquet, or open a part of it",
+                )
+            found = _read(target, policy)
+            if found.get("type") == "Feature":
+                item = pystac.Item.from_dict(found, migrate=True)
+                item.set_self_href(target)
+                yield item
+            else:
+                waiting.append((found, target, depth + 1))
+    if outside:
+        warnings.warn(
+            f"{len(outside)} links of the catalog {shown(href)} lead out of it and are not followed, for example "
+            f"{shown(outside[0])}. Open that one by itself.",
+            SourceWarning,
+            stacklevel=2,
+        )
+
+
+def _read(href: str, policy: ReadPolicy) -> dict[str, Any]:
+    """Read one file of a catalog."""
+    import pystac
+
+    path = local_path(href)
+    if path is not None:
+        if path.stat().st_size > BYTES or not path.is_file():
+            raise CatalogError("the catalog cannot be read", where=href, why=f"it is no file of at most {BYTES} bytes")
+        text = path.read_text(encoding="utf-8-sig")
+    elif re.match("https?:", href, re.IGNORECASE):
+        text = text_of(href, policy, most=BYTES)
+    else:
+        check(href, policy)
+        text = pystac.StacIO.default().read_text(href)
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise CatalogError("the catalog cannot be read", where=href, why="it is no JSON object")
+    return content
+
+
+def _join(base: str, href: str) -> str:
+    """Return the address of a link."""
+    if local_path(base) is None or local_path(href) is None:
+        return urljoin(base, href)
+    path = local_path(base)
+    assert path is not None
+    return os.path.normpath(path.parent / str(local_path(href)))
+
+
+def _normal(href: str) -> str:
+    path = local_path(href)
+    return os.path.abspath(path) if path is not None else href.partition("#")[0]  # noqa: PTH100 links are kept
+
+
+def _within(target: str, root: str) -> bool:
+    """Tell whether a file lies in the folder of a local catalog, or on the host of a remote one."""
+    mine, theirs = local_path(root), local_path(target)
+    if mine is None or theirs is None:
+        place = ReadPolicy().of_catalog(root)
+        return (
+            mine is None and theirs is None and bool(place.home) and ReadPolicy().of_catalog(target).home == place.home
+        )
+    return Path(_normal(str(mine))).parent in Path(_normal(str(theirs))).parents

@@ -30,9 +30,7 @@ def build(
 
     Example: `geomm catalog build scenes --sensor landsat-oli-l1 --sensor landsat-tirs-l1 --datetime 2016-02-09`
     """
-    import yaml
-
-    from geomm.catalog import build_catalog
+    from geomm.catalog import build_catalog, parse_yaml
 
     if definition is not None and not definition.is_file():
         raise ConfigError("the catalog definition does not exist", where=str(definition))
@@ -41,7 +39,7 @@ def build(
         folder,
         target,
         sensors=sensor or ["generic"],
-        definition=yaml.safe_load(definition.read_text()) if definition else None,
+        definition=parse_yaml(definition.read_text(), str(definition)) if definition else None,
         datetime=datetime,
     )
     typer.echo(f"{catalog.href}: {len(catalog.items())} items of {', '.join(catalog.sensors())}")

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from geomm.catalog import BandSource, local_path, open_dataset, signed
+from geomm.catalog import BandSource, local_path, open_source
 
 _MOST = 64
 
@@ -27,11 +27,11 @@ class Files:
         Raises:
             ReadError: it cannot be opened.
         """
-        key = identity(source.href)
+        key = identity(source)
         with self._lock:
             dataset = self._idle.pop(key, None)
         if dataset is None:
-            dataset = open_dataset(signed(source.href, source.signer))
+            dataset = open_source(source)
         try:
             yield dataset
         except BaseException:
@@ -45,11 +45,12 @@ class Files:
             old.close()
 
 
-def identity(href: str) -> tuple[Hashable, ...]:
-    """Tell a file from an earlier one of the same name."""
-    path = local_path(href)
+def identity(source: BandSource) -> tuple[Hashable, ...]:
+    """Tell a file from an earlier one of the same name, and from one that was opened on other conditions."""
+    conditions = (source.href, source.checksum, source.size, source.policy)
+    path = local_path(source.href)
     try:
         state = path.stat() if path else None
-    except OSError:
-        return (href,)
-    return (href, state.st_mtime_ns, state.st_size, state.st_ino, state.st_dev) if state else (href,)
+    except (OSError, ValueError):
+        return conditions
+    return (*conditions, state.st_mtime_ns, state.st_size, state.st_ino, state.st_dev) if state else conditions

@@ -15,7 +15,7 @@ from odc.geo.geom import BoundingBox, bbox_intersection, bbox_union
 from odc.geo.types import resxy_, xy_
 from pyproj.exceptions import CRSError
 
-from geomm.catalog import BandSource, Grid, Scene, probe
+from geomm.catalog import BandSource, Grid, Scene, grid_of, naming, open_source
 from geomm.errors import CatalogError, GridError
 from geomm.types import BBox
 
@@ -183,7 +183,10 @@ def _choose_crs(crs: str | None, placed: Sequence[GeoBox], area: BBox) -> CRS:
 
 
 def _grid(source: BandSource) -> Grid:
-    return source.grid or probe(source.href).grid
+    if source.grid is not None:
+        return source.grid
+    with open_source(source) as src, naming(source):
+        return grid_of(src, source.href)
 
 
 def _bounds(grid: Grid, target: CRS) -> BoundingBox:

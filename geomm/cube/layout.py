@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from odc.geo.crs import CRS
 
-from geomm.catalog import BandSource, Grid
+from geomm.catalog import BandSource, Grid, place
 from geomm.cube.expect import Cell
 from geomm.cube.tiff import Tiles
-from geomm.errors import ReadError
+from geomm.errors import LimitError, ReadError
+
+CELL = 512
+"""Least height and width of what is decoded at once: the file's own blocks, or several of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,38 @@ def agree(source: BandSource, layout: Layout) -> None:
         raise _other(source, f"{stated.shape} at {stated.transform}", f"{found.shape} at {found.transform}")
 
 
+def cell_of(block: tuple[int, int], pixel_bytes: int, most: int) -> tuple[int, int]:
+    """Return height and width of what is decoded at once: whole blocks of a file, :data:`CELL` pixels if they fit.
+
+    Args:
+        block: height and width of a block.
+        pixel_bytes: bytes of a pixel with all its bands.
+        most: bytes that may be decoded at once, unless one block has more.
+    """
+    (height, width), (down, across) = block, (-(-CELL // n) for n in block)
+    room = max(most // (height * width * pixel_bytes), 1)
+    across = min(across, room)
+    return height * max(min(down, room // across), 1), width * across
+
+
+def fits(sources: Sequence[BandSource], layout: Layout, *, rows: tuple[int, int], columns: tuple[int, int]) -> None:
+    """Refuse a window for which more has to be decoded than is allowed.
+
+    Raises:
+        LimitError: the blocks of all bands that it touches have too many bytes.
+    """
+    (height, width), most = layout.block, sources[0].policy.limits.window_bytes
+    down, across = (-(-b // n) * n - a // n * n for (a, b), n in ((rows, height), (columns, width)))
+    size = len(sources) * down * across * np.dtype(layout.dtypes[0]).itemsize
+    if size > most:
+        raise LimitError(
+            "the window is too large",
+            **place(sources[0], rows=rows, columns=columns),
+            why=f"{size} bytes are decoded for it, at most {most} are",
+            fix="read it in parts, with smaller chunks or on a finer grid",
+        )
+
+
 def cells_of(rows: tuple[int, int], columns: tuple[int, int], layout: Layout) -> Iterator[Cell]:
     """Yield the cells of a file that a window touches."""
     (height, width), (last_row, last_column) = layout.cell, layout.grid.shape
@@ -78,7 +113,7 @@ def reaches_out(cell: Cell, rows: tuple[int, int], columns: tuple[int, int], sha
 def _other(source: BandSource, stated: str, found: str) -> ReadError:
     return ReadError(
         "the file is not what its catalog says",
-        where=source.href,
+        **place(source),
         why=f"catalog: {stated}; file: {found}",
         fix="build the catalog again, or correct its entry",
     )

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geomm.catalog import GDAL_SETTINGS, BandSource, grid_of, local_path
+from geomm.catalog import GDAL_SETTINGS, BandSource, grid_of, local_path, locate, place, unread
 from geomm.cube.cache import BlockCache
 from geomm.cube.expect import Cell, Expected, Key, Uses, on_rim
 from geomm.cube.files import Files, identity
 from geomm.cube.kernels import nodata_of, usable
-from geomm.cube.layout import Layout, agree, cells_of, part_of, reaches_out
+from geomm.cube.layout import Layout, agree, cell_of, cells_of, fits, part_of, reaches_out
 from geomm.cube.memory import Memory
 from geomm.cube.tiff import tiles_of
 from geomm.errors import GridError, ReadError
@@ -23,8 +23,6 @@ from geomm.errors import GridError, ReadError
 CACHE_MB = 512
 """Decoded blocks that are kept because a neighbouring window needs them too: enough for two rows of blocks of a tile of
 10,980 pixels and 20 bands, so that computing a whole tile decodes each block once."""
-CELL = 512
-"""Least height and width of what is decoded at once: the file's own blocks, or several of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +92,7 @@ class SourceReader:
             ReadError: the file cannot be opened.
         """
         layout = self._layout(sources[0])
-        file, indexes = identity(sources[0].href), tuple(s.index for s in sources)
+        file, indexes = identity(sources[0]), tuple(s.index for s in sources)
         for cell in cells_of(rows, columns, layout):
             yield (file, indexes, cell), part_of(cell, rows, columns)
 
@@ -114,31 +112,13 @@ class SourceReader:
 
         if self._process != os.getpid():
             self._start()
-        key = identity(source.href)
+        key = identity(source)
         if key not in self._layouts:
             with self._files.lend(source) as src, rasterio.Env(**GDAL_SETTINGS):
                 try:
-                    grid = grid_of(src, source.href)
+                    self._layouts[key] = _layout_of(src, source)
                 except GridError as error:
-                    raise ReadError(error.what, where=error.where, why=error.why, fix=error.fix) from error
-                strange = [d for d in src.dtypes if d == "float16" or np.dtype(d).kind not in "iuf"]
-                if strange:
-                    raise ReadError(
-                        f"geomm does not read pixels of the type {strange[0]}",
-                        where=source.href,
-                        fix="convert it: gdal_translate -ot Float32 SOURCE TARGET.tif",
-                    )
-                height, width = src.block_shapes[0]
-                flags = [f.name for flags in src.mask_flag_enums for f in flags]
-                self._layouts[key] = Layout(
-                    grid,
-                    (height, width),
-                    (-(-CELL // height) * height, -(-CELL // width) * width),
-                    src.nodatavals,
-                    "per_dataset" in flags,
-                    src.dtypes,
-                    tiles_of(src, local_path(source.href)),
-                )
+                    raise ReadError(error.what, **place(source), why=error.why, fix=error.fix) from error
         return self._layouts[key]
 
     def read(
@@ -169,6 +149,7 @@ class SourceReader:
             agree(source, layout)
         indexes = tuple(s.index for s in sources)
         shape = (len(sources), rows[1] - rows[0], columns[1] - columns[0])
+        fits(sources, layout, rows=rows, columns=columns)
         dtype = np.result_type(*(layout.dtypes[i - 1] for i in indexes))
         values = self._memory.take(shape, dtype) if into is None or into.dtype != dtype else into
         masked = np.zeros(shape, bool) if layout.masked else None
@@ -235,14 +216,11 @@ class SourceReader:
                 with rasterio.Env(**GDAL_SETTINGS):
                     values = src.read(indexes, window=window, out=out)
                     return values, src.read_masks(indexes, window=window) if masked else None
+        except ReadError as error:
+            locate(error, source, rows=cell[:2], columns=cell[2:])
+            raise
         except RasterioError as error:
-            raise ReadError(
-                "the source cannot be read",
-                where=f"{source.href}, bands {', '.join(map(str, indexes))}, rows {cell[0]} to {cell[1]}, "
-                f"columns {cell[2]} to {cell[3]}",
-                why=str(error) + (f": {error.__cause__}" if error.__cause__ else ""),
-                fix="fetch the file again; gdalinfo -checksum FILE shows whether it decodes",
-            ) from error
+            raise unread(source, error, indexes=indexes, rows=cell[:2], columns=cell[2:]) from error
 
     def _block(self, source: BandSource, key: Key, layout: Layout, *, keep: bool) -> Any:
         """Return a cell's values, mask, lost pixels and what went wrong, decoded once whoever asks."""
@@ -275,6 +253,29 @@ class SourceReader:
                 if found is not None:
                     mask[here] = found
         return values, mask, lost
+
+
+def _layout_of(src: Any, source: BandSource) -> Layout:
+    """Return what an open file is."""
+    grid = grid_of(src, source.href)
+    strange = [d for d in src.dtypes if d == "float16" or np.dtype(d).kind not in "iuf"]
+    if strange:
+        raise ReadError(
+            f"geomm does not read pixels of the type {strange[0]}",
+            **place(source),
+            fix="convert it: gdal_translate -ot Float32 SOURCE TARGET.tif",
+        )
+    height, width = src.block_shapes[0]
+    flags = [f.name for flags in src.mask_flag_enums for f in flags]
+    return Layout(
+        grid,
+        (height, width),
+        cell_of((height, width), src.count * np.dtype(src.dtypes[0]).itemsize, source.policy.limits.block_bytes),
+        src.nodatavals,
+        "per_dataset" in flags,
+        src.dtypes,
+        tiles_of(src, local_path(source.href)),
+    )
 
 
 def _exclude(valid: NDArray[np.bool_], *excluded: NDArray[np.bool_] | None) -> None:

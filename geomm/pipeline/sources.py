@@ -5,9 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-import yaml
-
-from geomm.catalog import Catalog, Scene, build_catalog, open_catalog
+from geomm.catalog import Catalog, ReadPolicy, Scene, build_catalog, open_catalog, parse_yaml
 from geomm.config import RunConfig, SourceConfig
 from geomm.errors import CatalogError, ConfigError, DependencyError
 from geomm.types import BBox
@@ -39,13 +37,14 @@ def find_scenes(config: RunConfig, sensors: tuple[str, ...], out: Path) -> list[
     return scenes
 
 
-def open_source(source: SourceConfig, root: Path, made: Path) -> Catalog:
+def open_source(source: SourceConfig, root: Path, made: Path, policy: ReadPolicy | None = None) -> Catalog:
     """Open the catalog of a source; a plain folder is catalogued first.
 
     Args:
         source: of a recipe.
         root: folder that relative paths start from.
         made: where the catalog of a plain folder is written.
+        policy: what addresses in the catalog may point to.
 
     Raises:
         DependencyError: the package that carries the folder is not installed.
@@ -53,7 +52,7 @@ def open_source(source: SourceConfig, root: Path, made: Path) -> Catalog:
     """
     if source.catalog is not None:
         beside = root / source.catalog
-        return open_catalog(beside if beside.exists() else source.catalog)
+        return open_catalog(beside if beside.exists() else source.catalog, policy=policy or ReadPolicy())
     assert source.folder is not None
     folder = (package_folder(source.package) if source.package else root) / source.folder
     definition = _definition(root / source.definition) if source.definition else None
@@ -79,8 +78,8 @@ def package_folder(name: str) -> Path:
 
 def _definition(path: Path) -> dict[str, object]:
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        content = parse_yaml(path.read_text(), str(path))
+    except OSError as error:
         raise ConfigError("the catalog definition cannot be read", where=str(path), why=str(error)) from error
     if not isinstance(content, dict):
         raise ConfigError("the catalog definition is not a mapping", where=str(path))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geomm.catalog.query import parse_interval
+from geomm.catalog.criteria import parse_interval
 from geomm.errors import ConfigError, GeommError
 from geomm.retrieval.segment import Segment
 

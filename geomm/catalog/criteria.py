@@ -1,4 +1,4 @@
-"""What to look for in a catalog: places, times, ids."""
+"""What a search looks for: place, time, ids and clouds, and whether an item is that."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def area_of(aoi: Any) -> tuple[tuple[BBox, ...], Any]:
 
 
 def matches(item: Any, query: Query, area: Any, cloud_cover: float | None) -> bool:
-    """Tell whether a STAC item is what a query asks for."""
+    """Tell whether an item is what a query, a geometry and a greatest cloud cover ask for."""
     if query.ids is not None and item.id not in query.ids:
         return False
     first, last = times(item)
