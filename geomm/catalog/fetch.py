@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 import re
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def fetch(source: BandSource, folder: str | Path, *, settings: FetchSettings = S
             if _is_there(target, source):
                 return target
             target.parent.mkdir(parents=True, exist_ok=True)
-            aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+            aside = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.part")
             try:
                 with aside.open("wb") as file:
                     _download(source, file, settings)

@@ -38,7 +38,6 @@ GDAL_SETTINGS = {
     "GDAL_HTTP_TIMEOUT": 60,
     "GDAL_HTTP_CONNECTTIMEOUT": 20,
     "GDAL_HTTP_MULTIRANGE": "YES",
-    "CPL_VSIL_CURL_CHUNK_SIZE": 2**14,
 }
 """How every source is opened."""
 
