@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,11 +21,10 @@ from batches import item_of, write_archive, write_item, write_model, write_recip
 
 from geomm.archive import FileRecord, Manifest, open_target
 from geomm.batch import BatchOptions, run_batch
-from geomm.batch.reconcile import reconcile
 from geomm.batch.stages import Planner
 from geomm.catalog.parquet import write_parquet
 from geomm.config import load_batch
-from geomm.ledger import Ledger, RunNote
+from geomm.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -76,8 +74,8 @@ def plan(folder: Path) -> None:
         ).stdout.split()
         new, known, load, found, compared = int(out[0]), int(out[1]), *map(float, out[2:])
         print(
-            f"planning: {new} new of {known}: {found + compared:.2f} s (catalog and units {found:.2f}, ledger and files "
-            f"{compared:.2f}); imports before {load:.2f} s"
+            f"planning: {new} new of {known}: {found + compared:.2f} s (catalog and units {found:.2f}, ledger and "
+            f"files {compared:.2f}); imports before {load:.2f} s"
         )
 
 
@@ -122,7 +120,7 @@ def long(folder: Path) -> None:
         if done % 50 == 0 and (not seen or seen[-1][0] != done):
             status = Path("/proc/self/status").read_text()
             resident = int(status.split("VmRSS:")[1].split()[0]) / 1024
-            seen.append((done, resident, len(os.listdir("/proc/self/fd"))))
+            seen.append((done, resident, len(list(Path("/proc/self/fd").iterdir()))))
 
     began = time.perf_counter()
     result = run_batch(load_batch(recipe), folder / "out", BatchOptions(), progress=told)
@@ -138,7 +136,7 @@ def long(folder: Path) -> None:
 
 
 def useful(folder: Path) -> None:
-    """The demo's scene as a batch, training and mapping: the share of reading, model and writing in the whole command."""
+    """The demo's scene as a batch, training and mapping: the share of reading, model and writing in all."""
     began = time.perf_counter()
     subprocess.run(
         ["geomm", "run", str(ROOT / "pipelines" / "cloud_maps.yaml"), "--out", str(folder / "out")],

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from geomm.annotations import Annotations, annotations_of, derive_annotations, read_annotations, read_questions
+    from geomm.batch import BatchOptions, run_batch
     from geomm.batches import ChipBatches
-    from geomm.catalog import Scene, build_catalog, open_catalog
+    from geomm.catalog import ReadPolicy, Scene, build_catalog, open_catalog
     from geomm.chipping import ChipReader, Target
     from geomm.chips import (
         Chip,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
         split_places,
         timed_chips,
     )
-    from geomm.config import RunConfig, load_recipe
+    from geomm.config import RunConfig, load_batch, load_recipe
     from geomm.cube import calibrated, check_radiometry, common_geobox, composite, group_sites, load_cube
     from geomm.dataset import ChipDataset, ChipLoader
     from geomm.errors import GeommError
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from geomm.interop import from_torchgeo, to_torchgeo
     from geomm.models.multimodal import ModelSpec
     from geomm.package import ModelPackage, load_package
-    from geomm.pipeline import run
     from geomm.pipeline.indexing import index_source, open_index
+    from geomm.pipeline.recipe import run
     from geomm.prediction import Predictor, PredictSettings, predict, predict_blocks, predictor_of_module, settings_for
     from geomm.retrieval import Index, merge_indexes, search_partitions, verify_index
     from geomm.retrieval.build import IndexSettings, index_cube
@@ -52,8 +53,9 @@ from geomm._version import __version__
 
 _MODULES = {
     "annotations": ("Annotations", "annotations_of", "derive_annotations", "read_annotations", "read_questions"),
+    "batch": ("BatchOptions", "run_batch"),
     "batches": ("ChipBatches",),
-    "catalog": ("Scene", "build_catalog", "open_catalog"),
+    "catalog": ("ReadPolicy", "Scene", "build_catalog", "open_catalog"),
     "chipping": ("ChipReader", "Target"),
     "chips": (
         "Chip",
@@ -66,7 +68,7 @@ _MODULES = {
         "split_places",
         "timed_chips",
     ),
-    "config": ("RunConfig", "load_recipe"),
+    "config": ("RunConfig", "load_batch", "load_recipe"),
     "cube": ("calibrated", "check_radiometry", "common_geobox", "composite", "group_sites", "load_cube"),
     "dataset": ("ChipDataset", "ChipLoader"),
     "errors": ("GeommError",),
@@ -75,8 +77,8 @@ _MODULES = {
     "interop": ("from_torchgeo", "to_torchgeo"),
     "models.multimodal": ("ModelSpec",),
     "package": ("ModelPackage", "load_package"),
-    "pipeline": ("run",),
     "pipeline.indexing": ("index_source", "open_index"),
+    "pipeline.recipe": ("run",),
     "prediction": (
         "PredictSettings",
         "Predictor",
@@ -103,6 +105,7 @@ __all__ = [
     "SENSORS",
     "Annotations",
     "BandSpec",
+    "BatchOptions",
     "Chip",
     "ChipBatches",
     "ChipDataset",
@@ -125,6 +128,7 @@ __all__ = [
     "Predictor",
     "Prompts",
     "Provenance",
+    "ReadPolicy",
     "RunConfig",
     "Scene",
     "SensorSpec",
@@ -156,6 +160,7 @@ __all__ = [
     "index_cube",
     "index_source",
     "label_counts",
+    "load_batch",
     "load_cube",
     "load_package",
     "load_recipe",
@@ -170,6 +175,7 @@ __all__ = [
     "read_prompts",
     "read_questions",
     "run",
+    "run_batch",
     "search_partitions",
     "settings_for",
     "split_places",

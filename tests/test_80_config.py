@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from geomm import load_recipe
-from geomm.config import RunConfig
+from geomm.config import RunConfig, is_batch, load_batch, load_recipe, read_yaml
 from geomm.config.parts import Strict
 from geomm.errors import ConfigError
 
@@ -17,6 +16,11 @@ PIPELINES = Path(__file__).resolve().parents[1] / "pipelines"
 
 @pytest.mark.parametrize("path", sorted(PIPELINES.glob("*.yaml")), ids=lambda p: p.stem)
 def test_shipped_recipes_are_valid(path):
+    if is_batch(read_yaml(path)):
+        batch = load_batch(path)
+        assert batch.stages
+        assert batch.description
+        return
     config = load_recipe(path)
     assert config.root == str(PIPELINES)
     assert len(config.streams()) == len(config.modalities)

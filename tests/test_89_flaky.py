@@ -154,6 +154,6 @@ def _same_as_local(server, tmp_path, result):
     (tmp_path / "local.yaml").write_text(yaml.safe_dump(local))
     assert run_batch(load_batch(tmp_path / "local.yaml"), tmp_path / "whole").code == 0
     hashes = {h for n, h in published(tmp_path / "whole").items() if n.endswith("-median.tif")}
-    mine = [p for p in (tmp_path / "out").rglob("*-median.tif")]
+    mine = list((tmp_path / "out").rglob("*-median.tif"))
     assert len(mine) == sum(u.state == "DONE" for u in result.units)
     assert {hashlib.sha256(p.read_bytes()).hexdigest() for p in mine} <= hashes

@@ -1,7 +1,1 @@
-"""Recipes at work: one page that runs a recipe from the catalog to the map, and its parts."""
-
-from __future__ import annotations
-
-from geomm.pipeline.recipe import RunResult, run
-
-__all__ = ["RunResult", "run"]
+"""Recipes at work: ``recipe.py`` is the page that runs one from the catalog to the map; the others are its parts."""
