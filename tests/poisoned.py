@@ -1,4 +1,4 @@
-"""Run a batch with worker processes in which one unit kills the process that works on it."""
+"""Run a batch in which one unit kills the process that works on it: recipe, output, scheduler."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ if __name__ == "__main__":
     from geomm.batch import BatchOptions, run_batch
     from geomm.config import load_batch
 
-    options = BatchOptions("local", 2, delay=0.1)
+    options = BatchOptions(sys.argv[3], 2 if sys.argv[3] == "local" else 1, delay=0.1)
     sys.exit(run_batch(load_batch(sys.argv[1]), sys.argv[2], options).code)

@@ -226,3 +226,16 @@ def test_dask_knows_the_settings():
     assert list(memory.values()) == sorted(memory.values())
     for name, value in memory.items():
         assert f"DASK_DISTRIBUTED__WORKER__MEMORY__{name.upper()}={value:.2f}" in (FOLDER / "README.md").read_text()
+
+
+def test_commands_have_options_that_there_are():
+    from typer.main import get_command
+
+    from geomm.cli import app
+
+    commands = get_command(app).commands
+    for name, words in geomm_commands():
+        command = commands[words[0]]
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        given = {w.partition("=")[0] for w in words[1:] if w.startswith("-")}
+        assert given <= known, (name, words, given - known)

@@ -236,7 +236,7 @@ def test_killed_workers_lose_nothing_and_a_unit_that_kills_is_put_aside(model, t
         "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]),
     }
     run = subprocess.Popen(
-        [sys.executable, "-W", "ignore", str(TESTS / "poisoned.py"), str(recipe), str(tmp_path / "out")],
+        [sys.executable, "-W", "ignore", str(TESTS / "poisoned.py"), str(recipe), str(tmp_path / "out"), "local"],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     killed = _kill_workers(run, tmp_path / "out", kills)

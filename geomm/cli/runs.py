@@ -107,39 +107,34 @@ def verify(
 
     Example: `geomm runs verify runs/clouds`
     """
-    from geomm.archive import Manifest, open_target
+    from geomm.pipeline.checking import verify_batch
     from geomm.progress import Bars
 
-    target = open_target(root or str(_state(out).parent))
-    with _ledger(out) as ledger:
-        units = ledger.units(stage, ("DONE", "SKIPPED"))
-    found: list[tuple[Unit, str]] = []
+    state = _state(out)
+    target = root or str(state.parent)
     with Bars() as bars:
-        for number, one in enumerate(units, 1):
-            manifest = Manifest.from_dict(dict(one.manifest))
-            found += [(one, line) for line in target.check(one.place, manifest, deep=not quick)]
-            bars.update("verify", number, len(units))
-    for one, line in found:
-        typer.echo(f"{one.stage} {one.name}: {line}")
-    again = "; the next run makes them again" if found and quick else ""
-    typer.echo(f"{out}: {len(units)} units, {f'{len(found)} files damaged or missing{again}' if found else 'whole'}")
-    if found and not quick:
-        _forget(out, [one for one, _ in found])
+        found = verify_batch(state, target, stage=stage, deep=not quick, progress=bars.update)
+    for _, line in found:
+        typer.echo(line)
+    if found:
+        _forget(state, target, [unit for unit, _ in found])
+        typer.echo(f"{out}: {len(found)} files damaged or missing; the next run makes their units again")
+    else:
+        typer.echo(f"{out}: whole")
     raise typer.Exit(1 if found else 0)
 
 
-def _forget(out: Path, units: list[Unit]) -> None:
+def _forget(state: Path, root: str, units: list[Unit]) -> None:
     """Let damaged units be made again by the next run."""
     from geomm.archive import open_target
     from geomm.batch.guard import alone
     from geomm.ledger import Ledger
 
-    state = _state(out)
+    target = open_target(root)
     with alone(state), Ledger(state / "ledger.sqlite", write=True) as ledger:
         for one in {u.id: u for u in units}.values():
-            open_target(str(state.parent)).remove(one.place)
+            target.remove(one.place)
             ledger.reset(one.stage, [one.id])
-    typer.echo("the next run makes them again")
 
 
 def _state(out: Path) -> Path:

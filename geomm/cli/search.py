@@ -153,9 +153,9 @@ def clip(
 
 
 def verify(
-    folder: Annotated[Path, typer.Argument(help="index, chip store or model package")],
+    folder: Annotated[Path, typer.Argument(help="index, chip store, model package, or output of a batch")],
 ) -> None:
-    """Compare every byte of an index, a chip store or a model package with its checksum; status 1 if any is damaged.
+    """Compare every byte of an index, a store, a model or a batch with its checksum; status 1 if any is damaged.
 
     Example: `geomm verify places`
     """

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from geomm.archive import STAGING, Manifest, open_target
 from geomm.errors import PackageError
+from geomm.ledger import Ledger, Unit
 from geomm.package import load_package
 from geomm.retrieval import Index, verify_index
 from geomm.retrieval.manifest import MODEL
@@ -13,7 +15,7 @@ from geomm.types import Progress, silent
 
 
 def verify_folder(folder: str | Path, *, progress: Progress = silent) -> list[str]:
-    """Compare every file of an index, a chip store or a model package with its checksums.
+    """Compare every file of an index, a chip store, a model package or the output of a batch with its checksums.
 
     Args:
         folder: any of them.
@@ -32,9 +34,39 @@ def verify_folder(folder: str | Path, *, progress: Progress = silent) -> list[st
         return _package(place)
     if (place / "plan.json").is_file():
         return verify_store(place, progress=progress)
+    if (place / STAGING / "ledger.sqlite").is_file():
+        return [line for _, line in verify_batch(place / STAGING, str(place), progress=progress)]
     raise PackageError(
-        "there is nothing here that has checksums", where=str(folder), fix="name an index, a chip store or a model"
+        "there is nothing here that has checksums",
+        where=str(folder),
+        fix="name an index, a chip store, a model or the output of a batch",
     )
+
+
+def verify_batch(
+    state: Path, root: str, *, stage: str | None = None, deep: bool = True, progress: Progress = silent
+) -> list[tuple[Unit, str]]:
+    """Compare the published files of a batch with their checksums.
+
+    Args:
+        state: folder of the ledger.
+        root: where units are published.
+        stage: only this one.
+        deep: whether to read every file; else sizes are compared.
+        progress: told how far it is.
+
+    Returns:
+        Units of which something is damaged or missing, with a line that says what.
+    """
+    target = open_target(root)
+    with Ledger(state / "ledger.sqlite") as ledger:
+        units = ledger.units(stage, ("DONE", "SKIPPED"))
+    found: list[tuple[Unit, str]] = []
+    for number, unit in enumerate(units, 1):
+        lines = target.check(unit.place, Manifest.from_dict(dict(unit.manifest)), deep=deep)
+        found += [(unit, f"{unit.stage} {unit.name}: {line}") for line in lines]
+        progress("verify", number, len(units))
+    return found
 
 
 def _model_of(folder: Path) -> list[str]:

