@@ -95,7 +95,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(archive, tmp_path)
     }
     shown = runner.invoke(app, ["run", str(recipe), "--out", str(tmp_path / "out"), "--dry-run"])
     assert shown.exit_code == 0
-    assert "2 new, 1 skip" in shown.output
+    assert "2 new, 1 skip; reads 46.1 kB" in shown.output  # 2 scenes of 5 bands of 48 x 48 pixels of 2 bytes
 
 
 def test_other_models_and_settings_are_other_units(archive, tmp_path, model):

@@ -14,7 +14,7 @@ from pathlib import Path
 from geomm.archive import Target
 from geomm.batch.guard import Heartbeat, StopSwitch
 from geomm.batch.options import BatchOptions
-from geomm.batch.slots import Slots, open_slots
+from geomm.batch.slots import Done, Slots, open_slots
 from geomm.batch.stages import StagePlan
 from geomm.batch.task import Outcome, Task
 from geomm.catalog import Scene
@@ -111,7 +111,7 @@ class Coordinator:
                 if not self._running and not self._waiting and not self._later:
                     abort = False
                     break
-                for task, outcome in [*slots.wait(0.0 if alone else TICK), *(alone.wait(TICK) if alone else ())]:
+                for task, outcome in _done(slots, alone):
                     self._settle(task, outcome)
         finally:
             for used in (slots, alone):
@@ -238,6 +238,14 @@ class Coordinator:
         self.bench.heart.at(self.plan.stage.name, self._finished, self._total)
         if self._total:
             self.bench.progress(self.plan.stage.name, self._finished, self._total)
+
+
+def _done(slots: Slots, alone: Slots | None) -> Done:
+    """Return what is done, without waiting for one while the other has something."""
+    if alone is None or alone.free() > 0:
+        return slots.wait(TICK)
+    done = slots.wait(0.0)
+    return [*done, *alone.wait(0.0 if done else TICK)]
 
 
 def _isolated(options: BatchOptions) -> BatchOptions:

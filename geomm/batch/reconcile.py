@@ -27,6 +27,8 @@ class Action:
     """As it is in the ledger, or as it was planned."""
     why: Why
     """See :data:`Why`."""
+    bytes: int | None = None
+    """Decoded pixels that it reads, where a dry run found out."""
 
     @property
     def does(self) -> bool:

@@ -15,7 +15,6 @@ from geomm._version import __version__
 from geomm.archive import Manifest
 from geomm.batch.metrics import write_metrics
 from geomm.batch.record import Part, RunRecord, StageCount, UnitRow
-from geomm.batch.report import write_report
 from geomm.errors import GeommError
 from geomm.ledger import Unit
 
@@ -28,8 +27,10 @@ if TYPE_CHECKING:
 def write_records(planner: Planner, bench: Bench, result: BatchResult) -> Path | None:
     """Note how a run ended, and write its page; a disk that is full does not stop the run from ending in order.
 
+    A run that found nothing to do leaves no page: of those there are many in a year.
+
     Returns:
-        The page; None where it could not be written.
+        The page; None where there is none.
     """
     counts: dict[str, int] = {}
     for unit in result.units:
@@ -37,15 +38,18 @@ def write_records(planner: Planner, bench: Bench, result: BatchResult) -> Path |
     with suppress(GeommError):
         bench.ledger.end(bench.run.id, result.code, counts)
     record = _record(planner, bench, result)
-    folder = planner.state / "runs" / bench.run.id
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        page = write_report(record, folder, root=None if "://" in bench.out.root else Path(bench.out.root))
         if bench.options.metrics is not None:
             write_metrics(record, bench.options.metrics)
+        if not result.units and result.code == 0:
+            return None
+        from geomm.batch.report import write_report
+
+        folder = planner.state / "runs" / bench.run.id
+        folder.mkdir(parents=True, exist_ok=True)
+        return write_report(record, folder, root=None if "://" in bench.out.root else Path(bench.out.root))
     except OSError:
         return None
-    return page
 
 
 def _record(planner: Planner, bench: Bench, result: BatchResult) -> RunRecord:

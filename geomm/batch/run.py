@@ -15,6 +15,7 @@ from typing import Any
 
 from geomm.archive import STAGING, Manifest, Target, open_target, update_listing
 from geomm.batch.coordinator import Bench, Coordinator, TooManyFailuresError
+from geomm.batch.estimate import bytes_of
 from geomm.batch.guard import Heartbeat, StopSwitch, alone
 from geomm.batch.options import BatchOptions
 from geomm.batch.reconcile import Action, reconcile
@@ -143,7 +144,9 @@ def _dry(planner: Planner) -> BatchResult:
                 if plan.waits_for:
                     waits.append(stage.name)
                 else:
-                    actions += reconcile(plan, planner.out, ledger, write=False)
+                    mine = reconcile(plan, planner.out, ledger, write=False)
+                    size = bytes_of(plan, [a.unit for a in mine if a.does])
+                    actions += [replace(a, bytes=size.get(a.unit.id)) for a in mine]
             return BatchResult(DONE, tuple(actions), waits=tuple(waits))
         finally:
             if ledger is not None:

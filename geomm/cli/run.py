@@ -83,7 +83,7 @@ def _batch(config: BatchConfig, out: str, options: BatchOptions) -> int:
     typer.echo(f"{out}: {outcome(result)}")
     if result.report is not None:
         typer.echo(f"report   {result.report}")
-    else:
+    elif result.units:
         typer.echo("the page of the run cannot be written", err=True)
     if result.code >= 128:
         typer.echo("stopped; the same command goes on", err=True)
@@ -94,7 +94,7 @@ def _show_plan(result: BatchResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("stage", "unit", "time", "what", "why")
+    table = Table("stage", "unit", "time", "what", "why", "reads")
     told = {"present": "skip", "quarantined": "skip", "new": "new", "again": "again", "damaged": "recompute"}
     counts: dict[str, int] = {}
     for action in result.actions:
@@ -102,12 +102,22 @@ def _show_plan(result: BatchResult) -> None:
         counts[told[action.why]] = counts.get(told[action.why], 0) + 1
         if action.why != "present":
             why = f"{action.why}: {unit.code} {unit.message[:60]}" if action.why == "quarantined" else action.why
-            table.add_row(unit.stage, unit.name, unit.time[:16], told[action.why], why)
+            table.add_row(unit.stage, unit.name, unit.time[:16], told[action.why], why, _size(action.bytes))
     if table.rows:
         Console().print(table)
     for stage in result.waits:
         typer.echo(f"stage {stage}: cannot be planned before an earlier stage has made something")
-    typer.echo(", ".join(f"{number} {what}" for what, number in sorted(counts.items())) or "nothing to do")
+    size = sum(a.bytes or 0 for a in result.actions)
+    text = ", ".join(f"{number} {what}" for what, number in sorted(counts.items())) or "nothing to do"
+    typer.echo(text + (f"; reads {_size(size)}" if size else ""))
+
+
+def _size(number: int | None) -> str:
+    """Write a number of bytes for people."""
+    if number is None:
+        return ""
+    power = 3 if number >= 1e9 else 2 if number >= 1e6 else 1
+    return f"{number / 1000**power:.1f} {('kB', 'MB', 'GB')[power - 1]}"
 
 
 def run_recipe(config: RunConfig, out: Path | None) -> None:
