@@ -6,7 +6,7 @@ import heapq
 import itertools
 import shutil
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,8 @@ AHEAD = 32
 """Units whose scenes are made at a time."""
 SUSPECT = 3
 """Deaths of a process from which on a unit works in a process of its own, so that it takes no other with it."""
+RETURNS = 20
+"""Times that processes may be gone before they begin a unit."""
 TICK = 0.5
 """Seconds between looks at the clock while nothing happens."""
 
@@ -86,6 +88,7 @@ class Coordinator:
         self._tried: dict[str, int] = {}
         self._scenes: dict[str, tuple[Scene, ...]] = {}
         self._running: dict[str, Unit] = {}
+        self._returned: Counter[str] = Counter()
         self._order = itertools.count()
 
     def run(self) -> None:
@@ -174,8 +177,13 @@ class Coordinator:
             self._publish(task, unit, outcome)
         elif outcome.state == "ABORTED":
             return  # given up with all others that are running
+        elif outcome.state == "RETURNED" and self._returned[unit.id] < RETURNS:
+            self._returned[unit.id] += 1
+            self.bench.ledger.release(unit, "PENDING")
+            self._waiting.append(unit)
+        elif outcome.failure is None:
+            self._fail(task, unit, Failure(WORKER_LOST, "No process lived long enough to begin it"))
         else:
-            assert outcome.failure is not None
             self._fail(task, unit, outcome.failure)
         self._running.pop(unit.id, None)
 
@@ -210,9 +218,12 @@ class Coordinator:
         delay = None if bench.stop.signal else bench.retries.delay(tried, failure)
         if delay is not None:
             bench.ledger.fail(unit, "PENDING", failure)
+            if failure.code == WORKER_LOST:  # whatever killed it may still be about: last of all
+                self._waiting.append(unit)
+                return
             heapq.heappush(self._later, (time.monotonic() + delay, next(self._order), unit))
             return
-        passing = failure.transient and failure.code != WORKER_LOST
+        passing = failure.transient and (failure.code != WORKER_LOST or tried < bench.retries.attempts)
         bench.ledger.fail(unit, "FAILED" if passing else "QUARANTINED", failure)
         shutil.rmtree(task.folder, ignore_errors=True)
         self._finished += 1

@@ -27,6 +27,8 @@ class _Lane:
     process: Any = None
     pipe: Any = None
     task: Task | None = None
+    begun: bool = False
+    """Whether it has begun its task: until then, its end has nothing to do with the task."""
 
 
 class Processes:
@@ -58,7 +60,7 @@ class Processes:
             lane.process.start()
             theirs.close()
             lane.pipe = ours
-        lane.task = task
+        lane.task, lane.begun = task, False
         try:
             lane.pipe.send(task)
         except OSError:
@@ -76,21 +78,29 @@ class Processes:
             task = lane.task
             assert task is not None
             if lane.pipe in ready or lane.process.sentinel in ready:
-                done.append((task, self._receive(lane)))
-                lane.task = None
+                outcome = self._receive(lane)
+                if outcome is not None:
+                    done.append((task, outcome))
+                    lane.task = None
         return done
 
-    def _receive(self, lane: _Lane) -> Outcome:
-        """Return what a process has to say, or that it is gone."""
+    def _receive(self, lane: _Lane) -> Outcome | None:
+        """Return what a process has to say: that it is done, or gone; None where it has but begun."""
         try:
-            if lane.pipe.poll():
-                outcome: Outcome = lane.pipe.recv()
-                return outcome
+            while lane.pipe.poll():
+                told: Outcome | None = lane.pipe.recv()
+                if told is not None:
+                    return told
+                lane.begun = True
+            if lane.process.is_alive():
+                return None
         except (EOFError, OSError):
             pass
         lane.process.join(5.0)
         code = lane.process.exitcode
         self._bury(lane)
+        if not lane.begun:
+            return Outcome("RETURNED")
         return lost(f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"status {code}")
 
     def _bury(self, lane: _Lane) -> None:
@@ -123,7 +133,7 @@ def serve(pipe: Connection, number: int, memory_gb: float | None) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (int(memory_gb * 2**30),) * 2)
     try:
         while True:
-            pipe.send(work(pipe.recv()))
+            pipe.send(work(pipe.recv(), begun=lambda: pipe.send(None)))
     except (EOFError, OSError):
         return  # the coordinator is gone
 

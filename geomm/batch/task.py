@@ -54,7 +54,7 @@ class Outcome:
     """What came of a task."""
 
     state: str
-    """``DONE``, ``SKIPPED``, ``FAILED`` or ``ABORTED``."""
+    """``DONE``, ``SKIPPED``, ``FAILED``, ``ABORTED``, or ``RETURNED`` by a process that was gone before it began."""
     made: Path | None = None
     """Folder of the files to publish."""
     manifest: Manifest | None = None

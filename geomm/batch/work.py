@@ -51,18 +51,19 @@ class Clock:
         self.started = now
 
 
-def work(task: Task, told: Told | None = None) -> Outcome:
+def work(task: Task, told: Told | None = None, *, begun: Callable[[], None] | None = None) -> Outcome:
     """Work on a unit; whatever goes wrong comes back as a failure.
 
     Args:
         task: the unit; its folder holds ``made`` afterwards, with the files to publish.
         told: called now and then.
+        begun: called once, when all is imported and the unit itself begins.
     """
     clock, made = Clock(), task.folder / "made"
     try:
         task.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(task.folder / "lock", timeout=PATIENCE):
-            return _work(task, made, told or _go_on)
+            return _work(task, made, told or _go_on, begun or _go_on)
     except Stopped:
         return Outcome("ABORTED")
     except (Exception, MemoryError) as error:
@@ -70,16 +71,17 @@ def work(task: Task, told: Told | None = None) -> Outcome:
         return Outcome("FAILED", failure=failure_of(error), seconds={"all": time.perf_counter() - clock.started})
 
 
-def _work(task: Task, made: Path, told: Told) -> Outcome:
+def _work(task: Task, made: Path, told: Told, begun: Callable[[], None]) -> Outcome:
     """Make the files of a unit."""
     _limit(task)
+    make: Callable[[Task, Path, Clock, Told], dict[str, Any]] = import_module(_MAKERS[task.stage.kind]).make
+    begun()
     clock = Clock()
     began = clock.started
     if task.settings.get("fetch"):
         scenes = tuple(fetched_scene(s, task.folder / "inputs") for s in task.scenes)
         task = replace(task, scenes=scenes)
         clock.lap("read")
-    make: Callable[[Task, Path, Clock, Told], dict[str, Any]] = import_module(_MAKERS[task.stage.kind]).make
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir()
     state, reason, name = "DONE", "", f"{Path(task.unit.place).name}.json"
