@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from geomm.errors import OutputError, PackageError
-from geomm.ledger.retry import Failure
+from geomm.ledger.retry import WORKER_LOST, Failure
 from geomm.ledger.units import State, Unit
 
 VERSION = 1
@@ -176,11 +176,16 @@ class Ledger:
         row = self._base.execute(command, (stage, number)).fetchone()
         return None if row is None else Unit.from_row(dict(row))
 
-    def _set(self, stage: str, number: str, values: Mapping[str, Any], *, behind: str = "") -> None:
-        settings = ", ".join(f"{name} = :{name}" for name in values)
+    def _set(
+        self, stage: str, number: str, values: Mapping[str, Any], *, more: Mapping[str, int] | None = None,
+        behind: str = "",
+    ) -> None:  # fmt: skip
+        """Change a unit, counting from what the ledger holds: a run has its units as they were planned."""
+        more = more or {}
+        settings = ", ".join([f"{name} = :{name}" for name in values] + [f"{name} = {name} + :{name}" for name in more])
         command = f"UPDATE units SET {settings}, changed = :_now WHERE stage = :_stage AND id = :_id"  # noqa: S608 names of our own
         with self._change() as base:
-            done = base.execute(command, {**values, "_now": time.time(), "_stage": stage, "_id": number})
+            done = base.execute(command, {**values, **more, "_now": time.time(), "_stage": stage, "_id": number})
             if done.rowcount != 1:
                 raise PackageError("the ledger does not know the unit", where=f"{stage} {number}")
             if behind:
@@ -202,7 +207,9 @@ class Ledger:
         """Note that a unit did not succeed; a failure of its process counts as a death too."""
         told = {"code": failure.code, "message": failure.message[:4000]}
         told |= {k: getattr(failure, k) for k in ("item", "asset", "window")}
-        self._set(unit.stage, unit.id, {"state": state, **told, "attempts": unit.attempts + 1})
+        self._set(
+            unit.stage, unit.id, {"state": state, **told}, more={"attempts": 1, "deaths": failure.code == WORKER_LOST}
+        )
 
     def release(self, unit: Unit, state: State) -> None:
         """Give a unit back that nobody is to blame for."""
