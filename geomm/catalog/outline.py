@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from geomm.catalog.query import Query
     from geomm.sensors import SensorSpec
 
-_NULLS = "'''[^'']+'': NULL(, )?'"
-_NUMBERS = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "HUGEINT", "FLOAT")
+_NUMBERS = ("bigint", "integer", "smallint", "tinyint", "hugeint", "float", "double")
+_EXACT = 2**53  # up to which whole numbers are floats
 _TOLD = (SENSORS_PROPERTY, "platform", "eo:platform", "instruments", "eo:cloud_cover", "description")
 
 
@@ -133,23 +133,35 @@ def _command(kinds: Mapping[str, Any], told: Sequence[str], where: str) -> str:
     return f"SELECT {', '.join(columns)} FROM read_parquet(?) WHERE {where} ORDER BY id"  # noqa: S608 quoted names only
 
 
-def _told_of(kind: Any, column: str, name: str) -> Iterator[str]:
+def _told_of(kind: Any, column: str, *path: str, depth: int = 0) -> Iterator[str]:
     """Yield expressions, NULL where nothing is told, that do not depend on what other items of the table have.
 
-    A column, asset or field that only others have is NULL here, and left out; whole numbers are as good as floats,
-    which a column of both holds.
+    A column, asset or field that only others have is NULL here, and left out; they come by their names, as others may
+    have put them into another order; whole numbers are as good as floats, which a column of both holds.
     """
-    text, label = str(kind), "'" + name.replace("'", "''") + "=' || "
-    if text.startswith("GEOMETRY"):
-        yield f"{label}md5({column}::BLOB)"
-    elif text.startswith("STRUCT") and not text.endswith("]"):
-        for key, inner in sorted(kind.children, key=lambda child: str(child[0])):
-            yield from _told_of(inner, f"{column}.{quoted(key)}", f"{name}.{key}")
-    elif "STRUCT" in text:
-        yield f"{label}replace(regexp_replace({column}::VARCHAR, {_NULLS}, '', 'g'), ', }}', '}}')"
-    elif text.startswith("TIMESTAMP"):
-        yield f"{label}epoch_us({column})"
+    if kind.id == "struct":
+        for key, inner in sorted(kind.children):
+            yield from _told_of(inner, f"{column}.{quoted(key)}", *path, key, depth=depth)
     else:
-        bare = text.rstrip("[]")
-        number = "DOUBLE" + text[len(bare) :] if bare in _NUMBERS else text
-        yield f"{label}({column}::{number})::VARCHAR"
+        label = json.dumps(path).replace("'", "''")
+        yield f"'{label}=' || {_said(kind, column, depth)}"
+
+
+def _said(kind: Any, column: str, depth: int) -> str:
+    """Return what says a value as text: no two values say the same, whatever is in their texts."""
+    if str(kind).startswith("GEOMETRY"):
+        return f"md5({column}::BLOB)"
+    if kind.id == "list":
+        one = f"_{depth}"
+        inner = f"coalesce({_said(kind.children[0][1], one, depth + 1)}, '-')"
+        return f"'[' || array_to_string(list_transform({column}, lambda {one}: {inner}), ',') || ']'"
+    if kind.id == "struct":  # of a list
+        parts = ", ".join(_told_of(kind, column, depth=depth))
+        return f"if({column} IS NULL, NULL, '{{' || concat_ws('|', {parts}) || '}}')"
+    if kind.id.startswith("timestamp"):
+        return f"epoch_us({column})"
+    if kind.id in _NUMBERS:
+        return f"if({column} BETWEEN -{_EXACT} AND {_EXACT}, ({column}::DOUBLE)::VARCHAR, {column}::VARCHAR)"
+    if kind.id == "varchar":
+        return f"strlen({column}) || ':' || {column}"
+    return f"{column}::VARCHAR"
