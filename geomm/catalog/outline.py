@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geomm.catalog.interpret import SENSORS_PROPERTY, Customs, flat, holds, times
-from geomm.catalog.parquet import conditions, quoted
+from geomm.catalog.interpret import SENSORS_PROPERTY, Customs, flat, holds, offers, times
+from geomm.catalog.parquet import conditions, known, quoted
 from geomm.errors import CatalogError
 from geomm.types import BBox
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from geomm.catalog.criteria import Query
     from geomm.sensors import SensorSpec
 
-_NULLS = "'''[^'']+'': NULL(, )?'"
-_NUMBERS = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "HUGEINT", "FLOAT")
+_NUMBERS = ("bigint", "integer", "smallint", "tinyint", "hugeint", "float", "double")
+_EXACT = 2**53  # up to which whole numbers are floats
 _TOLD = (SENSORS_PROPERTY, "platform", "eo:platform", "instruments", "eo:cloud_cover", "description")
 
 
@@ -59,6 +59,16 @@ class _Light:
     id: str
     collection_id: str | None
     properties: Mapping[str, Any]
+    assets: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _LightAsset:
+    """As much of an asset as tells which bands it holds."""
+
+    media_type: str | None
+    roles: Sequence[str] | None
+    extra_fields: Mapping[str, Any]
 
 
 def outline_items(items: Iterator[Any], sensors: Sequence[SensorSpec], customs: Customs) -> Iterator[Outline]:
@@ -66,7 +76,7 @@ def outline_items(items: Iterator[Any], sensors: Sequence[SensorSpec], customs: 
     from shapely.geometry import shape
 
     for item in items:
-        held = tuple(s.name for s in sensors if holds(item, s, customs))
+        held = tuple(s.name for s in sensors if holds(item, s, customs) and offers(item, s))
         if not held:
             continue
         record = item.to_dict(include_self_link=False, transform_hrefs=False) | {"links": []}
@@ -74,8 +84,9 @@ def outline_items(items: Iterator[Any], sensors: Sequence[SensorSpec], customs: 
             record["assets"][key]["href"] = _state(asset.get_absolute_href() or asset.href)
         digest = hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:32]
         start, end = times(item)
+        cloud = float(item.properties.get("eo:cloud_cover") or 0.0)
         footprint = shape(item.geometry)
-        yield Outline(item.id, item.collection_id or "", start, end, flat(item.bbox), footprint, held, digest)
+        yield Outline(item.id, item.collection_id or "", start, end, flat(item.bbox), footprint, held, digest, cloud)
 
 
 def _state(href: str) -> Any:
@@ -103,10 +114,15 @@ def outline_parquet(file: str, query: Query, sensors: Sequence[SensorSpec], cust
             marks = tuple(key for s in sensors for key, _ in s.marks)
             told = [c for c in dict.fromkeys((*_TOLD, *marks)) if c in kinds]
             where, values = conditions(query, list(kinds))
-            rows = engine.sql(_command(kinds, told, where), params=[file, *values]).fetchall()
+            layout = _layout(kinds.get("assets"))
+            rows = engine.sql(_command(kinds, told, layout, where), params=[file, *values]).fetchall()
+            command = f"SELECT DISTINCT md5(({layout})::VARCHAR), {layout} FROM read_parquet(?) WHERE {where}"  # noqa: S608
+            layouts = {key: _assets(found) for key, found in engine.sql(command, params=[file, *values]).fetchall()}
+        offered = {(k, s): offers(_Light("", "", {}, found), s) for k, found in layouts.items() for s in sensors}
         for row, outline in zip(rows, from_wkb([bytes(row[5]) for row in rows]), strict=True):
-            about = {k: v for k, v in zip(told, row[7:], strict=True) if v is not None}
-            held = tuple(s.name for s in sensors if holds(_Light(row[0], row[1], about), s, customs))
+            about = {k: v for k, v in zip(told, row[8:], strict=True) if v is not None}
+            light = _Light(row[0], row[1], about, {})
+            held = tuple(s.name for s in sensors if offered[row[7], s] and holds(light, s, customs))
             if held:
                 start, end = (dt.datetime.fromtimestamp(row[k] / 1e6, dt.UTC) for k in (2, 3))
                 box = outline.bounds if row[4] is None else tuple(row[4][k] for k in ("xmin", "ymin", "xmax", "ymax"))
@@ -118,8 +134,33 @@ def outline_parquet(file: str, query: Query, sensors: Sequence[SensorSpec], cust
         ) from error
 
 
-def _command(kinds: Mapping[str, Any], told: Sequence[str], where: str) -> str:
-    """Return the query: id, collection, times, box, geometry, hash of all, and properties that tell sensors."""
+def _layout(kind: Any) -> str:
+    """Return an expression for what tells the bands of all assets: the same of most items of a collection."""
+    if kind is None:  # no item has an asset
+        return "NULL"
+    assets = []
+    for key, asset in kind.children:
+        place, fields = f"assets.{quoted(key)}", dict(asset.children)
+        told = [f"{quoted(n)} := {place}.{quoted(n)}" for n in ("type", "roles") if n in fields]
+        for name in ("bands", "eo:bands"):
+            inner = fields[name].children[0][1] if name in fields and fields[name].id == "list" else None
+            if inner is not None and inner.id == "struct":
+                called = "b.name" if "name" in dict(inner.children) else "NULL"
+                told.append(
+                    f"{quoted(name)} := list_transform({place}.{quoted(name)}, lambda b: struct_pack(name := {called}))"
+                )
+        assets.append(f"{quoted(key)} := if({place}.href IS NULL, NULL, struct_pack({', '.join(['_ := 0', *told])}))")
+    return f"struct_pack({', '.join(assets)})"
+
+
+def _assets(layout: Mapping[str, Any] | None) -> dict[str, _LightAsset]:
+    """Return the assets of a layout."""
+    there = {key: known(asset) for key, asset in (layout or {}).items() if asset is not None}
+    return {key: _LightAsset(asset.get("type"), asset.get("roles"), asset) for key, asset in there.items()}
+
+
+def _command(kinds: Mapping[str, Any], told: Sequence[str], layout: str, where: str) -> str:
+    """Return the query: id, collection, times, box, geometry, hashes of all and of the layout, what tells sensors."""
     start, end = (
         f"epoch_us(coalesce({key}, datetime))" if key in kinds else "epoch_us(datetime)"
         for key in ("start_datetime", "end_datetime")
@@ -128,28 +169,38 @@ def _command(kinds: Mapping[str, Any], told: Sequence[str], where: str) -> str:
     collection, box = (c if c in kinds else "NULL" for c in ("collection", "bbox"))
     columns = [
         "id", collection, start, end, box, "geometry::BLOB", f"md5(concat_ws('|', {', '.join(parts)}))",
-        *map(quoted, told),
+        f"md5(({layout})::VARCHAR)", *map(quoted, told),
     ]  # fmt: skip
     return f"SELECT {', '.join(columns)} FROM read_parquet(?) WHERE {where} ORDER BY id"  # noqa: S608 quoted names only
 
 
-def _told_of(kind: Any, column: str, name: str) -> Iterator[str]:
+def _told_of(kind: Any, column: str, *path: str, depth: int = 0) -> Iterator[str]:
     """Yield expressions, NULL where nothing is told, that do not depend on what other items of the table have.
 
-    A column, asset or field that only others have is NULL here, and left out; whole numbers are as good as floats,
-    which a column of both holds.
+    A column, asset or field that only others have is NULL here, and left out; they come by their names, as others may
+    have put them into another order; whole numbers are as good as floats, which a column of both holds.
     """
-    text, label = str(kind), "'" + name.replace("'", "''") + "=' || "
-    if text.startswith("GEOMETRY"):
-        yield f"{label}md5({column}::BLOB)"
-    elif text.startswith("STRUCT") and not text.endswith("]"):
-        for key, inner in sorted(kind.children, key=lambda child: str(child[0])):
-            yield from _told_of(inner, f"{column}.{quoted(key)}", f"{name}.{key}")
-    elif "STRUCT" in text:
-        yield f"{label}replace(regexp_replace({column}::VARCHAR, {_NULLS}, '', 'g'), ', }}', '}}')"
-    elif text.startswith("TIMESTAMP"):
-        yield f"{label}epoch_us({column})"
+    if kind.id == "struct":
+        for key, inner in sorted(kind.children):
+            yield from _told_of(inner, f"{column}.{quoted(key)}", *path, key, depth=depth)
     else:
-        bare = text.rstrip("[]")
-        number = "DOUBLE" + text[len(bare) :] if bare in _NUMBERS else text
-        yield f"{label}({column}::{number})::VARCHAR"
+        label = json.dumps(path).replace("'", "''")
+        yield f"'{label}=' || {_said(kind, column, depth)}"
+
+
+def _said(kind: Any, column: str, depth: int) -> str:
+    """Return what says a value as text: no two values say the same, whatever is in their texts."""
+    if str(kind).startswith("GEOMETRY"):
+        return f"md5({column}::BLOB)"
+    if kind.id == "list":
+        one = f"_{depth}"
+        inner = f"coalesce({_said(kind.children[0][1], one, depth + 1)}, '-')"
+        return f"'[' || array_to_string(list_transform({column}, lambda {one}: {inner}), ',') || ']'"
+    if kind.id == "struct":  # of a list
+        parts = ", ".join(_told_of(kind, column, depth=depth))
+        return f"if({column} IS NULL, NULL, '{{' || concat_ws('|', {parts}) || '}}')"
+    if kind.id in _NUMBERS:
+        return f"if({column} BETWEEN -{_EXACT} AND {_EXACT}, ({column}::DOUBLE)::VARCHAR, {column}::VARCHAR)"
+    if kind.id == "varchar":
+        return f"strlen({column}) || ':' || {column}"
+    return f"epoch_us({column})::VARCHAR" if kind.id.startswith("timestamp") else f"{column}::VARCHAR"

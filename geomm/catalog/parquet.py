@@ -180,7 +180,7 @@ def _record(row: dict[str, Any], file: str) -> dict[str, Any]:
     geometry = from_wkb(bytes(row.pop("geometry")))
     box = row.pop("bbox", None)
     corners = [box[k] for k in ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax") if k in box] if box else None
-    assets = {key: _known(asset) for key, asset in row.pop("assets", {}).items() if asset}
+    assets = {key: known(asset) for key, asset in row.pop("assets", {}).items() if asset}
     for asset in assets.values():
         asset["href"] = _located(asset["href"], file)
     top = {key: row.pop(key, None) for key in ("id", "collection", "stac_extensions")}
@@ -196,7 +196,7 @@ def _record(row: dict[str, Any], file: str) -> dict[str, Any]:
         "stac_extensions": top["stac_extensions"] or [],
         "geometry": mapping(geometry),
         "bbox": corners or list(geometry.bounds),
-        "properties": _known(row) | {"datetime": row.get("datetime")},
+        "properties": known(row) | {"datetime": row.get("datetime")},
         "assets": assets,
         "links": [],
     }
@@ -209,11 +209,11 @@ def _located(href: str, file: str) -> str:
     return href if "://" in href else os.path.normpath(Path(file).parent / href)
 
 
-def _known(value: Any) -> Any:
+def known(value: Any) -> Any:
     """Drop what is NULL: in a table every row has every column."""
     if isinstance(value, dict):
-        return {key: _known(v) for key, v in value.items() if v is not None}
-    return [_known(v) for v in value] if isinstance(value, list) else value
+        return {key: known(v) for key, v in value.items() if v is not None}
+    return [known(v) for v in value] if isinstance(value, list) else value
 
 
 def conditions(query: Query, present: Sequence[str]) -> tuple[str, list[Any]]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
 from geomm.errors import OutputError, PackageError
-from geomm.ledger.retry import Failure
+from geomm.ledger.retry import WORKER_LOST, Failure
 from geomm.ledger.units import State, Unit
 
 VERSION = 1
@@ -86,7 +86,7 @@ class Ledger:
         self.path = Path(path)
         if not write and not self.path.is_file():
             raise OutputError("there is no ledger", where=str(path), fix="name the folder that `geomm run` wrote to")
-        try:
+        with _telling(self.path, "opened"):
             self._base = sqlite3.connect(
                 f"{self.path.resolve().as_uri()}?mode={'rwc' if write else 'ro'}", uri=True, timeout=30.0,
                 isolation_level=None, check_same_thread=False,
@@ -95,10 +95,6 @@ class Ledger:
             if write:
                 self._prepare()
             found = self._base.execute("PRAGMA user_version").fetchone()[0]
-        except sqlite3.OperationalError as error:  # of a kind that has nothing to do with the content
-            raise OutputError("the ledger cannot be opened", where=str(self.path), why=str(error)) from error
-        except sqlite3.DatabaseError as error:
-            raise _damaged(self.path, error) from error
         if found != VERSION:
             raise PackageError("the ledger is of another version", where=str(path), why=f"{found}, not {VERSION}")
 
@@ -124,8 +120,9 @@ class Ledger:
 
         Raises:
             OutputError: the file cannot be written.
+            PackageError: it is damaged.
         """
-        try:
+        with _telling(self.path, "written"):
             self._base.execute("BEGIN IMMEDIATE")
             try:
                 yield self._base
@@ -133,8 +130,16 @@ class Ledger:
                 self._base.execute("ROLLBACK")
                 raise
             self._base.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            raise OutputError("the ledger cannot be written", where=str(self.path), why=str(error)) from error
+
+    def _ask[T](self, read: Callable[[dict[str, Any]], T], command: str, values: Sequence[Any] = ()) -> list[T]:
+        """Return what is read from the rows of an answer.
+
+        Raises:
+            OutputError: the file cannot be read.
+            PackageError: it is damaged.
+        """
+        with _telling(self.path, "read", ValueError, TypeError), closing(self._base.execute(command, values)) as found:
+            return [read(dict(row)) for row in found]
 
     def add(self, units: Iterable[Unit]) -> int:
         """Enter units that are not known yet, and return how many; those that are known stay as they are."""
@@ -147,17 +152,21 @@ class Ledger:
 
     def units(self, stage: str | None = None, states: Sequence[State] = (), *, newest: bool = False) -> list[Unit]:
         """Return units by time and name, or with ``newest`` those first whose state changed last."""
-        rows = self._select(", ".join(_COLUMNS), stage, states, order="changed DESC" if newest else "time")
-        return [Unit.from_row(dict(row)) for row in rows]
+        order = "changed DESC" if newest else "time"
+        return self._select(Unit.from_row, ", ".join(_COLUMNS), stage, states, order=order)
 
     def standing(self, stage: str) -> dict[str, Standing]:
         """Return of every unit of a stage how it stands: as much as can be read of many thousands in no time."""
-        rows = self._select("id, state, attempts + deaths AS tried, place, manifest", stage, ())
-        return {row["id"]: Standing(row["state"], bool(row["tried"]), row["place"], row["manifest"]) for row in rows}
 
-    def _select(
-        self, columns: str, stage: str | None, states: Sequence[State], *, order: str = "time"
-    ) -> list[sqlite3.Row]:  # fmt: skip
+        def read(row: dict[str, Any]) -> tuple[str, Standing]:
+            return row["id"], Standing(row["state"], bool(row["tried"]), row["place"], row["manifest"])
+
+        return dict(self._select(read, "id, state, attempts + deaths AS tried, place, manifest", stage, ()))
+
+    def _select[T](
+        self, read: Callable[[dict[str, Any]], T], columns: str, stage: str | None, states: Sequence[State], *,
+        order: str = "time",
+    ) -> list[T]:  # fmt: skip
         conditions, values = ["1"], list[Any]()
         if stage is not None:
             conditions.append("stage = ?")
@@ -167,20 +176,24 @@ class Ledger:
             values += states
         where = " AND ".join(conditions)
         command = f"SELECT {columns} FROM units WHERE {where} ORDER BY stage, {order}, name, id"  # noqa: S608 names of our own
-        with closing(self._base.execute(command, values)) as found:
-            return found.fetchall()
+        return self._ask(read, command, values)
 
     def find(self, stage: str, number: str) -> Unit | None:
         """Return one unit."""
         command = f"SELECT {', '.join(_COLUMNS)} FROM units WHERE stage = ? AND id = ?"  # noqa: S608 names of our own
-        row = self._base.execute(command, (stage, number)).fetchone()
-        return None if row is None else Unit.from_row(dict(row))
+        found = self._ask(Unit.from_row, command, (stage, number))
+        return found[0] if found else None
 
-    def _set(self, stage: str, number: str, values: Mapping[str, Any], *, behind: str = "") -> None:
-        settings = ", ".join(f"{name} = :{name}" for name in values)
+    def _set(
+        self, stage: str, number: str, values: Mapping[str, Any], *, more: Mapping[str, int] | None = None,
+        behind: str = "",
+    ) -> None:  # fmt: skip
+        """Change a unit, counting from what the ledger holds: a run has its units as they were planned."""
+        more = more or {}
+        settings = ", ".join([f"{name} = :{name}" for name in values] + [f"{name} = {name} + :{name}" for name in more])
         command = f"UPDATE units SET {settings}, changed = :_now WHERE stage = :_stage AND id = :_id"  # noqa: S608 names of our own
         with self._change() as base:
-            done = base.execute(command, {**values, "_now": time.time(), "_stage": stage, "_id": number})
+            done = base.execute(command, {**values, **more, "_now": time.time(), "_stage": stage, "_id": number})
             if done.rowcount != 1:
                 raise PackageError("the ledger does not know the unit", where=f"{stage} {number}")
             if behind:
@@ -202,7 +215,9 @@ class Ledger:
         """Note that a unit did not succeed; a failure of its process counts as a death too."""
         told = {"code": failure.code, "message": failure.message[:4000]}
         told |= {k: getattr(failure, k) for k in ("item", "asset", "window")}
-        self._set(unit.stage, unit.id, {"state": state, **told, "attempts": unit.attempts + 1})
+        self._set(
+            unit.stage, unit.id, {"state": state, **told}, more={"attempts": 1, "deaths": failure.code == WORKER_LOST}
+        )
 
     def release(self, unit: Unit, state: State) -> None:
         """Give a unit back that nobody is to blame for."""
@@ -229,7 +244,7 @@ class Ledger:
         """Return how many units there are of every state."""
         where, values = ("WHERE stage = ?", [stage]) if stage is not None else ("", [])
         command = f"SELECT state, count(*) AS n FROM units {where} GROUP BY state"  # noqa: S608 text of our own
-        return {row["state"]: row["n"] for row in self._base.execute(command, values)}
+        return dict(self._ask(lambda row: (row["state"], row["n"]), command, values))
 
     def begin(self, run: RunNote) -> None:
         """Enter a run."""
@@ -249,13 +264,16 @@ class Ledger:
 
     def runs(self) -> list[RunNote]:
         """Return all runs, the newest first."""
-        rows = self._base.execute("SELECT * FROM runs ORDER BY started DESC, id DESC").fetchall()
-        return [RunNote(**(dict(r) | {"counts": json.loads(r["counts"])})) for r in rows]
+
+        def read(row: dict[str, Any]) -> RunNote:
+            return RunNote(**(row | {"counts": json.loads(row["counts"])}))
+
+        return self._ask(read, "SELECT * FROM runs ORDER BY started DESC, id DESC")
 
     def behind(self) -> list[tuple[str, str]]:
         """Return stages and months whose catalogs do not yet say what is published."""
-        rows = self._base.execute("SELECT stage, month FROM behind ORDER BY stage, month").fetchall()
-        return [(r["stage"], r["month"]) for r in rows]
+        command = "SELECT stage, month FROM behind ORDER BY stage, month"
+        return self._ask(lambda row: (row["stage"], row["month"]), command)
 
     def listed(self, stage: str, month: str) -> None:
         """Note that the catalog of a month says what is published."""
@@ -263,10 +281,16 @@ class Ledger:
             base.execute("DELETE FROM behind WHERE stage = ? AND month = ?", (stage, month))
 
 
-def _damaged(path: Path, error: Exception) -> PackageError:
-    return PackageError(
-        "the ledger cannot be read",
-        where=str(path),
-        why=str(error),
-        fix="move it away: the next run finds what is published and writes another",
-    )
+@contextmanager
+def _telling(path: Path, act: str, *further: type[Exception]) -> Iterator[None]:
+    """Tell trouble with the disk from a file that is damaged; ``further`` errors are of what it says."""
+    damage: tuple[type[Exception], ...] = (sqlite3.DatabaseError, UnicodeDecodeError, *further)
+    try:
+        yield
+    except sqlite3.OperationalError as error:  # of a kind that has nothing to do with the content
+        raise OutputError(f"the ledger cannot be {act}", where=str(path), why=str(error)) from error
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        raise  # nothing is wrong with the file
+    except damage as error:
+        fix = "move it away: the next run finds what is published and writes another"
+        raise PackageError("the ledger cannot be read", where=str(path), why=str(error), fix=fix) from error

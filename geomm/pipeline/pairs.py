@@ -84,11 +84,9 @@ def _neighbours(looks: Sequence[Look], shapes: Any, within: float) -> dict[int, 
 
 def _nearest(looks: Sequence[Look], near: Sequence[tuple[float, int]]) -> list[int]:
     """Return the looks of every sensor that are nearest in time, with those of the same pass."""
-    chosen: dict[str, tuple[float, list[int]]] = {}
-    for away, n in sorted(near, key=lambda pair: pair[1]):
-        best = chosen.get(looks[n].sensor, (float("inf"), []))
-        if away < best[0] - DAY:
-            chosen[looks[n].sensor] = (away, [n])
-        elif away <= best[0] + DAY:
-            best[1].append(n)
-    return sorted(n for _, numbers in chosen.values() for n in numbers)
+    nearest: dict[str, tuple[float, int]] = {}
+    for away, n in near:
+        nearest[looks[n].sensor] = min((away, n), nearest.get(looks[n].sensor, (away, n)))
+    times = {sensor: looks[n].time for sensor, (_, n) in nearest.items()}
+    day = dt.timedelta(days=DAY)
+    return sorted(n for _, n in near if abs(looks[n].time - times[looks[n].sensor]) <= day)
