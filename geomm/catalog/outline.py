@@ -118,11 +118,11 @@ def outline_parquet(file: str, query: Query, sensors: Sequence[SensorSpec], cust
             rows = engine.sql(_command(kinds, told, layout, where), params=[file, *values]).fetchall()
             command = f"SELECT DISTINCT md5(({layout})::VARCHAR), {layout} FROM read_parquet(?) WHERE {where}"  # noqa: S608
             layouts = {key: _assets(found) for key, found in engine.sql(command, params=[file, *values]).fetchall()}
-        offered = {(k, s): offers(_Light("", "", {}, found), s) for k, found in layouts.items() for s in sensors}
+        offered = {(k, s.name): offers(_Light("", "", {}, found), s) for k, found in layouts.items() for s in sensors}
         for row, outline in zip(rows, from_wkb([bytes(row[5]) for row in rows]), strict=True):
             about = {k: v for k, v in zip(told, row[8:], strict=True) if v is not None}
             light = _Light(row[0], row[1], about, {})
-            held = tuple(s.name for s in sensors if offered[row[7], s] and holds(light, s, customs))
+            held = tuple(s.name for s in sensors if offered[row[7], s.name] and holds(light, s, customs))
             if held:
                 start, end = (dt.datetime.fromtimestamp(row[k] / 1e6, dt.UTC) for k in (2, 3))
                 box = outline.bounds if row[4] is None else tuple(row[4][k] for k in ("xmin", "ymin", "xmax", "ymax"))

@@ -73,9 +73,11 @@ def _neighbours(looks: Sequence[Look], shapes: Any, within: float) -> dict[int, 
         return {}
     sensors = np.array([look.sensor for look in looks])
     days = np.array([look.time.timestamp() for look in looks]) / 86400
-    one, other = shapely.STRtree(shapes).query(shapes, predicate="intersects")
+    one, other = shapely.STRtree(shapes).query(shapes)
     away = np.abs(days[one] - days[other])
-    keep = (sensors[one] != sensors[other]) & (away <= within)
+    near = (sensors[one] != sensors[other]) & (away <= within)
+    one, other, away = one[near], other[near], away[near]
+    keep = shapely.intersects(shapes[one], shapes[other])  # of a few: most boxes that touch do so at other times
     found: dict[int, list[tuple[float, int]]] = {}
     for k, n, far in zip(one[keep].tolist(), other[keep].tolist(), away[keep].tolist(), strict=True):
         found.setdefault(k, []).append((far, n))
