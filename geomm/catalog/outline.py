@@ -160,7 +160,7 @@ def _assets(layout: Mapping[str, Any] | None) -> dict[str, _LightAsset]:
 
 
 def _command(kinds: Mapping[str, Any], told: Sequence[str], layout: str, where: str) -> str:
-    """Return the query: id, collection, times, box, geometry, hashes of all and of the layout, and what tells sensors."""
+    """Return the query: id, collection, times, box, geometry, hashes of all and of the layout, what tells sensors."""
     start, end = (
         f"epoch_us(coalesce({key}, datetime))" if key in kinds else "epoch_us(datetime)"
         for key in ("start_datetime", "end_datetime")
