@@ -122,7 +122,8 @@ class Lists:
             part: number of these lists there.
         """
         choice = tally.parts[part][1]
-        bounds = np.searchsorted(choice.positions, self.ends) if choice.positions.size else self.ends
+        every = len(choice) == len(self.codes)
+        bounds = self.ends if every else np.searchsorted(choice.positions, self.ends)
         left = np.diff(bounds)
         near = self.near(tally.query, tally.pool)
         high = np.where(left > 0, near[0] + 2 * near[1], -np.inf)
