@@ -46,9 +46,10 @@ test: $(VENV)/.installed lint ## lint and the whole test suite
 	$(PY) -m pytest
 
 soak: $(VENV)/.demo-data ## the long tier: the same properties, many more cases
-	HYPOTHESIS_PROFILE=soak GEOMM_KILLS=30 $(PY) -m pytest
+	HYPOTHESIS_PROFILE=soak GEOMM_KILLS=30 GEOMM_SOAK=1 $(PY) -m pytest
 
 bench: $(VENV)/.demo-data ## measured figures, see benchmarks/RESULTS.md
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) benchmarks/batch.py
 	$(PY) benchmarks/predict.py
 	$(PY) benchmarks/predict_memory.py
 	$(PY) benchmarks/map_writing.py

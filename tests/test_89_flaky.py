@@ -18,7 +18,7 @@ from batches import item_of, published, write_archive, write_composites, write_i
 from geomm.batch import BatchOptions, run_batch
 from geomm.config import load_batch
 
-UNITS = 20 if os.environ.get("GEOMM_SOAK") else 2
+UNITS = 20 if os.environ.get("GEOMM_SOAK") else 1
 ATTEMPTS = 3
 
 # What the server does, how often before it does right, and what becomes of the unit.
@@ -89,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         for start in range(0, len(body), 4096):
             if how == "slow":
-                time.sleep(0.05)
+                time.sleep(0.02)
             self.wfile.write(body[start : start + 4096])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from batches import published, write_archive, write_composites, write_model, write_recipe
 
@@ -22,9 +24,17 @@ def recipes(tmp_path_factory):
     return made
 
 
-@pytest.mark.parametrize("name", ["maps", "thermal"])
-@pytest.mark.parametrize("scheduler", ["threads", "local"])
-@pytest.mark.parametrize("workers", [1, 2, 4])
+EVERY = [(name, kind, n) for name in ("maps", "thermal") for kind in ("threads", "local") for n in (1, 2, 4)]
+SOME = [
+    ("maps", "threads", 2),
+    ("maps", "threads", 4),
+    ("maps", "local", 2),
+    ("thermal", "threads", 4),
+    ("thermal", "local", 4),
+]
+
+
+@pytest.mark.parametrize(("name", "scheduler", "workers"), EVERY if os.environ.get("GEOMM_SOAK") else SOME)
 def test_the_number_and_kind_of_workers_changes_nothing(recipes, tmp_path, name, scheduler, workers):
     recipe, files = recipes[name]
     result = run_batch(load_batch(recipe), tmp_path / "out", BatchOptions(scheduler, workers))

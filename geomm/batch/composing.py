@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from geomm.batch.task import NothingThereError, Task, Told
 from geomm.batch.work import Clock, take_item
 from geomm.config import CompositeStage
-from geomm.cube import check_radiometry, composite, load_cube
+from geomm.cube import check_radiometry, close_files, composite, load_cube
 from geomm.cube.tiles import tile_geobox
 from geomm.export import Provenance, write_products
 from geomm.sensors import get_sensor
@@ -30,10 +30,12 @@ def make(task: Task, folder: Path, clock: Clock, told: Told) -> dict[str, Any]:
     bands = (stage.band, *([quality.band] if quality is not None else ()))
     scenes = [s.only([b for b in bands if b in s.bands]) for s in task.scenes]
     cube = load_cube(scenes, geobox, {STREAM: Modality(stage.sensor, (stage.band,))}, errors="raise")
-    check_radiometry(cube)
-    node = composite(cube, "median").children[STREAM].to_dataset().isel(time=0, drop=True)
-    clock.lap("read")
-    median, count = node["data"].isel(band=0).to_numpy(), node["count"].to_numpy()
+    try:
+        check_radiometry(cube)
+        node = composite(cube, "median").children[STREAM].to_dataset().isel(time=0, drop=True)
+        median, count = node["data"].isel(band=0).to_numpy(), node["count"].to_numpy()
+    finally:
+        close_files(cube)
     if not count.any():
         raise NothingThereError("no pixel of the imagery is valid")
     told()

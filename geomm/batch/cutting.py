@@ -10,7 +10,7 @@ from geomm.batch.work import Clock, plain_item, published_file
 from geomm.chipping import ChipReader, Target
 from geomm.chips import SpatialSplit
 from geomm.config import ChipsStage
-from geomm.cube import common_geobox, geobox_of, load_cube
+from geomm.cube import close_files, common_geobox, geobox_of, load_cube
 from geomm.sensors import get_sensor
 from geomm.store import StoredChips, StorePart, write_store
 from geomm.types import Modality
@@ -45,7 +45,10 @@ def make(task: Task, folder: Path, clock: Clock, told: Told) -> dict[str, Any]:
         chips = split.tiles(name, stage.size)
         reader = ChipReader(cube, chips, tuple(stage.modalities), target=target, split=(split, name))
         parts.append(StorePart(task.unit.name, reader, {"split": [name] * len(chips)}))
-    store = write_store(parts, folder / "chips", progress=lambda _s, _d, _t: told())
+    try:
+        store = write_store(parts, folder / "chips", progress=lambda _s, _d, _t: told())
+    finally:
+        close_files(cube)
     stored = StoredChips(store)
     if not any(stored.usable(k).any() for k in range(len(stored))):
         raise NothingThereError("no pixel of the imagery is valid")

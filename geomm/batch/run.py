@@ -86,8 +86,8 @@ def run_batch(
         with StopSwitch(options.grace) as stop, Heartbeat(state / "heartbeat.json", note.id) as heart:
             retries = Retries(options.attempts, options.delay)
             bench = Bench(
-                target, state / UNITS, Path(config.root), ledger, note, options, stop, heart, retries, progress,
-                fetch=config.trust.fetch,
+                target, _staging_of(target, state), Path(config.root), ledger, note, options, stop, heart, retries,
+                progress, fetch=config.trust.fetch,
             )  # fmt: skip
             return _run(planner, bench)
 
@@ -166,6 +166,11 @@ def _state_of(target: Target, options: BatchOptions) -> Path:
             "the ledger needs a local folder", where=target.root, fix="name one: --state DIR, the same for every run"
         )
     return Path(target.root) / STATE
+
+
+def _staging_of(target: Target, state: Path) -> Path:
+    """Return where units are made: on the file system of the output where that is a folder, to be renamed."""
+    return (state if "://" in target.root else Path(target.root) / STATE) / UNITS
 
 
 def _sweep(bench: Bench) -> None:

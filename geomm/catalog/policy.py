@@ -120,7 +120,7 @@ def local_path(href: str | Path) -> Path | None:
     return _local_path(str(href))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _local_path(text: str) -> Path | None:
     if text.lower().startswith("file://"):
         return Path(unquote(text[len("file://") :]))

@@ -11,6 +11,7 @@ among dates.
 
 from __future__ import annotations
 
+from geomm.cube.areas import close_files
 from geomm.cube.calibrate import calibrated
 from geomm.cube.check import check_radiometry
 from geomm.cube.grid import common_geobox, geobox_of, ground_size, group_sites
@@ -22,6 +23,7 @@ __all__ = [
     "Cube",
     "calibrated",
     "check_radiometry",
+    "close_files",
     "common_geobox",
     "composite",
     "geobox_of",

@@ -71,6 +71,17 @@ def new_area(areas: Areas, shape: tuple[int, int], memory: Memory) -> Area:
     return Area(data, memory.take((areas.steps, *shape), np.bool_))
 
 
+def close_files(cube: xr.DataTree) -> None:
+    """Close the files of a cube as it was loaded, and forget what was decoded; read again, it opens them again.
+
+    A tree and its nodes hold each other: left to the garbage collector, its files would stay open for a while.
+    """
+    for node in cube.children.values():
+        plan = _plan_of(node.to_dataset())
+        if plan is not None:
+            plan.reader.close()
+
+
 class _FromPlan:
     """Straight from the files, by the plan that the lazy arrays carry out too."""
 

@@ -44,6 +44,13 @@ class Files:
         for old in spare:
             old.close()
 
+    def close(self) -> None:
+        """Close the files that are not lent."""
+        with self._lock:
+            idle, self._idle = self._idle, OrderedDict()
+        for dataset in idle.values():
+            dataset.close()
+
 
 def identity(source: BandSource) -> tuple[Hashable, ...]:
     """Tell a file from an earlier one of the same name, and from one that was opened on other conditions."""

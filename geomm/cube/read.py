@@ -62,6 +62,11 @@ class SourceReader:
         self._layouts: dict[tuple[Hashable, ...], Layout] = {}
         self._expected = Expected(self._blocks)
 
+    def close(self) -> None:
+        """Close the files and forget what was decoded; reading opens them again."""
+        self._files.close()
+        self._start()
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.cache_mb,)
 

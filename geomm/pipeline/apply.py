@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geomm.catalog import Scene
-from geomm.cube import geobox_of, ground_size
+from geomm.cube import close_files, geobox_of, ground_size
 from geomm.errors import CatalogError, ConfigError
 from geomm.export import Further, Product, Provenance, identity_of, published, write_products
 from geomm.pipeline.identity import of_blocks
@@ -193,9 +193,12 @@ def map_cube(
         return predict(cube, members, settings, skip=done, client=options.client, on_block=told)
 
     further = Further(options.polygons, options.zones)
-    return write_products(
-        blocks, geobox_of(cube), out, name=name, source=source, resume=blocks_of, further=further
-    )  # fmt: skip
+    try:
+        return write_products(
+            blocks, geobox_of(cube), out, name=name, source=source, resume=blocks_of, further=further
+        )  # fmt: skip
+    finally:
+        close_files(cube)
 
 
 def _joined(jobs: Sequence[Job]) -> list[Job]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geomm.annotations import Annotations
-from geomm.cube import geobox_of
+from geomm.cube import close_files, geobox_of
 from geomm.errors import ContractError, PackageError
 from geomm.package import check_cube, load_package
 from geomm.pipeline.jobs import Job, find_scenes_of
@@ -141,7 +141,10 @@ def _add(index: Index, embedder: Embedder, package: ModelPackage, job: Job, want
     cube = job.cube(package)
     check_cube(package.contract, cube)
     about = _about(job, cube, wanted.texts, wanted.aoi)
-    index_cube(index, embedder, cube, job=job.name, settings=wanted.settings, about=about, on_chips=wanted.told)
+    try:
+        index_cube(index, embedder, cube, job=job.name, settings=wanted.settings, about=about, on_chips=wanted.told)
+    finally:
+        close_files(cube)
 
 
 def _list_rows(index: Index) -> None:
