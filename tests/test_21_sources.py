@@ -184,7 +184,7 @@ def thousand(tmp_path_factory):
 )
 def test_parquet_finds_what_static_files_find(thousand, aoi, when):
     items, path = thousand
-    plain = Catalog("memory", StaticSource(tuple(items))).search(aoi, when, sensors=["sentinel2-l2a"])
+    plain = Catalog("memory", StaticSource.of(*items)).search(aoi, when, sensors=["sentinel2-l2a"])
     found = open_catalog(path).search(aoi, when, sensors=["sentinel2-l2a"])
     assert [s.id for s in found] == [s.id for s in plain]
     assert all(a.bands == b.bands and a.time == b.time for a, b in zip(found, plain, strict=True))
@@ -340,7 +340,7 @@ def test_public_customs_decide_the_offset(shared):
     def offset(customs=Customs(), catalog_override=None, **properties):  # noqa: B008
         mine = item.clone()
         mine.properties |= properties
-        (scene,) = Catalog("memory", StaticSource((mine,)), customs).search(
+        (scene,) = Catalog("memory", StaticSource.of(mine), customs).search(
             sensors=["sentinel2-l2a"], sentinel2_offset=catalog_override
         )
         return round(scene.bands["B04"].calibration.offset * 1e4)

@@ -94,7 +94,7 @@ def test_descriptions_of_items():
     item.properties["s2:processing_baseline"] = "05.00"
     item.add_asset("red", pystac.Asset("a.tif", roles=["data"]))
     item.add_asset("scl", pystac.Asset("b.tif", roles=["data"]))
-    scenes = Catalog("memory", StaticSource((item,))).search()
+    scenes = Catalog("memory", StaticSource.of(item)).search()
     (note,) = annotations_of(scenes).find((9.5, 46.5, 9.6, 46.6), "2023-05-02", within=2)
     assert (note.text, note.source, note.share) == ("Ice on the lake", "a", pytest.approx(1.0))
     assert len(annotations_of([])) == 0

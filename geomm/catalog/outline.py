@@ -9,13 +9,15 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geomm.catalog.criteria import matches
 from geomm.catalog.interpret import SENSORS_PROPERTY, Customs, flat, holds, offers, times
 from geomm.catalog.parquet import conditions, known, quoted
+from geomm.catalog.static import join
 from geomm.errors import CatalogError
 from geomm.types import BBox
 
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 _NUMBERS = ("bigint", "integer", "smallint", "tinyint", "hugeint", "float", "double")
 _EXACT = 2**53  # up to which whole numbers are floats
 _TOLD = (SENSORS_PROPERTY, "platform", "eo:platform", "instruments", "eo:cloud_cover", "description")
+
+
+type Search = tuple[Query, Any, float | None]
+"""Query, exact area and greatest cloud cover."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +60,34 @@ class Outline:
 
 @dataclass(frozen=True, slots=True)
 class _Light:
-    """As much of an item as tells which sensors it holds."""
+    """As much of an item as tells what it is."""
 
     id: str
     collection_id: str | None
     properties: Mapping[str, Any]
     assets: Mapping[str, Any]
+    bbox: Sequence[float] = ()
+    geometry: Any = None
+
+    @property
+    def common_metadata(self) -> _Light:
+        """Where the times of an item are found."""
+        return self
+
+    @property
+    def datetime(self) -> dt.datetime | None:
+        """The instant, if there is one."""
+        return _moment(self.properties.get("datetime"))
+
+    @property
+    def start_datetime(self) -> dt.datetime | None:
+        """Start of the interval, if there is one."""
+        return _moment(self.properties.get("start_datetime"))
+
+    @property
+    def end_datetime(self) -> dt.datetime | None:
+        """End of the interval, if there is one."""
+        return _moment(self.properties.get("end_datetime"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +99,58 @@ class _LightAsset:
     extra_fields: Mapping[str, Any]
 
 
-def outline_items(items: Iterator[Any], sensors: Sequence[SensorSpec], customs: Customs) -> Iterator[Outline]:
-    """Yield the outlines of STAC items that hold any of some sensors."""
-    from shapely.geometry import shape
+def outline_items(
+    items: Iterable[tuple[Mapping[str, Any], str]], search: Search, sensors: Sequence[SensorSpec], customs: Customs
+) -> Iterator[Outline]:
+    """Yield the outlines of items that a search asks for and that hold any of some sensors.
 
-    for item in items:
-        held = tuple(s.name for s in sensors if holds(item, s, customs) and offers(item, s))
-        if not held:
-            continue
-        record = item.to_dict(include_self_link=False, transform_hrefs=False) | {"links": []}
-        for key, asset in item.assets.items():
-            record["assets"][key]["href"] = _state(asset.get_absolute_href() or asset.href)
-        digest = hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:32]
-        start, end = times(item)
-        cloud = float(item.properties.get("eo:cloud_cover") or 0.0)
-        footprint = shape(item.geometry)
-        yield Outline(item.id, item.collection_id or "", start, end, flat(item.bbox), footprint, held, digest, cloud)
+    Args:
+        items: JSON of every item, and where relative addresses in it count from.
+        search: query, exact area and greatest cloud cover.
+        sensors: of the table.
+        customs: of the catalog.
+    """
+    for record, base in items:
+        try:
+            outline = _outline(record, base, search, sensors, customs)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CatalogError(
+                "an item cannot be read", where=f"item {record.get('id')!r}", why=f"{type(error).__name__}: {error}"
+            ) from error
+        if outline is not None:
+            yield outline
+
+
+def _outline(
+    record: Mapping[str, Any], base: str, search: Search, sensors: Sequence[SensorSpec], customs: Customs
+) -> Outline | None:
+    from shapely.geometry import box, shape
+
+    item = _light(record)
+    if not matches(item, *search):
+        return None
+    held = tuple(s.name for s in sensors if holds(item, s, customs) and offers(item, s))
+    if not held:
+        return None
+    assets = {k: {**a, "href": _state(join(base, a["href"]))} for k, a in record["assets"].items()}
+    told = json.dumps({**record, "links": [], "assets": assets}, sort_keys=True, default=str)
+    start, end = times(item)
+    cloud = float(item.properties.get("eo:cloud_cover") or 0.0)
+    footprint = shape(item.geometry) if item.geometry else box(*flat(item.bbox))
+    digest = hashlib.sha256(told.encode()).hexdigest()[:32]
+    return Outline(item.id, item.collection_id or "", start, end, flat(item.bbox), footprint, held, digest, cloud)
+
+
+def _light(record: Mapping[str, Any]) -> _Light:
+    assets = {k: _LightAsset(a.get("type"), a.get("roles"), a) for k, a in record["assets"].items()}
+    return _Light(
+        record["id"], record.get("collection"), record["properties"], assets, record.get("bbox") or (),
+        record.get("geometry"),
+    )  # fmt: skip
+
+
+def _moment(text: str | None) -> dt.datetime | None:
+    return None if text is None else dt.datetime.fromisoformat(text)
 
 
 def _state(href: str) -> Any:

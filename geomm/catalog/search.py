@@ -147,8 +147,7 @@ class Catalog:
             found = [o for o in every if area is None or o.footprint.intersects(area)]
             found = [o for o in found if cloud_cover is None or o.cloud_cover <= cloud_cover]
         else:
-            items = (i for i in self.source.find(query) if matches(i, query, area, cloud_cover))
-            found = list(outline_items(items, wanted, self.customs))
+            found = list(outline_items(_records(self.source, query), (query, area, cloud_cover), wanted, self.customs))
         return sorted(found, key=lambda o: (o.start, o.id))
 
     def _query(
@@ -215,6 +214,17 @@ def open_catalog(path: str | Path, *, policy: ReadPolicy = POLICY) -> Catalog:
             fix=f"correct the path; public catalogs: {', '.join(public_names())}",
         )
     return Catalog(text, read_static(text, policy), policy=policy)
+
+
+def _records(source: Source, query: Query) -> Iterator[tuple[Any, str]]:
+    """Yield the JSON of items, and where relative addresses in it count from."""
+    from geomm.catalog.static import StaticSource
+
+    if isinstance(source, StaticSource):
+        yield from ((r.content, r.href) for r in source.records)
+        return
+    for item in source.find(query):
+        yield item.to_dict(include_self_link=False, transform_hrefs=False), item.get_self_href() or ""
 
 
 def _warn_if_swapped(source: Source, query: Query) -> None:

@@ -9,6 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
@@ -29,15 +30,46 @@ DOCUMENTS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """An item as it was read."""
+
+    content: dict[str, Any]
+    """Its JSON."""
+    href: str
+    """File that it was read from: relative addresses count from here."""
+
+
+@dataclass(frozen=True)
 class StaticSource:
-    """Items in memory."""
+    """Items in memory: as JSON, until they are asked for, as making thousands of items takes seconds."""
 
-    items: tuple[Any, ...]
-    """STAC items."""
+    records: tuple[Record, ...]
+    """All of them."""
 
-    def find(self, query: Query) -> Iterator[Any]:  # noqa: ARG002 the caller filters
-        """Yield all items."""
-        yield from self.items
+    @classmethod
+    def of(cls, *items: Any) -> StaticSource:
+        """Return the source of STAC items that somebody made."""
+        return cls(
+            tuple(
+                Record(i.to_dict(include_self_link=False, transform_hrefs=False), i.get_self_href() or "")
+                for i in items
+            )
+        )
+
+    @cached_property
+    def items(self) -> tuple[Any, ...]:
+        """STAC items."""
+        return tuple(_item(record) for record in self.records)
+
+    def find(self, query: Query) -> Iterator[Any]:
+        """Yield the items of some ids, or all; the caller looks further."""
+        if query.ids is None:
+            yield from self.items
+            return
+        wanted = frozenset(query.ids)
+        for record in self.records:
+            if record.content["id"] in wanted:
+                yield _item(record)
 
 
 def read_static(href: str, policy: ReadPolicy) -> StaticSource:
@@ -56,7 +88,7 @@ def read_static(href: str, policy: ReadPolicy) -> StaticSource:
         kind = content.get("type")
         if kind in ("Feature", "FeatureCollection"):  # read as they are: links to collections may lead nowhere
             records = content["features"] if kind == "FeatureCollection" else [content]
-            return StaticSource(tuple(_item(record, href) for record in records))
+            return StaticSource(tuple(_record(record, href) for record in records))
         if not isinstance(pystac.read_dict(content, href=href), pystac.Catalog):
             raise CatalogError("the catalog cannot be read", where=href, why=f"its type is {kind}")
         return StaticSource(tuple(_below(content, href, mine)))
@@ -69,19 +101,38 @@ def read_static(href: str, policy: ReadPolicy) -> StaticSource:
         raise CatalogError("the catalog cannot be read", where=href, why=str(error)) from error
 
 
-def _item(record: dict[str, Any], href: str) -> Any:
+def _record(content: Any, href: str) -> Record:
+    """Return an item, once it has what every item has.
+
+    Raises:
+        ValueError: it has not.
+    """
+    wrong = [
+        key
+        for key, kind in (("id", str), ("properties", dict), ("assets", dict))
+        if not isinstance(content.get(key), kind)
+    ]
+    if wrong or content.get("type") != "Feature":
+        raise ValueError(f"an item ({str(content.get('id'))[:80]}) lacks {', '.join(wrong) or 'its type'}")
+    return Record(content, href)
+
+
+def _item(record: Record) -> Any:
     import pystac
 
-    item = pystac.Item.from_dict(record, migrate=True, preserve_dict=True)
-    if item.get_self_href() is None or "://" not in str(item.get_self_href()):
-        item.set_self_href(href)  # relative addresses of assets count from here
+    try:
+        item = pystac.Item.from_dict(record.content, migrate=True, preserve_dict=True)
+    except (ValueError, KeyError, TypeError, AttributeError, pystac.STACError, pystac.STACTypeError) as error:
+        raise CatalogError(
+            "an item cannot be read", where=f"{shown(record.href)}, {record.content['id']!r}", why=str(error)
+        ) from error
+    if item.get_self_href() is None or "://" not in str(item.get_self_href()) or "://" in record.href:
+        item.set_self_href(record.href)  # relative addresses of assets count from here
     return item
 
 
-def _below(content: dict[str, Any], href: str, policy: ReadPolicy) -> Iterator[Any]:
+def _below(content: dict[str, Any], href: str, policy: ReadPolicy) -> Iterator[Record]:
     """Yield the items that a catalog links to, and those of the catalogs that it links to."""
-    import pystac
-
     waiting = deque([(content, href, 0)])
     seen, outside = {_normal(href)}, []
     while waiting:
@@ -89,7 +140,7 @@ def _below(content: dict[str, Any], href: str, policy: ReadPolicy) -> Iterator[A
         for link in here.get("links") or ():
             if link.get("rel") not in ("child", "item") or not isinstance(link.get("href"), str):
                 continue
-            target = _join(place, link["href"])
+            target = join(place, link["href"])
             if not _within(target, href):
                 outside.append(target)
                 continue
@@ -105,9 +156,7 @@ def _below(content: dict[str, Any], href: str, policy: ReadPolicy) -> Iterator[A
                 )
             found = _read(target, policy)
             if found.get("type") == "Feature":
-                item = pystac.Item.from_dict(found, migrate=True)
-                item.set_self_href(target)
-                yield item
+                yield _record(found, target)
             else:
                 waiting.append((found, target, depth + 1))
     if outside:
@@ -139,8 +188,10 @@ def _read(href: str, policy: ReadPolicy) -> dict[str, Any]:
     return content
 
 
-def _join(base: str, href: str) -> str:
-    """Return the address of a link."""
+def join(base: str, href: str) -> str:
+    """Return an address that may be relative to another; to none, as it is."""
+    if not base:
+        return href
     if local_path(base) is None or local_path(href) is None:
         return urljoin(base, href)
     path = local_path(base)
