@@ -148,6 +148,13 @@ class PackageError(GeommError, ValueError):
     code = "E502"
 
 
+class ModelChangedError(PackageError):
+    """A model package that was replaced while a run was at work with it; the next run takes the new one."""
+
+    code = "E503"
+    transient = True
+
+
 class OutputError(GeommError, OSError):
     """A product that cannot be written."""
 

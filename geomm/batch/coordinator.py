@@ -110,7 +110,10 @@ class Coordinator:
                 suspect = self._feed(slots)
                 if suspect is not None:
                     alone = alone or open_slots(_isolated(bench.options), bench.stop)
-                    self._hand_out(alone, suspect)
+                    if alone.free() > 0:
+                        self._hand_out(alone, suspect)
+                    else:
+                        self._waiting.append(suspect)
                 if not self._running and not self._waiting and not self._later:
                     abort = False
                     break
@@ -145,13 +148,16 @@ class Coordinator:
     def _hand_out(self, slots: Slots, unit: Unit) -> None:
         """Claim a unit and send it to be worked on."""
         bench = self.bench
-        scenes = self._scenes_of(unit)
+        wrong = Failure("E201", f"An item of the unit is no longer in the catalog: {_named(unit)}", item=unit.name)
+        try:
+            scenes = self._scenes_of(unit)
+        except GeommError as error:
+            scenes, wrong = None, failure_of(error)
         bench.ledger.claim(unit, bench.run)
         bench.touched[unit.stage, unit.id] = unit
         self._running[unit.id] = unit
         if scenes is None:
-            gone = Failure("E201", f"An item of the unit is no longer in the catalog: {unit.items}", item=unit.name)
-            self._settle(self._task(unit, ()), Outcome("FAILED", failure=gone))
+            self._settle(self._task(unit, ()), Outcome("FAILED", failure=wrong))
             return
         slots.submit(self._task(unit, scenes))
 
@@ -167,7 +173,10 @@ class Coordinator:
             return ()
         if unit.id not in self._scenes:
             ahead = [unit, *itertools.islice(self._waiting, AHEAD - 1)]
-            self._scenes = self.plan.imagery.load(ahead)
+            try:
+                self._scenes = self.plan.imagery.load(ahead)
+            except GeommError:  # of any of them: whose it is shows when they come one by one
+                self._scenes = self.plan.imagery.load([unit])
         return self._scenes.pop(unit.id, None)
 
     def _settle(self, task: Task, outcome: Outcome) -> None:
@@ -249,6 +258,10 @@ class Coordinator:
         self.bench.heart.at(self.plan.stage.name, self._finished, self._total)
         if self._total:
             self.bench.progress(self.plan.stage.name, self._finished, self._total)
+
+
+def _named(unit: Unit) -> str:
+    return ", ".join(dict.fromkeys(i.id for i in unit.items))
 
 
 def _done(slots: Slots, alone: Slots | None) -> Done:

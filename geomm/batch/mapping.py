@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geomm.batch.task import NothingThereError, Task, Told
-from geomm.batch.work import Clock, take_item
+from geomm.batch.work import Clock, package_of, take_item
 from geomm.config import PredictStage
 from geomm.pipeline.apply import MapOptions, map_cube
 from geomm.pipeline.jobs import job_of
@@ -54,12 +54,11 @@ def make(task: Task, folder: Path, clock: Clock, told: Told) -> dict[str, Any]:
 
 def _member(task: Task, options: MapOptions) -> Member:
     """Load the model of a stage, once for every thread that works: what it keeps is not shared."""
-    from geomm.package import load_package
     from geomm.prediction import Member
 
-    key = (task.model, options.device, options.precision)
+    key = (task.model, task.settings.get("model"), options.device, options.precision)
     if getattr(_ready, "key", None) != key:
-        _ready.member, _ready.key = Member(load_package(task.model), options.shared()), key
+        _ready.member, _ready.key = Member(package_of(task), options.shared()), key
     member: Member = _ready.member
     return member
 

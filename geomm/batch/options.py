@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geomm.catalog import parse_interval
-from geomm.errors import ConfigError
+from geomm.errors import CatalogError, ConfigError
 
 SCHEDULERS = ("threads", "local")
 """In this process, in processes of this machine; anything else is the address of a Dask scheduler."""
@@ -53,8 +53,8 @@ class BatchOptions:
             raise ConfigError(
                 f"unknown scheduler {self.scheduler!r}", fix="threads, local, or an address such as tcp://host:8786"
             )
-        for name in ("workers", "attempts"):
-            if getattr(self, name) < 1:
+        for name in ("workers", "attempts", "limit"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} is below 1", why=f"got {getattr(self, name)}")
         if self.since is not None and self.backfill is not None:
             raise ConfigError("since and backfill exclude each other", fix="give the interval start/end as backfill")
@@ -68,9 +68,16 @@ class BatchOptions:
         if self.since is None and self.backfill is None:
             return None, None
         days = re.fullmatch(r"(\d+)d", self.since or "")
-        if days:
-            return now - dt.timedelta(days=int(days[1])), None
-        return parse_interval(self.backfill or f"{self.since}/..")
+        try:
+            if days:
+                return now - dt.timedelta(days=int(days[1])), None
+            return parse_interval(self.backfill or f"{self.since}/..")
+        except (CatalogError, OverflowError) as error:
+            raise ConfigError(
+                "the time cannot be understood",
+                where=f"{self.since or self.backfill}",
+                fix="--since 2024-05-31 or 7d, --backfill 2023-01-01/2023-12-31",
+            ) from error
 
     @property
     def threads(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,8 @@ from geomm._version import __version__
 from geomm.batch.source import Imagery
 from geomm.catalog import Outline, safe_name
 from geomm.config import CompositeStage, RunConfig, Stage
-from geomm.ledger import Unit
+from geomm.errors import GeommError
+from geomm.ledger import Part, Unit
 
 if TYPE_CHECKING:
     from geomm.package import ModelPackage
@@ -50,13 +50,18 @@ def scene_units(
     outlines = imagery.outline(sensors, around=2 * within)
     looks = [Look(o.id, s, o.start, o.footprint) for o in outlines for s in o.sensors]
     of = [o for o in outlines for _ in o.sensors]
-    settings, units, names = _settings(stage), list[Unit](), Counter[str]()
+    settings, units, names = _settings(stage, imagery), list[Unit](), set[str]()
     for group in pair(looks, sensors, within):
         lead = of[group[0]]
+        longer = (
+            lead.id,
+            f"{lead.id}-{looks[group[0]].sensor}",
+            f"{lead.id}-{looks[group[0]].sensor}-{lead.collection}",
+        )
+        name = next((n for n in longer if n not in names), f"{lead.id}-{lead.fingerprint}")
+        names.add(name)
         if not imagery.covers(lead.start) or set(required) - {looks[k].sensor for k in group}:
             continue
-        names[lead.id] += 1
-        name = lead.id if names[lead.id] == 1 else f"{lead.id}-{looks[group[0]].sensor}"
         members = [(of[k], looks[k].sensor) for k in group]
         units.append(_unit(stage, name, members, settings, model=model))
     return units
@@ -68,17 +73,21 @@ def tile_units(stage: CompositeStage, imagery: Imagery) -> list[Unit]:
 
     members: dict[tuple[str, int, int], list[tuple[Outline, str]]] = {}
     cut = {"day": 10, "month": 7, "year": 4}[stage.period]
-    for outline in imagery.outline([stage.sensor]):
-        if not imagery.covers(outline.start):
-            continue
+    for outline in imagery.outline([stage.sensor], around=None):  # a period is made of all its scenes, or not at all
         period = outline.start.isoformat()[:cut]
-        for column, row in tiles_under(outline.footprint, stage.crs, stage.resolution, stage.size):
+        try:
+            tiles = tiles_under(outline.footprint, stage.crs, stage.resolution, stage.size)
+        except GeommError as error:
+            imagery.rejected.append((outline.id, str(error)))
+            continue
+        for column, row in tiles:
             members.setdefault((period, column, row), []).append((outline, stage.sensor))
-    settings = _settings(stage)
+    settings = _settings(stage, imagery)
     return [
         _unit(stage, f"{period}-{_signed(column, 'e', 'w')}-{_signed(row, 'n', 's')}", found, settings,
               note={"tile": [column, row]})
         for (period, column, row), found in sorted(members.items())
+        if any(imagery.covers(o.start) for o, _ in found)
     ]  # fmt: skip
 
 
@@ -109,9 +118,21 @@ def model_digest(package: ModelPackage) -> str:
     return file_digest(package.path / "SHA256SUMS")
 
 
-def _settings(stage: Stage) -> dict[str, Any]:
+def _settings(stage: Stage, imagery: Imagery | None = None) -> dict[str, Any]:
     """Return what a stage says, but for where imagery and models lie: they count by their content."""
-    return stage.model_dump(mode="json", exclude={"name", "source", "scenes", "model", "recipe", "overrides", "chips"})
+    told = stage.model_dump(mode="json", exclude={"name", "source", "scenes", "model", "recipe", "overrides", "chips"})
+    return told | ({} if imagery is None else {"sentinel2_offset": imagery.scenes.sentinel2_offset})
+
+
+def rejected_units(stage: Stage, rejected: Iterable[tuple[str, str]]) -> list[Unit]:
+    """Return units for items that cannot be understood: they are put aside like files that cannot be read."""
+    return [
+        Unit(
+            stage.name, unit_id("rejected", {}, [(name, why)], ""), name, "", state="QUARANTINED", code="E201",
+            message=why, item=name,
+        )
+        for name, why in dict(rejected).items()
+    ]  # fmt: skip
 
 
 def _unit(
@@ -130,7 +151,7 @@ def _unit(
     time = min((o.start for o, _ in members), default=None) if stage.kind == "composite" else lead and lead.start
     when = time.isoformat().replace("+00:00", "Z") if time else ""
     place = f"{stage.name}/{when[:7] or 'undated'}/{safe_name(name)}-{number[:12]}"
-    items = tuple((o.id, sensor, o.fingerprint) for o, sensor in members)
+    items = tuple(Part(o.id, sensor, o.fingerprint, o.collection) for o, sensor in members)
     return Unit(stage.name, number, name, place, when, lead.bbox if lead else None, items, dict(note or {}))
 
 

@@ -123,8 +123,8 @@ class Processes:
 
 def serve(pipe: Connection, number: int, memory_gb: float | None) -> None:
     """Work on what comes through a pipe, until its other end is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt goes to all; only the coordinator decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number_of in (signal.SIGINT, signal.SIGTERM):  # they often go to the whole group; the coordinator decides
+        signal.signal(number_of, signal.SIG_IGN)
     threading.Thread(target=_watch, args=(os.getppid(),), name="watch", daemon=True).start()
     _own_device(number)
     if memory_gb is not None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import resource
 import shlex
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +42,9 @@ def write_records(planner: Planner, bench: Bench, result: BatchResult) -> Path |
     try:
         if bench.options.metrics is not None:
             write_metrics(record, bench.options.metrics)
+    except OSError as error:
+        warnings.warn(f"The metrics cannot be written: {error}", stacklevel=2)
+    try:
         if not result.units and result.code == 0:
             return None
         from geomm.batch.report import write_report
@@ -87,10 +91,17 @@ def outcome(result: BatchResult) -> str:
             ("failed", sum(u.state == "FAILED" for u in result.units)),
             ("stopped in the middle", sum(u.state == "ABORTED" for u in result.units)),
             ("there already", sum(a.why == "present" for a in result.actions)),
+            ("put aside before", sum(a.why == "quarantined" for a in result.actions) - _rejected(result)),
+            ("left for the next run", sum(a.does for a in result.actions) - len(result.units) + _rejected(result)),
         )
         if number
     )
     return (told or "nothing to do") + (f"; {result.error}" if result.error else "")
+
+
+def _rejected(result: BatchResult) -> int:
+    """Count the items of this run that cannot be understood."""
+    return sum(not u.place for u in result.units)
 
 
 def _count(stage: str, result: BatchResult) -> StageCount:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import os
+import re
 import shutil
 import socket
 import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from geomm.archive import STAGING, Manifest, Target, open_target, update_listing
+from geomm.archive import STAGING, Target, open_target
 from geomm.batch.coordinator import Bench, Coordinator, TooManyFailuresError
 from geomm.batch.estimate import bytes_of
 from geomm.batch.guard import Heartbeat, StopSwitch, alone
 from geomm.batch.options import BatchOptions
+from geomm.batch.published import adopted, check_root, list_published
 from geomm.batch.reconcile import Action, reconcile
 from geomm.batch.stages import Planner
-from geomm.config import BatchConfig
+from geomm.config import BatchConfig, Stage
 from geomm.errors import ConfigError, GeommError
-from geomm.ledger import Ledger, Retries, RunNote, Unit
+from geomm.ledger import Ledger, Retries, RunNote, Unit, failure_of
 from geomm.types import Progress, silent
 
 STATE = STAGING
@@ -73,14 +73,20 @@ def run_batch(
         GeommError: a catalog or a model cannot be used; what was published before stays.
     """
     options = options or BatchOptions()
-    target = open_target(str(out))
-    state = _state_of(target, options)
+    target = open_target(str(out) if "://" in str(out) else Path(out).absolute())
+    state = _state_of(target, options).absolute()
+    _check(config, target)
     window = options.interval(dt.datetime.now(dt.UTC))
     planner = Planner(config, target, state, window)
     if options.dry_run:
         return _dry(planner)
     with alone(state), Ledger(state / LEDGER, write=True) as ledger:
         note = RunNote(_run_id(), time.time(), None, os.getpid(), socket.gethostname(), " ".join(sys.argv), None)
+        if not ledger.runs():
+            for unit, manifest in adopted(target):
+                ledger.add([unit])
+                ledger.finish(unit, unit.state, manifest=manifest.to_dict(), seconds={})
+        ledger.note("root", target.root)
         ledger.begin(note)
         ledger.orphans()
         with StopSwitch(options.grace) as stop, Heartbeat(state / "heartbeat.json", note.id) as heart:
@@ -101,23 +107,17 @@ def _run(planner: Planner, bench: Bench) -> BatchResult:
     try:
         _sweep(bench)
         for stage in planner.config.stages:
-            plan = planner.plan(stage, bench.ledger)
-            if plan.waits_for:
+            if not _stage(planner, bench, stage, actions):
                 waits.append(stage.name)
-                continue
-            mine = reconcile(plan, bench.out, bench.ledger)
-            actions += mine
-            todo = [a.unit for a in mine if a.does][: bench.options.limit]
-            if todo:
-                Coordinator(bench, plan, todo).run()
             if bench.stop.signal:
                 break
-    except TooManyFailuresError as caught:
-        error, code = caught, STOPPED
     except GeommError as caught:
-        error, code = caught, USAGE if isinstance(caught, ConfigError) else INTERNAL
+        error, code = caught, _status(caught)
+    except Exception as caught:  # a mistake of ours: what was published is listed all the same
+        failure = failure_of(caught)
+        error, code = GeommError("geomm met what it did not expect", why=failure.message, fix="report it"), INTERNAL
     try:
-        list_published(bench.out, bench.ledger, planner.config)
+        list_published(bench.out, bench.ledger, planner.config.name)
     except GeommError as caught:
         error, code = error or caught, code or INTERNAL
     if bench.stop.signal:
@@ -127,6 +127,27 @@ def _run(planner: Planner, bench: Bench) -> BatchResult:
         code = INCOMPLETE
     result = BatchResult(code, tuple(actions), units, None, error, tuple(waits))
     return replace(result, report=write_records(planner, bench, result))
+
+
+def _stage(planner: Planner, bench: Bench, stage: Stage, actions: list[Action]) -> bool:
+    """Plan a stage and work on it; return whether an earlier one had made what it needs."""
+    plan = planner.plan(stage, bench.ledger)
+    if plan.waits_for:
+        return False
+    mine = reconcile(plan, bench.out, bench.ledger)
+    actions += mine
+    _count_rejected(bench, stage, mine)
+    order = sorted((a for a in mine if a.does), key=lambda a: a.why == "again")  # what failed holds nothing up
+    todo = [a.unit for a in order][: bench.options.limit]
+    if todo:
+        Coordinator(bench, plan, todo).run()
+    return True
+
+
+def _status(error: GeommError) -> int:
+    if isinstance(error, TooManyFailuresError):
+        return STOPPED
+    return USAGE if isinstance(error, ConfigError) else INTERNAL
 
 
 def _dry(planner: Planner) -> BatchResult:
@@ -175,35 +196,50 @@ def _staging_of(target: Target, state: Path) -> Path:
 
 def _sweep(bench: Bench) -> None:
     """Remove what units left that nobody will go on with, and what a killed publisher had moved out of the way."""
-    for place in [*bench.staging.parent.glob("trash-*"), *bench.staging.parent.glob("write-*")]:
-        shutil.rmtree(place) if place.is_dir() else place.unlink()
+    if "://" not in bench.out.root:
+        for place in bench.staging.parent.iterdir() if bench.staging.parent.is_dir() else ():
+            if re.fullmatch("(trash|write)-[0-9a-f]{32}", place.name):
+                shutil.rmtree(place) if place.is_dir() else place.unlink()
     if not bench.staging.is_dir():
         return
     kept = {u.id for u in bench.ledger.units(states=("PENDING", "CLAIMED", "FAILED", "ABORTED"))}
     for place in bench.staging.iterdir():
-        if place.name not in kept:
+        if place.name not in kept and re.fullmatch("[0-9a-f]{32}", place.name):
             shutil.rmtree(place, ignore_errors=True)
 
 
-def list_published(target: Target, ledger: Ledger, config: BatchConfig) -> None:
-    """Bring the catalogs of months up to date in which units were published since."""
-    behind = ledger.behind()
-    months: dict[tuple[str, str], list[tuple[str, dict[str, Any]]]] = {}
-    for stage, month in behind:
-        months[stage, month] = []
-        newest: dict[str, Unit] = {}
-        for unit in ledger.units(stage, ("DONE",), newest=True):
-            if unit.time[:7] == month:
-                newest.setdefault(unit.name, unit)
-        for unit in sorted(newest.values(), key=lambda u: (u.time, u.name)):
-            path = f"{unit.place}/{Manifest.from_dict(dict(unit.manifest)).item}"
-            content = target.read(path)
-            if content is not None:
-                months[stage, month].append((path, json.loads(content)))
-    if behind:
-        update_listing(target, config.name, months)
-        for stage, month in behind:
-            ledger.listed(stage, month)
+def _count_rejected(bench: Bench, stage: Stage, actions: list[Action]) -> None:
+    """Count items that cannot be understood as units of this run, the first time that they are met."""
+    known = {(u.stage, u.id) for u in bench.ledger.units(stage.name, ("QUARANTINED",)) if u.run}
+    for action in actions:
+        key = (action.unit.stage, action.unit.id)
+        if action.unit.state == "QUARANTINED" and not action.unit.place and key not in known:
+            bench.touched[key] = action.unit
+            bench.failures += 1
+            bench.ledger.seen(action.unit, bench.run)
+
+
+def _check(config: BatchConfig, target: Target) -> None:
+    """Refuse what could only fail later.
+
+    Raises:
+        ConfigError: the output is somebody else's, or later stages would not find what earlier ones make.
+    """
+    check_root(target)
+    if "://" in target.root and any(_chained(config, s) for s in config.stages):
+        raise ConfigError(
+            "models, chips and indexes that other stages use lie in a local folder",
+            where=target.root,
+            fix="train into a folder first, and name the model package in the recipe",
+        )
+
+
+def _chained(config: BatchConfig, stage: Stage) -> bool:
+    return (
+        stage.kind == "index"
+        or getattr(stage, "model", "") in config.before(stage)
+        or bool(getattr(stage, "chips", ""))
+    )
 
 
 def _run_id() -> str:

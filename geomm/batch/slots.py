@@ -15,6 +15,7 @@ from geomm.batch.guard import StopSwitch
 from geomm.batch.options import BatchOptions
 from geomm.batch.task import Outcome, Stopped, Task
 from geomm.batch.work import work
+from geomm.errors import UnavailableError
 from geomm.ledger import Failure, failure_of
 from geomm.ledger.retry import WORKER_LOST
 
@@ -175,6 +176,12 @@ class Cluster:
             wait_for(list(self._running), timeout=seconds, return_when="FIRST_COMPLETED")
         except TimeoutError:
             return []
+        except Exception as error:
+            raise UnavailableError(
+                "the Dask cluster is gone",
+                why=f"{type(error).__name__}: {error}",
+                fix="start it, and the same command again",
+            ) from error
         finished = [f for f in self._running if f.done()]
         return [(self._running.pop(f), _result_of(f)) for f in finished]
 

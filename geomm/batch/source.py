@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from geomm.catalog import Catalog, Outline, Scene
 from geomm.config import ScenesConfig
@@ -25,25 +25,33 @@ class Imagery:
     end: dt.datetime | None = None
     """Units after this time are left out."""
 
-    def outline(self, sensors: Sequence[str], *, around: float = 0.0) -> list[Outline]:
+    rejected: list[tuple[str, str]] = field(default_factory=list)
+    """Id and reason of items that cannot be understood."""
+
+    def outline(self, sensors: Sequence[str], *, around: float | None = 0.0) -> list[Outline]:
         """Find what there is.
 
         Args:
             sensors: names from the table.
-            around: days before and after :attr:`start` and :attr:`end` that are looked at too, for partners.
+            around: days before and after :attr:`start` and :attr:`end` that are looked at too, for partners; None for
+                all times.
         """
-        margin = dt.timedelta(days=around)
-        ends = (
-            None if self.start is None else self.start - margin,
-            None if self.end is None else self.end + margin,
-        )
-        interval = None if ends == (None, None) else "/".join(".." if e is None else e.isoformat() for e in ends)
         found = self.catalog.outline(
-            self.box, self.scenes.datetime, sensors=sensors, cloud_cover=self.scenes.cloud_cover
-        )  # fmt: skip
-        if interval is None:
+            self.box,
+            self.scenes.datetime,
+            sensors=sensors,
+            cloud_cover=self.scenes.cloud_cover,
+            rejected=self.rejected,
+        )
+        if around is None:
             return found
-        return [o for o in found if (ends[0] is None or o.end >= ends[0]) and (ends[1] is None or o.start <= ends[1])]
+        margin = dt.timedelta(days=around)
+        return [
+            o
+            for o in found
+            if (self.start is None or o.end >= self.start - margin)
+            and (self.end is None or o.start <= self.end + margin)
+        ]
 
     @property
     def box(self) -> BBox | None:
@@ -57,13 +65,10 @@ class Imagery:
 
     def load(self, units: Sequence[Unit]) -> dict[str, tuple[Scene, ...]]:
         """Make the scenes of units, in the order of their items; a unit whose items are gone is left out."""
-        ids = sorted({item for u in units for item, _, _ in u.items})
-        sensors = sorted({sensor for u in units for _, sensor, _ in u.items})
-        found: dict[tuple[str, str], Scene] = {}
+        ids = sorted({i.id for u in units for i in u.items})
+        sensors = sorted({i.sensor for u in units for i in u.items})
+        found: dict[tuple[str, str, str], Scene] = {}
         for scene in self.catalog.search(sensors=sensors, ids=ids, sentinel2_offset=self.scenes.sentinel2_offset):
-            found.setdefault((scene.id, scene.sensor), scene)
-        return {
-            u.id: tuple(found[item, sensor] for item, sensor, _ in u.items)
-            for u in units
-            if all((item, sensor) in found for item, sensor, _ in u.items)
-        }
+            found.setdefault((scene.collection, scene.id, scene.sensor), scene)
+        keys = {u.id: [(i.collection, i.id, i.sensor) for i in u.items] for u in units}
+        return {n: tuple(found[k] for k in mine) for n, mine in keys.items() if all(k in found for k in mine)}

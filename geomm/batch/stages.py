@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from geomm.archive import Target
-from geomm.batch.planning import file_digest, model_digest, scene_units, tile_units, training_unit
+from geomm.batch.planning import file_digest, model_digest, rejected_units, scene_units, tile_units, training_unit
 from geomm.batch.source import Imagery
 from geomm.catalog import Catalog, ReadPolicy
 from geomm.config import (
@@ -75,29 +75,30 @@ class Planner:
             return self._training(stage, ledger)
         imagery = self._imagery(stage)
         if isinstance(stage, CompositeStage):
-            return StagePlan(stage, tuple(tile_units(stage, imagery)), imagery)
+            return _planned(stage, tile_units(stage, imagery), imagery)
         if isinstance(stage, ChipsStage):
             names = [m.sensor for m in stage.modalities.values()]
             label = [] if stage.label is None else [stage.label.sensor]
             sensors = list(dict.fromkeys([*names, *label]))
-            return StagePlan(stage, tuple(scene_units(stage, imagery, sensors, required=label)), imagery)
+            return _planned(stage, scene_units(stage, imagery, sensors, required=label), imagery)
         return self._with_model(stage, imagery, ledger)
 
     def _with_model(self, stage: PredictStage | IndexStage, imagery: Imagery, ledger: Ledger | None) -> StagePlan:
         from geomm.package import load_package
 
-        folder = self._model(stage.model, ledger)
+        folder = self._model(stage, ledger)
         if folder is None:
             return StagePlan(stage, (), imagery, waits_for=stage.model)
         package = load_package(folder)
         contract = package.contract
         sensors = list(dict.fromkeys(m.sensor for m in contract.modalities.values()))
         required = {contract.modalities[n].sensor for n in contract.required}
-        units = scene_units(stage, imagery, sensors, required=required, model=model_digest(package))
-        settings: dict[str, Any] = {}
-        if isinstance(stage, IndexStage):
-            settings["index"] = str(self._local(stage.name) / "index")
-        return StagePlan(stage, tuple(units), imagery, str(folder), settings)
+        digest = model_digest(package)
+        units = scene_units(stage, imagery, sensors, required=required, model=digest)
+        settings: dict[str, Any] = {"model": digest}
+        if isinstance(stage, IndexStage):  # vectors of two models have nothing to do with each other
+            settings["index"] = str(self._local(stage.name) / f"index-{digest[:12]}")
+        return replace(_planned(stage, units, imagery), model=str(folder), settings=settings)
 
     def _training(self, stage: TrainStage, ledger: Ledger | None) -> StagePlan:
         from geomm.batch.training import recipe_of
@@ -105,14 +106,15 @@ class Planner:
         root = Path(self.config.root)
         config = recipe_of(stage, root)
         if stage.chips:
-            stores = [] if ledger is None else ledger.units(stage.chips, ("DONE",))
+            now = set() if ledger is None else set(ledger.current(stage.chips).values())
+            stores = [] if ledger is None else [u for u in ledger.units(stage.chips, ("DONE",)) if u.id in now]
             if not stores:
                 return StagePlan(stage, (), waits_for=stage.chips)
             unit = training_unit(stage, config, (), [u.id for u in stores])
             latest = max(u.time for u in stores)
             settings = {"stores": [str(self._local(u.place) / "chips") for u in stores]}
             return StagePlan(stage, (_at(unit, latest),), settings=settings)
-        catalog = open_source(config.source, Path(config.root), self.state / f"catalog-{stage.name}")
+        catalog = self._catalog(stage, config.source, Path(config.root))
         area, when = config.search.aoi, config.search.datetime
         sensors = list(dict.fromkeys(m.sensor for m in config.modalities.values()))
         found = catalog.outline(tuple(area) if area else None, when, sensors=[*sensors, *_label(config)])
@@ -122,19 +124,25 @@ class Planner:
     def _imagery(self, stage: Stage) -> Imagery:
         source = stage.source or self.config.source
         assert source is not None
-        return Imagery(self._catalog(stage, source), stage.scenes or self.config.scenes, *self.window)
+        catalog = self._catalog(stage, source, Path(self.config.root))
+        return Imagery(catalog, stage.scenes or self.config.scenes, *self.window)
 
-    def _catalog(self, stage: Stage, source: SourceConfig) -> Catalog:
-        root, trust = Path(self.config.root), self.config.trust
-        policy = ReadPolicy(tuple(trust.hosts), tuple(str(root / r) for r in trust.roots), trust.private)
+    def _catalog(self, stage: Stage, source: SourceConfig, root: Path) -> Catalog:
+        trust, mine = self.config.trust, Path(self.config.root)
+        policy = ReadPolicy(tuple(trust.hosts), tuple(str(mine / r) for r in trust.roots), trust.private)
         return open_source(source, root, self.state / f"catalog-{stage.name}", policy)
 
-    def _model(self, name: str, ledger: Ledger | None) -> Path | None:
-        """Return the folder of a model package; None where the stage that trains it has not done so yet."""
-        if name not in {s.name for s in self.config.stages}:
-            return Path(self.config.root) / name
-        done = [] if ledger is None else ledger.units(name, ("DONE",), newest=True)
-        return self._local(done[0].place) / MODEL if done else None
+    def _model(self, stage: PredictStage | IndexStage, ledger: Ledger | None) -> Path | None:
+        """Return the folder of a model package; None where the stage that trains it has not done so yet.
+
+        Of a stage, that of what is planned now; where that could not be trained, the one that was trained last.
+        """
+        if stage.model not in self.config.before(stage):
+            return Path(self.config.root) / stage.model
+        done = [] if ledger is None else ledger.units(stage.model, ("DONE",), newest=True)
+        now = set() if ledger is None else set(ledger.current(stage.model).values())
+        found = next((u for u in done if u.id in now), done[0] if done else None)
+        return None if found is None else self._local(found.place) / MODEL
 
     def _local(self, place: str) -> Path:
         """Return a place of the output as a folder.
@@ -151,10 +159,13 @@ class Planner:
         return Path(self.out.root) / place
 
 
+def _planned(stage: Stage, units: Sequence[Unit], imagery: Imagery) -> StagePlan:
+    """Return the plan of a stage, with the items that cannot be understood as units that are put aside."""
+    return StagePlan(stage, (*units, *rejected_units(stage, imagery.rejected)), imagery)
+
+
 def _at(unit: Unit, time: str) -> Unit:
     """Return a unit of another time, and of the place that follows from it."""
-    from dataclasses import replace
-
     stage, _, name = unit.place.split("/")
     return replace(unit, time=time, place=f"{stage}/{time[:7]}/{name}")
 

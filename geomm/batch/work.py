@@ -9,15 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from geomm.archive import FileRecord, Manifest, sha256_of
+from geomm.batch.planning import model_digest
 from geomm.batch.task import NothingThereError, Outcome, Stopped, Task, Told
 from geomm.catalog import fetched_scene
-from geomm.errors import GeommError
+from geomm.errors import GeommError, ModelChangedError
 from geomm.ledger import failure_of
+
+if TYPE_CHECKING:
+    from geomm.package import ModelPackage
 
 SUMS = "SHA256SUMS"
 """File with the hashes of all others of a unit."""
@@ -162,6 +166,20 @@ def published_file(path: Path, folder: Path, title: str, kind: str) -> dict[str,
         "file:size": path.stat().st_size,
         "file:checksum": f"1220{sha256_of(path)}",
     }
+
+
+def package_of(task: Task) -> ModelPackage:
+    """Open the model of a task.
+
+    Raises:
+        ModelChangedError: it is not the one that was planned with.
+    """
+    from geomm.package import load_package
+
+    package = load_package(task.model)
+    if model_digest(package) != task.settings.get("model"):
+        raise ModelChangedError("the model was replaced while the run was at work", where=task.model)
+    return package
 
 
 def take_item(path: Path) -> dict[str, Any]:

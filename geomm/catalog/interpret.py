@@ -97,6 +97,7 @@ def to_scene(item: Any, sensor: SensorSpec, customs: Customs) -> Scene:
         dict(_bands(item, sensor, customs)),
         item.get_self_href() or "",
         item.properties.get("description") or item.properties.get("title") or "",
+        item.collection_id or "",
         known,
     )
 

@@ -100,7 +100,11 @@ class _LightAsset:
 
 
 def outline_items(
-    items: Iterable[tuple[Mapping[str, Any], str]], search: Search, sensors: Sequence[SensorSpec], customs: Customs
+    items: Iterable[tuple[Mapping[str, Any], str]],
+    search: Search,
+    sensors: Sequence[SensorSpec],
+    customs: Customs,
+    rejected: list[tuple[str, str]] | None = None,
 ) -> Iterator[Outline]:
     """Yield the outlines of items that a search asks for and that hold any of some sensors.
 
@@ -109,14 +113,21 @@ def outline_items(
         search: query, exact area and greatest cloud cover.
         sensors: of the table.
         customs: of the catalog.
+        rejected: gets id and reason of items that cannot be understood; None to raise.
     """
+    from shapely.errors import GEOSException
+
     for record, base in items:
         try:
             outline = _outline(record, base, search, sensors, customs)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CatalogError(
+        except (ValueError, KeyError, TypeError, AttributeError, GEOSException) as error:
+            wrong = CatalogError(
                 "an item cannot be read", where=f"item {record.get('id')!r}", why=f"{type(error).__name__}: {error}"
-            ) from error
+            )
+            if rejected is None:
+                raise wrong from error
+            rejected.append((str(record.get("id")), str(wrong)))
+            continue
         if outline is not None:
             yield outline
 

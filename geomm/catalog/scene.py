@@ -80,6 +80,8 @@ class Scene:
     """Where the item itself lies, for provenance."""
     text: str = ""
     """Description of the item, if it has one."""
+    collection: str = ""
+    """Collection of the item, or empty."""
     properties: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What else tells acquisitions apart: platform, orbit direction, sun elevation, cloud cover, where known."""
 

@@ -125,10 +125,12 @@ class Catalog:
         *,
         sensors: Sequence[str] | None = None,
         cloud_cover: float | None = None,
+        rejected: list[tuple[str, str]] | None = None,
     ) -> list[Outline]:
         """Find what :meth:`search` finds, without making scenes of it: for planning over many items.
 
-        The arguments are those of :meth:`search`.
+        The arguments are those of :meth:`search`, but for ``rejected``, which gets id and reason of items that cannot
+        be understood; without it they raise.
 
         Returns:
             Outlines sorted by time and id.
@@ -147,7 +149,9 @@ class Catalog:
             found = [o for o in every if area is None or o.footprint.intersects(area)]
             found = [o for o in found if cloud_cover is None or o.cloud_cover <= cloud_cover]
         else:
-            found = list(outline_items(_records(self.source, query), (query, area, cloud_cover), wanted, self.customs))
+            found = list(
+                outline_items(_records(self.source, query), (query, area, cloud_cover), wanted, self.customs, rejected)
+            )
         return sorted(found, key=lambda o: (o.start, o.id))
 
     def _query(

@@ -91,6 +91,10 @@ def retry(
         found = [u for u in ledger.units(stage, ("QUARANTINED", "FAILED")) if code in (None, u.code)]
         if unit:
             found = [u for u in found if any(w in (u.name, u.id) or u.id.startswith(w) for w in unit)]
+        if unit and not found:
+            raise ConfigError(
+                "no unit that failed is called that", where=", ".join(unit), fix="`geomm runs show` lists them"
+            )
         for one in found:
             ledger.reset(one.stage, [one.id])
     typer.echo(f"{len(found)} units wait for the next run")
@@ -101,26 +105,26 @@ def verify(
     out: OutArgument,
     stage: StageOption = None,
     quick: Annotated[bool, typer.Option("--quick", help="compare sizes only")] = False,  # noqa: FBT002
-    root: Annotated[str | None, typer.Option(help="where units are published, if not beside the ledger")] = None,
+    mend: Annotated[bool, typer.Option("--mend", help="let the next run make damaged units again")] = False,  # noqa: FBT002
 ) -> None:
     """Compare every published file with its checksum; status 1 if any is damaged or missing.
 
-    Example: `geomm runs verify runs/clouds`
+    Example: `geomm runs verify runs/clouds --mend`
     """
     from geomm.pipeline.checking import verify_batch
     from geomm.progress import Bars
 
     state = _state(out)
-    target = root or str(state.parent)
+    with _ledger(out) as ledger:
+        root = ledger.noted("root")
     with Bars() as bars:
-        found = verify_batch(state, target, stage=stage, deep=not quick, progress=bars.update)
+        found = verify_batch(state, root, stage=stage, deep=not quick, progress=bars.update)
     for _, line in found:
         typer.echo(line)
-    if found:
-        _forget(state, target, [unit for unit, _ in found])
-        typer.echo(f"{out}: {len(found)} files damaged or missing; the next run makes their units again")
-    else:
-        typer.echo(f"{out}: whole")
+    typer.echo(f"{out}: {f'{len(found)} files damaged or missing' if found else 'whole'}")
+    if found and mend:
+        _forget(state, root, [unit for unit, _ in found])
+        typer.echo("the next run makes their units again")
     raise typer.Exit(1 if found else 0)
 
 

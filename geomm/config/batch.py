@@ -126,9 +126,15 @@ class BatchConfig(Strict):
     stages: list[Stage] = Field(min_length=1, description="in order; later ones use what earlier ones made")
     root: Annotated[str, Field(description="folder that relative paths start from; set on loading")] = "."
 
+    def before(self, stage: Stage) -> list[str]:
+        """Return the names of the stages before one."""
+        names = [s.name for s in self.stages]
+        return names[: names.index(stage.name)]
+
     @model_validator(mode="after")
     def _chained(self) -> BatchConfig:
         kinds: dict[str, str] = {}
+        later = {s.name for s in self.stages}
         for stage in self.stages:
             if stage.name in kinds:
                 raise ValueError(f"stages: {stage.name} occurs twice")
@@ -136,6 +142,10 @@ class BatchConfig(Strict):
                 raise ValueError(f"stages.{stage.name}.chips: no earlier stage {stage.chips} makes chips")
             if isinstance(stage, (PredictStage, IndexStage)) and kinds.get(stage.model, "train") != "train":
                 raise ValueError(f"stages.{stage.name}.model: the stage {stage.model} trains no model")
+            if isinstance(stage, (PredictStage, IndexStage)) and stage.model in later - {stage.name, *kinds}:
+                raise ValueError(f"stages.{stage.name}.model: the stage {stage.model} comes later")
+            if isinstance(stage, TrainStage) and (stage.source or stage.scenes):
+                raise ValueError(f"stages.{stage.name}: a training takes its imagery from its own recipe")
             if self.source is None and stage.source is None and not isinstance(stage, TrainStage):
                 raise ValueError(f"stages.{stage.name}: neither the stage nor the recipe has a source")
             kinds[stage.name] = stage.kind

@@ -8,6 +8,10 @@ import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from geomm.errors import GridError
+
+MOST = 10_000
+"""Tiles that one footprint may cover."""
 EDGE = 9
 """Pieces of the longer side of a footprint's box that its edges are cut into before they are projected."""
 
@@ -34,6 +38,9 @@ def tiles_under(footprint: Any, crs: str, resolution: float, size: int) -> list[
         crs: of the tiles.
         resolution: pixel size in units of the CRS.
         size: side of a tile in pixels.
+
+    Raises:
+        GridError: it covers more than :data:`MOST`.
     """
     import shapely
     from pyproj import Transformer
@@ -50,9 +57,13 @@ def tiles_under(footprint: Any, crs: str, resolution: float, size: int) -> list[
         return []
     shape = shape.buffer(-resolution / 2)
     first, last = (np.floor(corner / step).astype(int) for corner in (bounds[:2], bounds[2:]))
-    return [
-        (column, row)
-        for column in range(first[0], last[0] + 1)
-        for row in range(first[1], last[1] + 1)
-        if shape.intersects(shapely.box(column * step, row * step, (column + 1) * step, (row + 1) * step))
-    ]
+    if (number := int(np.prod(last - first + 1))) > MOST:
+        raise GridError(
+            "the footprint covers too many tiles",
+            why=f"{number} of {step:g} units, at most {MOST}",
+            fix="make the tiles larger, or mend the footprint",
+        )
+    column, row = (a.ravel() for a in np.meshgrid(*(np.arange(a, b + 1) for a, b in zip(first, last, strict=True))))
+    boxes = shapely.box(column * step, row * step, (column + 1) * step, (row + 1) * step)
+    touched = shapely.intersects(boxes, shape)
+    return sorted(zip(column[touched].tolist(), row[touched].tolist(), strict=True))

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from geomm.ledger.book import Ledger, RunNote, Standing
 from geomm.ledger.retry import Failure, Retries, failure_of
-from geomm.ledger.units import STATES, State, Unit
+from geomm.ledger.units import STATES, Part, State, Unit
 
-__all__ = ["STATES", "Failure", "Ledger", "Retries", "RunNote", "Standing", "State", "Unit", "failure_of"]
+__all__ = ["STATES", "Failure", "Ledger", "Part", "Retries", "RunNote", "Standing", "State", "Unit", "failure_of"]

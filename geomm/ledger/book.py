@@ -31,6 +31,10 @@ CREATE TABLE IF NOT EXISTS runs (
     command TEXT NOT NULL, code INTEGER, counts TEXT NOT NULL DEFAULT '{{}}'
 );
 CREATE TABLE IF NOT EXISTS behind (stage TEXT NOT NULL, month TEXT NOT NULL, PRIMARY KEY (stage, month));
+CREATE TABLE IF NOT EXISTS current (
+    stage TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (stage, name)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
 
@@ -87,8 +91,11 @@ class Ledger:
         if not write and not self.path.is_file():
             raise OutputError("there is no ledger", where=str(path), fix="name the folder that `geomm run` wrote to")
         with _telling(self.path, "opened"):
+            # Where nobody writes, nothing is touched, not even the files that readers of a log leave.
+            still = not self.path.with_name(f"{self.path.name}-wal").exists()
+            mode = "rwc" if write else "ro&immutable=1" if still else "ro"
             self._base = sqlite3.connect(
-                f"{self.path.resolve().as_uri()}?mode={'rwc' if write else 'ro'}", uri=True, timeout=30.0,
+                f"{self.path.resolve().as_uri()}?mode={mode}", uri=True, timeout=30.0,
                 isolation_level=None, check_same_thread=False,
             )  # fmt: skip
             self._base.row_factory = sqlite3.Row
@@ -211,6 +218,10 @@ class Ledger:
         told = {"manifest": json.dumps(dict(manifest)), "seconds": json.dumps(dict(seconds))}
         self._set(unit.stage, unit.id, {"state": state, **told, **fresh}, behind=unit.time[:7])
 
+    def seen(self, unit: Unit, run: RunNote) -> None:
+        """Note that a run has told of a unit."""
+        self._set(unit.stage, unit.id, {"run": run.id})
+
     def fail(self, unit: Unit, state: State, failure: Failure) -> None:
         """Note that a unit did not succeed; a failure of its process counts as a death too."""
         told = {"code": failure.code, "message": failure.message[:4000]}
@@ -219,15 +230,47 @@ class Ledger:
             unit.stage, unit.id, {"state": state, **told}, more={"attempts": 1, "deaths": failure.code == WORKER_LOST}
         )
 
+    def choose(self, stage: str, units: Sequence[Unit]) -> None:
+        """Note which unit stands for its name now; months in which another one did are behind."""
+        before = self.current(stage)
+        fresh = [u for u in units if before.get(u.name) != u.id]
+        with self._change() as base:
+            base.executemany(
+                "INSERT OR REPLACE INTO current (stage, name, id) VALUES (?, ?, ?)",
+                [(stage, u.name, u.id) for u in fresh],
+            )
+            base.executemany(
+                "INSERT OR IGNORE INTO behind (stage, month) SELECT stage, substr(time, 1, 7) FROM units "
+                "WHERE stage = ? AND id IN (?, ?) AND manifest <> '{}'",
+                [(stage, before[u.name], u.id) for u in fresh if u.name in before],
+            )
+
+    def current(self, stage: str) -> dict[str, str]:
+        """Return which unit stands for every name of a stage."""
+        command = "SELECT name, id FROM current WHERE stage = ?"
+        return dict(self._ask(lambda row: (row["name"], row["id"]), command, (stage,)))
+
+    def note(self, key: str, value: str) -> None:
+        """Keep something worth knowing of the whole."""
+        with self._change() as base:
+            base.execute("INSERT OR REPLACE INTO about (key, value) VALUES (?, ?)", (key, value))
+
+    def noted(self, key: str) -> str:
+        """Return what was kept; empty where nothing was."""
+        found = self._ask(lambda row: str(row["value"]), "SELECT value FROM about WHERE key = ?", (key,))
+        return found[0] if found else ""
+
     def release(self, unit: Unit, state: State) -> None:
         """Give a unit back that nobody is to blame for."""
         self._set(unit.stage, unit.id, {"state": state})
 
     def reset(self, stage: str, ids: Sequence[str]) -> None:
-        """Make units wait again as if they were new."""
+        """Make units wait again as if they were new; the catalogs of their months are behind."""
+        clean = dict.fromkeys(("code", "message", "item", "asset", "window"), "") | {"manifest": "{}"}
         for number in ids:
-            clean = dict.fromkeys(("code", "message", "item", "asset", "window"), "")
-            self._set(stage, number, {"state": "PENDING", "attempts": 0, "deaths": 0, **clean})
+            unit = self.find(stage, number)
+            published = unit.time[:7] if unit is not None and unit.manifest else ""
+            self._set(stage, number, {"state": "PENDING", "attempts": 0, "deaths": 0, **clean}, behind=published)
 
     def orphans(self) -> None:
         """Give units back that a process had claimed which is gone, with one more death.

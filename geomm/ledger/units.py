@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 State = Literal["PENDING", "CLAIMED", "DONE", "SKIPPED", "QUARANTINED", "FAILED", "ABORTED"]
 """``PENDING`` waits; ``CLAIMED`` is being worked on; ``DONE`` is published; ``SKIPPED`` holds nothing to map;
@@ -17,6 +17,19 @@ OPEN: tuple[State, ...] = ("PENDING", "CLAIMED", "FAILED", "ABORTED")
 """States of units that a run works on."""
 KEPT: tuple[State, ...] = ("DONE", "SKIPPED")
 """States of units that are published."""
+
+
+class Part(NamedTuple):
+    """An item that goes into a unit."""
+
+    id: str
+    """Of the item."""
+    sensor: str
+    """In the table of sensors."""
+    fingerprint: str
+    """Hash of all that the item says."""
+    collection: str = ""
+    """Of the item, or empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +48,8 @@ class Unit:
     """Of the imagery, ISO 8601, UTC."""
     bbox: tuple[float, float, float, float] | None = None
     """West, south, east, north in degrees; west is greater than east across the antimeridian."""
-    items: tuple[tuple[str, str, str], ...] = ()
-    """Item id, sensor and address of the item, of everything that goes in."""
+    items: tuple[Part, ...] = ()
+    """Everything that goes in."""
     note: Mapping[str, Any] = field(default_factory=dict)
     """What else the worker must know, JSON types."""
     state: State = "PENDING"
@@ -70,7 +83,7 @@ class Unit:
             values[name] = json.loads(values[name])
         box = json.loads(values["bbox"])
         values["bbox"] = None if box is None else tuple(box)
-        values["items"] = tuple(tuple(i) for i in json.loads(values["items"]))
+        values["items"] = tuple(Part(*i) for i in json.loads(values["items"]))
         return cls(**values)
 
     def to_row(self) -> dict[str, Any]:

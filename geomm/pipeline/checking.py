@@ -35,7 +35,9 @@ def verify_folder(folder: str | Path, *, progress: Progress = silent) -> list[st
     if (place / "plan.json").is_file():
         return verify_store(place, progress=progress)
     if (place / STAGING / "ledger.sqlite").is_file():
-        return [line for _, line in verify_batch(place / STAGING, str(place), progress=progress)]
+        lines = [line for _, line in verify_batch(place / STAGING, str(place), progress=progress)]
+        indexes = sorted({p.parent.resolve() for p in place.glob("*/index-*/index.json")})
+        return lines + [line for index in indexes for line in (*verify_index(index), *_model_of(index))]
     raise PackageError(
         "there is nothing here that has checksums",
         where=str(folder),
