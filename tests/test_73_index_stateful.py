@@ -290,3 +290,23 @@ def test_where_no_listed_row_matches_none_is_found(tmp_path):
     assert index.search(query, method="ann")["id"].tolist() == []
     with mock.patch.object(find, "ENOUGH", -1):
         assert index.search(query)["id"].tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("aoi", "wanted"),
+    [
+        ((8.0, 46.0, 8.0, 46.0), ["west"]),
+        ((8.0, 46.0, 12.0, 46.0), ["west"]),
+        ((178.0, 1.0, -179.0, 1.0), ["across", "east"]),
+        ((180.0, 1.0, -180.0, 1.0), ["across", "east"]),
+        ((180.0, -5.0, -170.0, 5.0), ["across", "east"]),
+        ((179.5, 5.0, -179.5, 6.0), []),
+    ],
+)
+def test_areas_without_a_width_are_places_too(tmp_path, aoi, wanted):
+    across = shapely.MultiPolygon([shapely.box(178, 0, 180, 2), shapely.box(-180, 0, -179, 2)])
+    shapes = [shapely.box(7, 45, 9, 47), across, shapely.Polygon([(178, 0), (180, 1), (178, 2)])]
+    rows = [((1.0, *[0.0] * (WIDE - 1)), shape, START, "") for shape in shapes]
+    index = Index.create(tmp_path / "index", WIDE)
+    index.append(np.array([r[0] for r in rows]), table(["west", "across", "east"], rows, 0))
+    assert index.search(rows[0][0], aoi=aoi)["id"].tolist() == wanted

@@ -27,8 +27,8 @@ class Filter:
 
     areas: NDArray[np.float64]
     """``(A, 4)``: boxes of degrees; empty for everywhere."""
-    shape: Any
-    """The exact area; None for everywhere."""
+    parts: list[Any]
+    """The exact area: any of these shapes."""
     rectangular: bool
     """Whether the boxes are the area."""
     span: NDArray[np.int64]
@@ -47,7 +47,7 @@ class Filter:
             raise ConfigError("sensors is one text", where=repr(sensors), fix=f"give a list: [{sensors!r}]")
         if aoi is None and datetime is None and not sensors:
             return None
-        areas, shape, rectangular = _area(aoi)
+        areas, parts, rectangular = _area(aoi)
         try:
             start, end = parse_interval(datetime)
         except GeommError as error:
@@ -57,7 +57,7 @@ class Filter:
         for k, moment in enumerate((start, end)):
             if moment is not None:
                 span[k] = (moment - _EPOCH) // dt.timedelta(microseconds=1)
-        return cls(areas, shape, rectangular, np.array(span), frozenset(sensors))
+        return cls(areas, parts, rectangular, np.array(span), frozenset(sensors))
 
     def match(self, segment: Segment, pool: Executor) -> NDArray[np.bool_]:
         """Tell which rows of a segment match."""
@@ -74,19 +74,19 @@ class Filter:
         if doubtful.size:
             import shapely
 
-            shapely.prepare(self.shape)
+            shapely.prepare(self.parts)
             for piece in np.split(doubtful, range(_SHARE, len(doubtful), _SHARE)):
                 places = shapely.from_wkb(segment.table(piece).column("geometry").to_numpy(zero_copy_only=False))
-                found[piece] = shapely.intersects(self.shape, places)
+                found[piece] = np.any([shapely.intersects(part, places) for part in self.parts], axis=0)
         return found > 0
 
 
-def _area(aoi: Any) -> tuple[NDArray[np.float64], Any, bool]:
-    """Return boxes that rows have to touch, the exact area, and whether the boxes are all of it."""
+def _area(aoi: Any) -> tuple[NDArray[np.float64], list[Any], bool]:
+    """Return boxes that rows have to touch, the parts of the exact area, and whether the boxes are all of it."""
     import shapely
 
     if aoi is None:
-        return np.empty((0, 4)), None, True
+        return np.empty((0, 4)), [], True
     if isinstance(aoi, Mapping) or (hasattr(aoi, "__geo_interface__") and not isinstance(aoi, shapely.Geometry)):
         try:
             aoi = shapely.geometry.shape(aoi)
@@ -97,7 +97,7 @@ def _area(aoi: Any) -> tuple[NDArray[np.float64], Any, bool]:
             raise ConfigError("the area of interest is empty or not valid", where=aoi.wkt[:80], fix=_AREA)
         parts = shapely.get_parts(aoi)
         shapes = parts if len(parts) <= _PARTS else aoi
-        return shapely.bounds(shapes).reshape(-1, 4), aoi, False
+        return shapely.bounds(shapes).reshape(-1, 4), [aoi], False
     try:
         west, south, east, north = (float(v) for v in aoi)
     except (TypeError, ValueError) as error:
@@ -106,4 +106,4 @@ def _area(aoi: Any) -> tuple[NDArray[np.float64], Any, bool]:
         raise ConfigError("the area of interest is no box of degrees", where=f"aoi {aoi}", fix=_AREA)
     pairs = [(west, 180.0), (-180.0, east)] if west > east else [(west, east)]
     boxes = [(w, south, e, north) for w, e in pairs]
-    return np.array(boxes), shapely.union_all([shapely.box(*b) for b in boxes]), True
+    return np.array(boxes), [shapely.box(*b) for b in boxes], True  # their union would lose those of no width
