@@ -579,4 +579,8 @@ def test_a_look_that_comes_later_changes_only_what_it_touches(found, new, within
     new = [("new", *new[0][1:])]
     before, after = pair_quickly(found, RANKED, within), pair_quickly(found + new, RANKED, within)
     touched = {look[0] for look in found + new if near(look, new[0], within)}
-    assert all(set(group) & touched for group in set(before) ^ set(after))
+    sensors, changed = {look[0]: look[1] for look in found + new}, set(before) ^ set(after)
+    led = [group for group in changed if sensors[group[0]] == RANKED[0]]
+    assert all(group[0] in touched for group in led)
+    displaced = {number for group in led for number in group}
+    assert all(group[0] in touched | displaced for group in changed)

@@ -33,8 +33,8 @@ class Look:
 def pair(looks: Sequence[Look], order: Sequence[str], within: float) -> list[tuple[int, ...]]:
     """Group looks: each of the first sensor, with those of the other sensors that touch it and are nearest in time.
 
-    A look that comes later changes only the groups that it touches. Looks that hardly any group covers lead groups of
-    their own.
+    Looks that hardly any group covers lead groups of their own. A look that comes later changes only the groups that it
+    touches, and those of looks that it brings into or out of them.
 
     Args:
         looks: in any order.
