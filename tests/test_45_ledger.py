@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import geomm
-from geomm.errors import GeommError, OutputError, PackageError, ReadError, TargetUnavailableError, UnavailableError
-from geomm.ledger import STATES, Failure, Ledger, Retries, RunNote, Standing, Unit, book, failure_of
+from geomm.errors import GeommError, OutputError, PackageError, ReadError, UnavailableError
+from geomm.ledger import STATES, Failure, Ledger, Part, Retries, RunNote, Standing, Unit, book, failure_of
 from geomm.ledger.retry import WORKER_LOST
 
 STAGES = st.sampled_from(["maps", "tiles"])
@@ -47,7 +47,7 @@ def units(draw):
         f"maps/{month}/{draw(st.integers(0, 9))}",
         draw(st.sampled_from(["", f"{month}-05T10:00:00Z", f"{month}-31T00:00:00Z"])),
         draw(st.sampled_from([None, (-1.5, 0.0, 1.0, 2.25), (179.0, -1.0, -179.0, 1.0)])),
-        draw(st.lists(st.tuples(TEXTS, TEXTS, TEXTS), max_size=2).map(tuple)),
+        draw(st.lists(st.builds(Part, TEXTS, TEXTS, TEXTS, TEXTS), max_size=2).map(tuple)),
         draw(JSON),
     )
 
@@ -169,9 +169,12 @@ class LedgerMachine(RuleBasedStateMachine):
         ids = data.draw(st.lists(st.sampled_from(mine), unique=True)) if mine else []
         self.ledger.reset(stage, ids)
         for number in ids:
+            unit = self.known[stage, number]
+            if unit.manifest and unit.time:
+                self.months.add((stage, unit.time[:7]))
             self.alter(
                 (stage, number), state="PENDING", attempts=0, deaths=0, code="", message="", item="", asset="",
-                window="",
+                window="", manifest={},
             )  # fmt: skip
 
     @rule()
@@ -202,6 +205,20 @@ class LedgerMachine(RuleBasedStateMachine):
     def listed(self, stage, month):
         self.ledger.listed(stage, month)
         self.months.discard((stage, month))
+
+    @precondition(lambda self: self.known)
+    @rule(data=st.data(), stage=STAGES)
+    def choose(self, data, stage):
+        mine = sorted(number for name, number in self.known if name == stage)
+        units = {u.name: u for u in (self.known[stage, n] for n in data.draw(st.permutations(mine)))}
+        before = self.ledger.current(stage)
+        self.ledger.choose(stage, list(units.values()))
+        for name, unit in units.items():
+            if before.get(name) not in (None, unit.id):
+                for one in (self.known[stage, before[name]], unit):
+                    if one.manifest and one.time:
+                        self.months.add((stage, one.time[:7]))
+        assert self.ledger.current(stage) == before | {n: u.id for n, u in units.items()}
 
     @rule(unit=units(), act=st.sampled_from(["claim", "finish", "fail", "release", "reset"]))
     def what_is_not_known_changes_nothing(self, unit, act):
@@ -503,10 +520,17 @@ def test_errors_of_geomm_say_themselves_what_they_are(kind, away):
         error = pickle.loads(pickle.dumps(error))
     failure = failure_of(error)
     assert failure == Failure(
-        kind.code, str(error), kind.code in ("E304", "E603"), "i", "a", "w", after=None, output=kind.code == "E601"
+        kind.code,
+        str(error),
+        kind.code in ("E304", "E503", "E603"),
+        "i",
+        "a",
+        "w",
+        after=None,
+        output=kind.code == "E601",
     )
     assert failure_of(kind("so")).item == failure_of(kind("so")).asset == failure_of(kind("so")).window == ""
-    assert Retries(base=1.0).delay(1, failure) is None or kind in (UnavailableError, TargetUnavailableError)
+    assert Retries(base=1.0).delay(1, failure) is None or kind.transient
 
 
 def test_what_a_server_asks_for_is_kept():

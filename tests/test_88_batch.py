@@ -9,7 +9,9 @@ import shutil
 import numpy as np
 import pytest
 import rasterio
-from batches import published, write_archive, write_item, write_model, write_recipe
+import yaml
+from batches import published, write_archive, write_composites, write_item, write_model, write_recipe
+from predicting import save_model
 from typer.testing import CliRunner
 
 import geomm
@@ -18,7 +20,7 @@ from geomm.batch.guard import alone
 from geomm.cli import app
 from geomm.config import load_batch
 from geomm.errors import BusyError, ConfigError
-from geomm.ledger import Ledger
+from geomm.ledger import Failure, Ledger
 
 runner = CliRunner()
 
@@ -139,7 +141,7 @@ def test_bits_that_flipped_are_found_and_mended(archive, tmp_path):
     content = bytearray(victim.read_bytes())
     content[-5] ^= 4
     victim.write_bytes(content)
-    verified = runner.invoke(app, ["runs", "verify", str(tmp_path / "out")])
+    verified = runner.invoke(app, ["runs", "verify", str(tmp_path / "out"), "--mend"])
     assert verified.exit_code == 1
     assert victim.name in verified.output
     assert go(recipe, tmp_path / "out").code == 0
@@ -272,3 +274,188 @@ def test_an_item_that_vanished_is_a_failure_of_its_unit(archive, tmp_path):
     write_item(catalog.parent / "imagery", 1)
     result = go(recipe, tmp_path / "out")
     assert result.code == 0
+
+
+# what a stranger's review found ---------------------------------------------------------------------------------------
+
+
+def listed(out):
+    return sorted(i.properties["geomm:name"] for i in geomm.open_catalog(out).items())
+
+
+def test_a_window_chooses_periods_and_these_are_whole(tmp_path):
+    catalog = write_archive(tmp_path / "archive", range(3))
+    raw = yaml.safe_load(write_composites(tmp_path, catalog).read_text())
+    raw["stages"][0] |= {"period": "month", "size": 10000}
+    recipe = tmp_path / "month.yaml"
+    recipe.write_text(yaml.safe_dump(raw))
+    whole = go(recipe, tmp_path / "out")
+    again = go(recipe, tmp_path / "out", since="2020-01-03")
+    assert {a.unit.id for a in again.actions} <= {u.id for u in whole.units}
+    assert {a.why for a in again.actions} == {"present"}
+
+
+def test_an_item_that_makes_no_sense_is_put_aside_and_the_others_are_mapped(archive, tmp_path):
+    catalog, recipe = archive
+    raw = json.loads(catalog.read_text())
+    raw["features"][0]["properties"]["datetime"] = "yesterday"
+    raw["features"][1]["assets"]["B3"]["href"] = "/vsicurl/http://127.0.0.1/x.tif"
+    catalog.write_text(json.dumps(raw))
+    result = go(recipe, tmp_path / "out")
+    assert result.code == 3
+    assert {u.name: (u.state, u.code) for u in result.units} == {
+        "scene-0000": ("QUARANTINED", "E201"),
+        "scene-0001": ("QUARANTINED", "E305"),
+        "scene-0002": ("DONE", ""),
+    }
+    assert go(recipe, tmp_path / "out").code == 0  # told of once
+
+
+def test_items_of_one_id_in_two_collections_are_two(archive, tmp_path):
+    catalog, recipe = archive
+    raw = json.loads(catalog.read_text())
+    for k, feature in enumerate(raw["features"][:2]):
+        feature |= {"id": "scene", "collection": f"c{k}"}
+    catalog.write_text(json.dumps(raw))
+    result = go(recipe, tmp_path / "out")
+    assert result.code == 0
+    assert len({u.name for u in result.units}) == 3
+    with Ledger(tmp_path / "out" / ".geomm" / "ledger.sqlite") as ledger:
+        places = {u.name: tmp_path / "out" / u.place for u in ledger.units()}
+    west = {}
+    for name, place in places.items():
+        with rasterio.open(next(place.glob("*-class.tif"))) as file:
+            west[name] = file.bounds.left
+    assert len(set(west.values())) == 3
+
+
+def test_what_is_planned_now_is_what_is_listed(archive, tmp_path, model):
+    catalog, recipe = archive
+    first = go(recipe, tmp_path / "out")
+    other = write_recipe(tmp_path, catalog, model, name="other", layers=["confidence"])
+    go(other, tmp_path / "out")
+    back = go(recipe, tmp_path / "out")
+    assert not back.units
+    places = sorted(i.id for i in geomm.open_catalog(tmp_path / "out").items())
+    assert places == sorted(u.place.rpartition("/")[2] for u in first.units)
+
+
+def test_a_scene_that_lost_its_data_or_moved_in_time_leaves_the_list(archive, tmp_path):
+    catalog, recipe = archive
+    go(recipe, tmp_path / "out")
+    raw = json.loads(catalog.read_text())
+    raw["features"][0]["properties"]["datetime"] = "2020-03-01T10:00:00Z"
+    catalog.write_text(json.dumps(raw))
+    for path in (catalog.parent / "imagery").glob("scene-0001_*.tif"):
+        with rasterio.open(path, "r+") as file:
+            file.write(np.zeros(file.shape, file.dtypes[0]), 1)
+    assert sorted(states(go(recipe, tmp_path / "out")).values()) == ["DONE", "SKIPPED"]
+    assert listed(tmp_path / "out") == ["scene-0000", "scene-0002"]
+    months = [link["title"] for link in json.loads((tmp_path / "out" / "catalog.json").read_text())["links"][1:]]
+    assert months == ["maps, 2020-01", "maps, 2020-03"]
+
+
+def test_a_lost_ledger_finds_what_is_not_planned_too(archive, tmp_path):
+    catalog, recipe = archive
+    go(recipe, tmp_path / "out")
+    raw = json.loads(catalog.read_text())
+    raw["features"].pop(0)  # of a catalog that forgets what is old
+    catalog.write_text(json.dumps(raw))
+    shutil.rmtree(tmp_path / "out" / ".geomm")
+    assert not go(recipe, tmp_path / "out", since="2020-01-03").units
+    assert listed(tmp_path / "out") == ["scene-0000", "scene-0001", "scene-0002"]
+
+
+def test_somebody_elses_catalog_and_files_stay(archive, tmp_path):
+    _catalog, recipe = archive
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "catalog.json").write_text(json.dumps({"type": "Catalog", "id": "mine", "links": []}))
+    with pytest.raises(ConfigError, match="another catalog"):
+        go(recipe, other)
+    state = tmp_path / "state"
+    for name in ("trash-can", "staging/mine"):
+        (state / name).mkdir(parents=True)
+    assert go(recipe, tmp_path / "out", state=state).code == 0
+    assert (state / "trash-can").is_dir()
+    assert (state / "staging" / "mine").is_dir()
+    assert runner.invoke(app, ["runs", "verify", str(state)]).exit_code == 0
+
+
+def test_a_model_that_was_replaced_is_another_model_in_the_same_process(archive, tmp_path):
+    catalog, _ = archive
+    mine = tmp_path / "mine"
+    save_model(mine, seed=1)
+    recipe = write_recipe(tmp_path, catalog, mine)
+    go(recipe, tmp_path / "out")
+    shutil.rmtree(mine)
+    save_model(mine, seed=2)
+    assert len(go(recipe, tmp_path / "out").units) == 3
+    shutil.copytree(mine, tmp_path / "copy")
+    fresh = write_recipe(tmp_path, catalog, tmp_path / "copy", name="fresh")
+    assert len(go(fresh, tmp_path / "fresh", scheduler="local").units) == 3
+    mine_too = {n: h for n, h in published(tmp_path / "out").items() if n.endswith("-class.tif")}
+    assert {
+        n: h for n, h in published(tmp_path / "fresh").items() if n.endswith("-class.tif")
+    }.items() <= mine_too.items()
+
+
+def test_several_units_that_saw_deaths_come_one_by_one(archive, tmp_path):
+    _, recipe = archive
+    go(recipe, tmp_path / "out", limit=1)
+    with Ledger(tmp_path / "out" / ".geomm" / "ledger.sqlite", write=True) as ledger:
+        for _ in range(3):
+            for unit in ledger.units(states=("PENDING",)):
+                ledger.claim(unit, ledger.runs()[0])
+            ledger.orphans()
+    assert list(states(go(recipe, tmp_path / "out")).values()) == ["DONE", "DONE"]
+
+
+def test_your_word_on_the_offset_makes_other_units(archive, tmp_path):
+    _, recipe = archive
+    go(recipe, tmp_path / "out")
+    raw = yaml.safe_load(recipe.read_text()) | {"scenes": {"sentinel2_offset": -1000.0}}
+    recipe.write_text(yaml.safe_dump(raw))
+    assert set(why(go(recipe, tmp_path / "out", dry_run=True)).values()) == {"new"}
+
+
+def test_what_failed_does_not_hold_up_what_is_new(archive, tmp_path, monkeypatch):
+    _catalog, recipe = archive
+    go(recipe, tmp_path / "out", limit=1)
+    with Ledger(tmp_path / "out" / ".geomm" / "ledger.sqlite", write=True) as ledger:
+        first = ledger.units(states=("PENDING",))[0]
+        ledger.fail(first, "FAILED", Failure("E304", "no answer", transient=True))
+    assert list(states(go(recipe, tmp_path / "out", limit=1))) == ["scene-0002"]
+    assert list(states(go(recipe, tmp_path / "out", limit=1))) == ["scene-0001"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"limit": 0}, "limit"),
+        ({"since": "99999999999d"}, "time"),
+        ({"since": "7days"}, "time"),
+        ({"workers": 0}, "workers"),
+    ],
+)
+def test_options_that_make_no_sense(archive, tmp_path, options, told):
+    _, recipe = archive
+    with pytest.raises(ConfigError, match=told):
+        go(recipe, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_stages_are_found_among_earlier_ones(archive, tmp_path, model):
+    catalog, _ = archive
+    shutil.copytree(model, tmp_path / "maps")
+    recipe = write_recipe(tmp_path, catalog, "maps", name="same")  # a package that is called as the stage
+    assert go(recipe, tmp_path / "out").code == 0
+    raw = yaml.safe_load(recipe.read_text())
+    raw["stages"] = [raw["stages"][0] | {"model": "later"}, {"name": "later", "kind": "train", "recipe": "x.yaml"}]
+    recipe.write_text(yaml.safe_dump(raw))
+    with pytest.raises(ConfigError, match="comes later"):
+        load_batch(recipe)
+    raw["stages"] = [{"name": "model", "kind": "train", "recipe": "x.yaml", "source": {"catalog": "y"}}]
+    recipe.write_text(yaml.safe_dump(raw))
+    with pytest.raises(ConfigError, match="from its own recipe"):
+        load_batch(recipe)

@@ -47,7 +47,7 @@ def test_a_batch_into_an_object_store(tmp_path, monkeypatch):
         assert (again.code, again.units) == (0, ())
         catalog = json.loads(open_target(out).read("catalog.json"))
         assert [link["title"] for link in catalog["links"] if link["rel"] == "child"] == ["heat, 2020-01"]
-        told = CliRunner().invoke(app, ["runs", "verify", str(state), "--root", out])
+        told = CliRunner().invoke(app, ["runs", "verify", str(state)])
         assert told.exit_code == 0, told.output
         shutil.rmtree(state)
         lost = run_batch(load_batch(recipe), out, BatchOptions(state=state))

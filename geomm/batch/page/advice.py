@@ -43,9 +43,17 @@ _BY_CODE = {
     "E401": "Choose smaller blocks or another buffer for the split.",
     "E501": "Take a model that was trained on such imagery; the message says what does not fit.",
     "E502": "Check the model package with geomm verify and copy it again.",
+    "E503": "The model was replaced during the run: the same command takes the new one.",
     "E601": "Free space on the disk, or correct the permissions of the output; then try again.",
+    "E602": "Find out what changed without changing the unit; remove the older one if it is bad.",
+    "E603": "The output did not answer: try again later.",
     "E701": "Correct the field of the recipe that the message names.",
     "E702": "Install the package that the message names.",
+    "E801": "Wait for the other run: geomm runs list says how far it is.",
+    "E802": "Remedy what most of the messages say, then try again; more may fail with --max-failures.",
+    "E901": "Run the same command again: it was stopped while at work.",
+    "E902": "Nothing: there is nothing to be made of it.",
+    "WORKER_LOST": "See whether memory was short (fewer --workers); then try the item by itself.",
 }
 
 _BY_STATE: dict[State, str] = {
