@@ -76,6 +76,13 @@ class CatalogError(GeommError, ValueError):
     code = "E201"
 
 
+class CatalogUnavailableError(CatalogError):
+    """A catalog that did not answer; it may do so later."""
+
+    code = "E203"
+    transient = True
+
+
 class MissingBandError(GeommError, LookupError):
     """An item lacks a band that a sensor or a model needs."""
 

@@ -522,7 +522,7 @@ def test_errors_of_geomm_say_themselves_what_they_are(kind, away):
     assert failure == Failure(
         kind.code,
         str(error),
-        kind.code in ("E304", "E503", "E603"),
+        kind.code in ("E203", "E304", "E503", "E603"),
         "i",
         "a",
         "w",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from geomm.catalog.policy import POLICY
 from geomm.catalog.web import guard, reachable
-from geomm.errors import CatalogError
+from geomm.errors import CatalogUnavailableError
 
 if TYPE_CHECKING:
     from geomm.catalog.criteria import Query
@@ -31,7 +31,7 @@ class ApiSource:
         """Yield the items that the server finds.
 
         Raises:
-            CatalogError: it cannot be reached, or refuses.
+            CatalogUnavailableError: it cannot be reached, or refuses.
         """
         from pystac_client.exceptions import APIError
         from pystac_client.warnings import DoesNotConformTo  # a warning by type, but search raises it
@@ -54,7 +54,7 @@ class ApiSource:
                         seen.add((item.collection_id, item.id))
                         yield item
         except (APIError, DoesNotConformTo, OSError, ValueError, KeyError) as error:
-            raise CatalogError(
+            raise CatalogUnavailableError(
                 "the STAC API did not answer the search", where=self.url, why=_short(error), fix="try again later"
             ) from error
 
@@ -80,7 +80,7 @@ def _client(url: str) -> Any:
         guard(io.session, policy)
         return Client.open(url, stac_io=io)
     except (APIError, OSError, ValueError, KeyError, TypeError, pystac.STACError, pystac.STACTypeError) as error:
-        raise CatalogError(
+        raise CatalogUnavailableError(
             "the STAC API cannot be opened", where=url, why=_short(error), fix="check the address, and try again later"
         ) from error
 

@@ -33,6 +33,7 @@ _BY_CODE = {
     "E101": "Correct the name in the recipe; the message lists those that there are.",
     "E201": "Correct the item in its catalog, or leave it out of the search; then try again.",
     "E202": "Find items that have the band, or take a model that does not need it.",
+    "E203": "The catalog did not answer: try again later.",
     "E301": "Look at CRS and extent of the item with gdalinfo; name crs and resolution in the recipe.",
     "E302": "Look at the file with gdalinfo; have it delivered again if it is damaged, then try again.",
     "E303": "State the unit of the band in the catalog, or take a model for the unit that it has.",
