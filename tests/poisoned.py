@@ -8,8 +8,8 @@ import sys
 
 from geomm.batch import mapping, work
 
-_KIND = {**work._MAKERS, "predict": "poisoned"}
-work._MAKERS = _KIND
+if "GEOMM_POISON" in os.environ:  # of this process and of all that it starts
+    work._MAKERS = {**work._MAKERS, "predict": "poisoned"}
 
 
 def make(task, folder, clock, told):

@@ -394,7 +394,7 @@ class CatalogMachine(RuleBasedStateMachine):
 
 
 TestCatalog = CatalogMachine.TestCase
-TestCatalog.settings = settings(max_examples=200 if SOAK else 20, stateful_step_count=50 if SOAK else 20)
+TestCatalog.settings = settings(max_examples=200 if SOAK else 8, stateful_step_count=50 if SOAK else 20)
 
 
 # fingerprints ---------------------------------------------------------------------------------------------------------

@@ -399,7 +399,7 @@ def test_reflectance_without_the_sun_says_so(landsat):
     assert "the sun's elevation is unknown" in str(geomm.load_cube(scenes, grid))
     item = landsat.items()[0].clone()
     item.properties["view:sun_elevation"] = 30.0
-    lit = dataclasses.replace(landsat, source=type(landsat.source)((item,))).search(sensors=["landsat-oli-l1"])
+    lit = dataclasses.replace(landsat, source=type(landsat.source).of(item)).search(sensors=["landsat-oli-l1"])
     cube = geomm.load_cube(lit, grid)
     assert "remark" not in cube["landsat-oli-l1"].attrs
     twice = geomm.calibrated(cube)["landsat-oli-l1"]["data"].to_numpy()

@@ -804,7 +804,7 @@ class FolderMachine(ArchiveMachine):
     address = ""
 
 
-EXAMPLES = settings(max_examples=settings.default.max_examples // 2, stateful_step_count=30)
+EXAMPLES = settings(max_examples=settings.default.max_examples // 5, stateful_step_count=30)
 TestMemoryMachine = ArchiveMachine.TestCase
 TestMemoryMachine.settings = EXAMPLES
 TestFolderMachine = FolderMachine.TestCase

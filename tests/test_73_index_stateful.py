@@ -265,7 +265,7 @@ def _within(sensors):
 
 
 TestIndex = IndexMachine.TestCase
-TestIndex.settings = settings(max_examples=200 if SOAK else 20, stateful_step_count=50 if SOAK else 20)
+TestIndex.settings = settings(max_examples=200 if SOAK else 8, stateful_step_count=50 if SOAK else 20)
 
 
 # one by one -----------------------------------------------------------------------------------------------------------

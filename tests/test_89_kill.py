@@ -100,7 +100,7 @@ def clean(out: Path) -> None:
 def test_killed_coordinators_lose_nothing_and_do_nothing_twice(model, tmp_path):
     catalog = write_archive(tmp_path / "archive", range(24))
     recipe = write_recipe(tmp_path, catalog, model)
-    kills = 50 if FULL else 8
+    kills = 50 if FULL else 5
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", COORDINATOR, str(recipe), str(tmp_path / "out"), str(kills)],
         capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -165,8 +165,8 @@ def test_a_busy_output_is_status_75(tmp_path):
 
 
 @pytest.mark.parametrize(("number", "scheduler"), [(signal.SIGTERM, "threads"), (signal.SIGINT, "local")])
-def test_a_signal_drains_and_the_same_command_goes_on(model, tmp_path, number, scheduler):
-    recipe = write_recipe(tmp_path, write_archive(tmp_path / "archive", range(12)), model)
+def test_a_signal_drains_and_the_same_command_goes_on(tmp_path, number, scheduler):
+    recipe = write_composites(tmp_path, write_archive(tmp_path / "archive", range(20)))
     command = [
         sys.executable,
         "-W",
@@ -181,7 +181,7 @@ def test_a_signal_drains_and_the_same_command_goes_on(model, tmp_path, number, s
         scheduler,
     ]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while run.poll() is None and len(list((tmp_path / "out").glob("maps/*/*/*.json"))) < 2:
+    while run.poll() is None and len(list((tmp_path / "out").glob("heat/*/*/*.json"))) < 2:
         time.sleep(0.01)
     run.send_signal(number)
     said, errors = run.communicate(timeout=120)
@@ -190,9 +190,10 @@ def test_a_signal_drains_and_the_same_command_goes_on(model, tmp_path, number, s
     assert "Traceback" not in errors
     with Ledger(tmp_path / "out" / ".geomm" / "ledger.sqlite") as ledger:
         counts = ledger.counts()
-        assert set(counts) == {"DONE", "PENDING"}  # nothing in between: what was in work was finished
+        assert set(counts) <= {"DONE", "SKIPPED", "PENDING"}
+        assert counts["PENDING"] > 0  # nothing in between: what was in work was finished
         assert ledger.runs()[0].code == 128 + number
-    listed = json.loads((tmp_path / "out" / "maps" / "2020-01" / "catalog.json").read_text())["links"]
+    listed = json.loads((tmp_path / "out" / "heat" / "2020-01" / "catalog.json").read_text())["links"]
     assert sum(link["rel"] == "item" for link in listed) == counts["DONE"]
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     clean(tmp_path / "out")
@@ -227,7 +228,7 @@ def test_without_grace_a_unit_is_given_up_and_goes_on_later(model, tmp_path):
 
 
 def test_killed_workers_lose_nothing_and_a_unit_that_kills_is_put_aside(model, tmp_path):
-    number, kills = (200, 30) if FULL else (16, 3)
+    number, kills = (200, 30) if FULL else (12, 2)
     catalog = write_archive(tmp_path / "archive", range(number))
     recipe = write_recipe(tmp_path, catalog, model)
     environment = os.environ | {

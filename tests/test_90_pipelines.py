@@ -13,7 +13,7 @@ from geomm.batch import BatchOptions, run_batch
 from geomm.config import load_batch
 
 ROOT = Path(__file__).resolve().parents[1]
-QUICK = {"stages.0.overrides": {"train.seeds": [0], "train.steps": 12}}
+QUICK = {"stages.0.overrides": {"train.seeds": [0], "train.steps": 6}}
 
 
 def twice(name, out, overrides, stages):
@@ -41,7 +41,7 @@ def test_cloud_maps(tmp_path):
 
 @pytest.mark.shared
 def test_landcover_maps_through_stored_chips(tmp_path):
-    quick = {"stages.1.overrides": {"train.seeds": [0], "train.steps": 12}}
+    quick = {"stages.1.overrides": {"train.seeds": [0], "train.steps": 6}}
     made = twice("landcover_maps.yaml", tmp_path / "out", quick, ["chips", "model", "maps"])
     assert len([1 for stage, _ in made if stage == "chips"]) == 3
     stored = geomm.StoredChips(next(p for (stage, _), p in made.items() if stage == "chips") / "chips")
@@ -76,7 +76,7 @@ def test_thermal_anomalies(tmp_path):
 @pytest.mark.demo
 @pytest.mark.words
 def test_nightly_index(tmp_path):
-    quick = {"stages.0.overrides": {"train.steps": 12}}
+    quick = {"stages.0.overrides": {"train.steps": 6}}
     twice("nightly_index.yaml", tmp_path / "out", quick, ["model", "places"])
     index = geomm.open_index(tmp_path / "out" / "places" / "index")
     assert len(index) > 100

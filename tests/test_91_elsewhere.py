@@ -77,6 +77,7 @@ def test_a_unit_that_kills_the_coordinator_ends_up_alone_and_aside(model, tmp_pa
         assert ledger.units(states=("QUARANTINED",))[0].code == "WORKER_LOST"
 
 
+@pytest.mark.skipif(not os.environ.get("GEOMM_SOAK"), reason="a part of `make soak`")
 def test_a_unit_that_kills_workers_of_a_cluster_is_put_aside(model, tmp_path, monkeypatch):
     import dask
     from dask.distributed import LocalCluster

@@ -7,71 +7,16 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
 from geomm.errors import OutputError, PackageError
 from geomm.ledger.retry import WORKER_LOST, Failure
+from geomm.ledger.tables import COLUMNS, TABLES, RunNote, Standing, telling
 from geomm.ledger.units import State, Unit
 
 VERSION = 1
 """Of the tables."""
-
-_COLUMNS = tuple(f.name for f in fields(Unit))
-_TABLES = f"""
-CREATE TABLE IF NOT EXISTS units (
-    {", ".join(f"{c} {'INTEGER' if c in ('attempts', 'deaths') else 'TEXT'} NOT NULL" for c in _COLUMNS)},
-    host TEXT NOT NULL DEFAULT '', pid INTEGER NOT NULL DEFAULT 0, changed REAL NOT NULL DEFAULT 0,
-    PRIMARY KEY (stage, id)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS by_state ON units (stage, state);
-CREATE TABLE IF NOT EXISTS runs (
-    id TEXT PRIMARY KEY, started REAL NOT NULL, finished REAL, pid INTEGER NOT NULL, host TEXT NOT NULL,
-    command TEXT NOT NULL, code INTEGER, counts TEXT NOT NULL DEFAULT '{{}}'
-);
-CREATE TABLE IF NOT EXISTS behind (stage TEXT NOT NULL, month TEXT NOT NULL, PRIMARY KEY (stage, month));
-CREATE TABLE IF NOT EXISTS current (
-    stage TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (stage, name)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class RunNote:
-    """One run of a batch."""
-
-    id: str
-    """Time and process, sortable."""
-    started: float
-    """Seconds since 1970, UTC."""
-    finished: float | None
-    """The same; None while it runs, or where it was killed."""
-    pid: int
-    """Process."""
-    host: str
-    """Machine."""
-    command: str
-    """What was called."""
-    code: int | None
-    """Exit status; None as for ``finished``."""
-    counts: Mapping[str, int] = field(default_factory=dict)
-    """State to number of units of this run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a unit stands."""
-
-    state: State
-    """See :data:`geomm.ledger.State`."""
-    tried: bool
-    """Whether it was begun before."""
-    place: str
-    """Where it is published."""
-    manifest: str
-    """JSON, see :class:`geomm.archive.Manifest`."""
 
 
 class Ledger:
@@ -90,7 +35,7 @@ class Ledger:
         self.path = Path(path)
         if not write and not self.path.is_file():
             raise OutputError("there is no ledger", where=str(path), fix="name the folder that `geomm run` wrote to")
-        with _telling(self.path, "opened"):
+        with telling(self.path, "opened"):
             # Where nobody writes, nothing is touched, not even the files that readers of a log leave.
             still = not self.path.with_name(f"{self.path.name}-wal").exists()
             mode = "rwc" if write else "ro&immutable=1" if still else "ro"
@@ -109,7 +54,7 @@ class Ledger:
         self._base.execute("PRAGMA journal_mode=WAL")
         self._base.execute("PRAGMA synchronous=FULL")  # a state that was told of is on disk
         if self._base.execute("PRAGMA user_version").fetchone()[0] == 0:
-            self._base.executescript(f"BEGIN; {_TABLES} PRAGMA user_version={VERSION}; COMMIT;")
+            self._base.executescript(f"BEGIN; {TABLES} PRAGMA user_version={VERSION}; COMMIT;")
 
     def __enter__(self) -> Self:
         return self
@@ -129,7 +74,7 @@ class Ledger:
             OutputError: the file cannot be written.
             PackageError: it is damaged.
         """
-        with _telling(self.path, "written"):
+        with telling(self.path, "written"):
             self._base.execute("BEGIN IMMEDIATE")
             try:
                 yield self._base
@@ -145,13 +90,13 @@ class Ledger:
             OutputError: the file cannot be read.
             PackageError: it is damaged.
         """
-        with _telling(self.path, "read", ValueError, TypeError), closing(self._base.execute(command, values)) as found:
+        with telling(self.path, "read", ValueError, TypeError), closing(self._base.execute(command, values)) as found:
             return [read(dict(row)) for row in found]
 
     def add(self, units: Iterable[Unit]) -> int:
         """Enter units that are not known yet, and return how many; those that are known stay as they are."""
-        marks = ", ".join(f":{c}" for c in _COLUMNS)
-        command = f"INSERT OR IGNORE INTO units ({', '.join(_COLUMNS)}, changed) VALUES ({marks}, :changed)"  # noqa: S608 names of our own
+        marks = ", ".join(f":{c}" for c in COLUMNS)
+        command = f"INSERT OR IGNORE INTO units ({', '.join(COLUMNS)}, changed) VALUES ({marks}, :changed)"  # noqa: S608 names of our own
         with self._change() as base:
             before = base.total_changes
             base.executemany(command, [u.to_row() | {"changed": time.time()} for u in units])
@@ -160,7 +105,7 @@ class Ledger:
     def units(self, stage: str | None = None, states: Sequence[State] = (), *, newest: bool = False) -> list[Unit]:
         """Return units by time and name, or with ``newest`` those first whose state changed last."""
         order = "changed DESC" if newest else "time"
-        return self._select(Unit.from_row, ", ".join(_COLUMNS), stage, states, order=order)
+        return self._select(Unit.from_row, ", ".join(COLUMNS), stage, states, order=order)
 
     def standing(self, stage: str) -> dict[str, Standing]:
         """Return of every unit of a stage how it stands: as much as can be read of many thousands in no time."""
@@ -187,7 +132,7 @@ class Ledger:
 
     def find(self, stage: str, number: str) -> Unit | None:
         """Return one unit."""
-        command = f"SELECT {', '.join(_COLUMNS)} FROM units WHERE stage = ? AND id = ?"  # noqa: S608 names of our own
+        command = f"SELECT {', '.join(COLUMNS)} FROM units WHERE stage = ? AND id = ?"  # noqa: S608 names of our own
         found = self._ask(Unit.from_row, command, (stage, number))
         return found[0] if found else None
 
@@ -322,18 +267,3 @@ class Ledger:
         """Note that the catalog of a month says what is published."""
         with self._change() as base:
             base.execute("DELETE FROM behind WHERE stage = ? AND month = ?", (stage, month))
-
-
-@contextmanager
-def _telling(path: Path, act: str, *further: type[Exception]) -> Iterator[None]:
-    """Tell trouble with the disk from a file that is damaged; ``further`` errors are of what it says."""
-    damage: tuple[type[Exception], ...] = (sqlite3.DatabaseError, UnicodeDecodeError, *further)
-    try:
-        yield
-    except sqlite3.OperationalError as error:  # of a kind that has nothing to do with the content
-        raise OutputError(f"the ledger cannot be {act}", where=str(path), why=str(error)) from error
-    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
-        raise  # nothing is wrong with the file
-    except damage as error:
-        fix = "move it away: the next run finds what is published and writes another"
-        raise PackageError("the ledger cannot be read", where=str(path), why=str(error), fix=fix) from error
