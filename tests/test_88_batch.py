@@ -286,7 +286,7 @@ def listed(out):
 def test_a_window_chooses_periods_and_these_are_whole(tmp_path):
     catalog = write_archive(tmp_path / "archive", range(3))
     raw = yaml.safe_load(write_composites(tmp_path, catalog).read_text())
-    raw["stages"][0] |= {"period": "month", "size": 10000}
+    raw["stages"][0] |= {"period": "month", "size": 300}
     recipe = tmp_path / "month.yaml"
     recipe.write_text(yaml.safe_dump(raw))
     whole = go(recipe, tmp_path / "out")
