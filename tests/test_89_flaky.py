@@ -122,7 +122,9 @@ def test_ten_behaviours(server, tmp_path):
     raw = yaml.safe_load(recipe.read_text())
     raw["stages"][0] |= {"crs": "EPSG:32632", "size": 1000}  # one tile and day for every scene
     recipe.write_text(yaml.safe_dump(raw | {"trust": {"fetch": True, "hosts": ["127.0.0.1"]}}))
-    result = run_batch(load_batch(recipe), tmp_path / "out", BatchOptions(workers=4, attempts=ATTEMPTS, delay=0.2))
+    result = run_batch(
+        load_batch(recipe), tmp_path / "out", BatchOptions(workers=4, attempts=ATTEMPTS, delay=0.2, max_failures=1000)
+    )
     assert result.code == 3
     found = Counter()
     for unit in result.units:

@@ -139,6 +139,7 @@ def _stage(planner: Planner, bench: Bench, stage: Stage, actions: list[Action]) 
     _count_rejected(bench, stage, mine)
     order = sorted((a for a in mine if a.does), key=lambda a: a.why == "again")  # what failed holds nothing up
     todo = [a.unit for a in order][: bench.options.limit]
+    bench.retries.budget += len(todo)  # one for every unit, on the average
     if todo:
         Coordinator(bench, plan, todo).run()
     return True
