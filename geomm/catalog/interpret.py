@@ -58,9 +58,13 @@ def holds(item: Any, sensor: SensorSpec, customs: Customs) -> bool:
     return sensor.name in named or item.collection_id in sensor.collections or (marked and not named)
 
 
-def offers(item: Any, sensor: SensorSpec) -> bool:
-    """Tell whether an item has imagery of a sensor: a collection may hold scenes whose thermal instrument was off."""
-    names = {name for name, _, _ in _entries(item)}
+def names_of(item: Any) -> frozenset[str]:
+    """Return all names that an item has for its bands."""
+    return frozenset(name for name, _, _ in _entries(item))
+
+
+def offers(names: frozenset[str], sensor: SensorSpec) -> bool:
+    """Tell whether names of bands are imagery of a sensor: some scenes of a collection lack the thermal bands."""
     quality = sensor.quality.band if sensor.quality else None
     bands = [b for b in sensor.bands if b.name != quality]
     return any(names & {b.name, *b.assets} for b in bands) if sensor.bands else bool(names)

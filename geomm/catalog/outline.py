@@ -9,13 +9,13 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geomm.catalog.criteria import matches
-from geomm.catalog.interpret import SENSORS_PROPERTY, Customs, flat, holds, offers, times
+from geomm.catalog.interpret import SENSORS_PROPERTY, Customs, flat, holds, names_of, offers, times
 from geomm.catalog.parquet import conditions, known, quoted
 from geomm.catalog.static import join
 from geomm.errors import CatalogError
@@ -140,7 +140,8 @@ def _outline(
     item = _light(record)
     if not matches(item, *search):
         return None
-    held = tuple(s.name for s in sensors if holds(item, s, customs) and offers(item, s))
+    names = names_of(item)
+    held = tuple(s.name for s in sensors if holds(item, s, customs) and offers(names, s))
     if not held:
         return None
     assets = {k: {**a, "href": _state(join(base, a["href"]))} for k, a in record["assets"].items()}
@@ -166,11 +167,13 @@ def _moment(text: str | None) -> dt.datetime | None:
 
 def _state(href: str) -> Any:
     """Return what tells a file from others: of a local one name, size and time, wherever its folder was moved to."""
+    if "://" in href:
+        return href
     try:
-        about = Path(href).stat()
+        about = os.stat(href)  # noqa: PTH116 - of many thousands, making paths takes most of the time
     except (OSError, ValueError):
         return href
-    return Path(href).name, about.st_size, about.st_mtime_ns
+    return href.rpartition("/")[2], about.st_size, about.st_mtime_ns
 
 
 def outline_parquet(file: str, query: Query, sensors: Sequence[SensorSpec], customs: Customs) -> Iterator[Outline]:
@@ -193,7 +196,8 @@ def outline_parquet(file: str, query: Query, sensors: Sequence[SensorSpec], cust
             rows = engine.sql(_command(kinds, told, layout, where), params=[file, *values]).fetchall()
             command = f"SELECT DISTINCT md5(({layout})::VARCHAR), {layout} FROM read_parquet(?) WHERE {where}"  # noqa: S608
             layouts = {key: _assets(found) for key, found in engine.sql(command, params=[file, *values]).fetchall()}
-        offered = {(k, s.name): offers(_Light("", "", {}, found), s) for k, found in layouts.items() for s in sensors}
+        names = {k: names_of(_Light("", "", {}, found)) for k, found in layouts.items()}
+        offered = {(k, s.name): offers(mine, s) for k, mine in names.items() for s in sensors}
         for row, outline in zip(rows, from_wkb([bytes(row[5]) for row in rows]), strict=True):
             about = {k: v for k, v in zip(told, row[8:], strict=True) if v is not None}
             light = _Light(row[0], row[1], about, {})

@@ -190,7 +190,7 @@ def _read(href: str, policy: ReadPolicy) -> dict[str, Any]:
 
 def join(base: str, href: str) -> str:
     """Return an address that may be relative to another; to none, as it is."""
-    if not base:
+    if not base or (href.startswith("/") and "://" not in base):
         return href
     if local_path(base) is None or local_path(href) is None:
         return urljoin(base, href)
