@@ -141,8 +141,8 @@ print(json.dumps(sorted(os.waitstatus_to_exitcode(os.waitpid(c, 0)[1]) for c in 
 
 @pytest.mark.parametrize("turn", range(5 if FULL else 1))
 def test_of_many_starts_at_once_one_works(tmp_path, turn):
-    number = 16 if FULL else 8
-    recipe = write_composites(tmp_path, write_archive(tmp_path / "archive", range(20)))
+    number = 16 if FULL else 6
+    recipe = write_composites(tmp_path, write_archive(tmp_path / "archive", range(20 if FULL else 8)))
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", TOGETHER, str(recipe), str(tmp_path / "out"), str(number)],
         capture_output=True, text=True, check=False,
@@ -166,7 +166,7 @@ def test_a_busy_output_is_status_75(tmp_path):
 
 @pytest.mark.parametrize(("number", "scheduler"), [(signal.SIGTERM, "threads"), (signal.SIGINT, "local")])
 def test_a_signal_drains_and_the_same_command_goes_on(tmp_path, number, scheduler):
-    recipe = write_composites(tmp_path, write_archive(tmp_path / "archive", range(20)))
+    recipe = write_composites(tmp_path, write_archive(tmp_path / "archive", range(10)))
     command = [
         sys.executable,
         "-W",
