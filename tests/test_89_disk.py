@@ -64,7 +64,7 @@ def disk(path, size):
         subprocess.run(["umount", "-l", str(path)], check=False)
 
 
-# What 2 scenes, ledger and pages take is about 450 KB: the disk is full at the ledger, while a unit is made, while one
+# What 2 scenes, ledger and pages take is about 350 KB: the disk is full at the ledger, while a unit is made, while one
 # is published, and when nothing but the catalog and the page are left.
 @pytest.mark.parametrize("size", [16, 60, 120, 180, 240, 300] if FULL else [180])
 def test_a_full_disk(whole, tmp_path, size):

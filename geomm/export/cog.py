@@ -69,5 +69,5 @@ def write_cog(spool: Spool, layer: LayerSpec, target: Path) -> None:
     try:
         with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE, GDAL_NUM_THREADS="1"):
             rasterio.shutil.copy(spool.joined(layer), target, driver="COG", **options)
-    except rasterio.errors.RasterioError as error:
+    except Exception as error:  # nothing but blocks of our own is read here, and GDAL's errors have no public base
         raise OutputError("the GeoTIFF cannot be written", where=str(target), why=str(error)) from error
