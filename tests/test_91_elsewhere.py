@@ -58,7 +58,6 @@ def test_a_batch_into_an_object_store(tmp_path, monkeypatch):
         assert [u.id for u in mended.units] == [victim.id]
 
 
-@pytest.mark.skipif(not os.environ.get("GEOMM_SOAK"), reason="a part of `make soak`")
 def test_a_unit_that_kills_the_coordinator_ends_up_alone_and_aside(model, tmp_path):
     recipe = write_recipe(tmp_path, write_archive(tmp_path / "archive", range(3)), model)
     command = [
@@ -78,7 +77,6 @@ def test_a_unit_that_kills_the_coordinator_ends_up_alone_and_aside(model, tmp_pa
         assert ledger.units(states=("QUARANTINED",))[0].code == "WORKER_LOST"
 
 
-@pytest.mark.skipif(not os.environ.get("GEOMM_SOAK"), reason="a part of `make soak`")
 def test_a_unit_that_kills_workers_of_a_cluster_is_put_aside(model, tmp_path, monkeypatch):
     import dask
     from dask.distributed import LocalCluster

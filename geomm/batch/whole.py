@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
-from geomm.errors import OutputError
+from geomm.archive.durable import explained, write
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -17,21 +16,6 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with explained("a file cannot be written", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise OutputError("a file cannot be written", where=str(path), why=str(error)) from error
-    finally:
-        with suppress(OSError):
-            aside.unlink()
+        write(path, content, path.with_name(f".{path.name}.{os.getpid()}"))
