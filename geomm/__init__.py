@@ -99,6 +99,8 @@ _MODULES = {
     "transforms": ("Normaliser",),
     "types": ("ClassSpec", "LayerSpec", "Modality", "Prediction", "Window"),
 }
+_PARTS = frozenset(module.partition(".")[0] for module in _MODULES) | {"metrics", "models", "radiometry", "testing"}
+"""Modules that are there as attributes too, without an import of their own."""
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
@@ -192,6 +194,8 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name in _HOME:
         return getattr(import_module(f"geomm.{_HOME[name]}"), name)
+    if name in _PARTS:
+        return import_module(f"geomm.{name}")
     raise AttributeError(f"module 'geomm' has no attribute {name!r}")
 
 

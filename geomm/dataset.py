@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
-from geomm.chipping import ChipArrays, ChipReader, Target
+from geomm.chipping import ChipArrays, ChipReader, ChipViews, Target
 from geomm.errors import ConfigError
 from geomm.types import Window
 
@@ -77,7 +78,7 @@ class ChipSource(Protocol):
         ...
 
 
-class ChipDataset(torch.utils.data.Dataset[Sample]):
+class ChipDataset(ChipViews, torch.utils.data.Dataset[Sample]):
     """Chips of a cube as samples.
 
     Args:
@@ -115,6 +116,19 @@ class ChipDataset(torch.utils.data.Dataset[Sample]):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         return one(to_sample(self.reader.read([index % len(self)])))
+
+    def read(self, numbers: Sequence[int]) -> ChipArrays:
+        """Read some chips as arrays; see :meth:`geomm.chipping.ChipReader.read`."""
+        return self.reader.read(numbers)
+
+    def streams(self) -> dict[str, dict[str, Any]]:
+        """Return modality to sensor, bands and units."""
+        return {n: self.reader.about(n) for n in self.reader.sources if n}
+
+    @cached_property
+    def table(self) -> Any:
+        """A GeoDataFrame in degrees, one row for every chip: ``chip, y, x, size, split`` and footprint."""
+        return self.reader.table()
 
     def stream(self, batch: int, **options: int) -> Iterator[ChipArrays]:
         """Yield batches of arrays; see :meth:`geomm.chipping.ChipReader.stream`."""

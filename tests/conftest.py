@@ -15,6 +15,8 @@ from geomm.testing import write_scene
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # spinning threads of several libraries starve each other on two cores
 
+os.environ.setdefault("MPLBACKEND", "Agg")
+
 settings.register_profile("fast", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("soak", parent=settings.get_profile("fast"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))

@@ -99,5 +99,5 @@ def test_a_composite_is_a_cube(series):
     again = geomm.calibrated(once)["red"]["data"].to_numpy()
     np.testing.assert_allclose(again, once["red"]["data"].to_numpy(), atol=1e-7)
     assert "140 x 140 pixels" in repr(once)
-    assert "known once computed" in repr(once)
+    assert "once computed" in repr(once)
     assert " %" in repr(once.compute())

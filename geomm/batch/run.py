@@ -16,6 +16,7 @@ from geomm.archive import STAGING, Target, open_target
 from geomm.batch.coordinator import Bench, Coordinator, TooManyFailuresError
 from geomm.batch.estimate import bytes_of
 from geomm.batch.guard import Heartbeat, StopSwitch, alone
+from geomm.batch.look import result_card
 from geomm.batch.options import BatchOptions
 from geomm.batch.published import adopted, check_root, list_published
 from geomm.batch.reconcile import Action, reconcile
@@ -51,6 +52,9 @@ class BatchResult:
     """Why it stopped, where it did."""
     waits: tuple[str, ...] = ()
     """Stages that could not be planned yet, as an earlier one has made nothing."""
+
+    def _repr_html_(self) -> str:
+        return result_card(self)
 
 
 def run_batch(

@@ -9,5 +9,6 @@ from __future__ import annotations
 
 from geomm.chipping.batch import ChipArrays, Target
 from geomm.chipping.reader import ChipReader
+from geomm.chipping.views import ChipViews
 
-__all__ = ["ChipArrays", "ChipReader", "Target"]
+__all__ = ["ChipArrays", "ChipReader", "ChipViews", "Target"]

@@ -215,6 +215,20 @@ class ChipReader:
         """Return the ids of the items that a modality was loaded from."""
         return [i for step in self.cube.children[name].attrs.get("items", []) for i in step]
 
+    def table(self) -> Any:
+        """Return a GeoDataFrame in degrees, one row for every chip: ``chip, y, x, size``, ``split`` and footprint."""
+        import geopandas
+        import shapely
+
+        boxes = self.bounds([c.read for c in self.chips])
+        columns = {n: [getattr(c.read, n) for c in self.chips] for n in ("y", "x")}
+        frame = geopandas.GeoDataFrame(
+            {"chip": range(len(self.chips)), **columns, "size": [c.read.height for c in self.chips]},
+            geometry=shapely.box(*boxes.T),
+            crs=str(self.geobox.crs),
+        )
+        return (frame.assign(split=self.split[1]) if self.split else frame).to_crs("EPSG:4326")
+
     @property
     def time(self) -> str:
         """The first time of the cube, where chips have none of their own."""

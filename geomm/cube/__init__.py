@@ -16,6 +16,7 @@ from geomm.cube.calibrate import calibrated
 from geomm.cube.check import check_radiometry
 from geomm.cube.grid import common_geobox, geobox_of, ground_size, group_sites
 from geomm.cube.load import load_cube
+from geomm.cube.plots import picture_of
 from geomm.cube.show import Cube
 from geomm.cube.times import composite
 
@@ -30,4 +31,5 @@ __all__ = [
     "ground_size",
     "group_sites",
     "load_cube",
+    "picture_of",
 ]

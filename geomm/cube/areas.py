@@ -57,7 +57,7 @@ def areas_of(node: xr.Dataset, *, first: bool = False) -> Areas:
         node: with ``data`` and ``valid``; lazy or loaded, as it was loaded or changed since.
         first: only its first time step and band.
     """
-    plan = _plan_of(node)
+    plan = plan_of(node)
     if plan is None:
         return _FromArrays(node.isel(time=[0], band=[0]) if first else node)
     if first:
@@ -77,7 +77,7 @@ def close_files(cube: xr.DataTree) -> None:
     A tree and its nodes hold each other: left to the garbage collector, its files would stay open for a while.
     """
     for node in cube.children.values():
-        plan = _plan_of(node.to_dataset())
+        plan = plan_of(node.to_dataset())
         if plan is not None:
             plan.reader.close()
 
@@ -131,7 +131,7 @@ def _narrow(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype("float32") if dtype == np.float64 else dtype
 
 
-def _plan_of(node: xr.Dataset) -> Plan | None:
+def plan_of(node: xr.Dataset) -> Plan | None:
     """Return the plan behind a node whose arrays are those that loading gave; None where they were changed."""
     data = node["data"].data
     name = getattr(data, "name", "")
@@ -141,3 +141,13 @@ def _plan_of(node: xr.Dataset) -> Plan | None:
     same = getattr((node["status"] == STATUS["valid"]).data, "name", "") == getattr(node["valid"].data, "name", None)
     plan = data.dask.layers.get(f"geomm-read-{token}", {}).get(f"plan-{token}")
     return plan if same and isinstance(plan, Plan) else None
+
+
+def chosen_bands(node: xr.Dataset, step: int, bands: Sequence[int]) -> Areas:
+    """Return where the areas of one time step and some bands come from; the files of no other band are read."""
+    plan = plan_of(node)
+    if plan is None:
+        return _FromArrays(node.isel(time=[step], band=list(bands)))
+    names, fill = tuple(plan.bands[k] for k in bands), tuple(plan.fill[k] for k in bands)
+    one = replace(plan, bands=names, fill=fill, steps=(plan.steps[step],), windows=(plan.windows[step],))
+    return _FromPlan(one)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,10 @@ class Cube(xr.DataTree):  # type: ignore[no-untyped-call]
         return repr(self)
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(chr(10).join(summary(self)))}</pre>{super()._repr_html_()}"  # type: ignore[no-untyped-call]
+        from geomm.cube.card import cube_card
+
+        whole = super()._repr_html_()  # type: ignore[no-untyped-call]
+        return f"{cube_card(self)}<details><summary>as xarray has it</summary>{whole}</details>"
 
 
 def summary(cube: xr.DataTree) -> list[str]:
@@ -42,8 +44,8 @@ def summary(cube: xr.DataTree) -> list[str]:
             f"{dataset.attrs.get('sensor', '?')}, {dataset.attrs.get('units', '?')}",
             f"{dataset.sizes.get('band', 1)} bands",
             f"{max(times.size, 1)} time step{'s' * (times.size > 1)} ({' to '.join(span)})",
-            f"valid {_share(dataset)}",
-            _bytes(dataset.nbytes),
+            f"valid {share_text(dataset)}",
+            byte_text(dataset.nbytes),
             *([dataset.attrs["remark"]] if "remark" in dataset.attrs else []),
         )
         lines.append(f"  {name}: {'; '.join(parts)}")
@@ -65,17 +67,24 @@ def _ground(root: xr.Dataset) -> str:
     box = footprint(root)
     if box is None:
         return ""
-    geobox = root.odc.geobox
     where = ", ".join(f"{v:.4f}" for v in box)
+    return f" of {ground_text(root)}; footprint {where} (west, south, east, north)"
+
+
+def ground_text(root: xr.Dataset) -> str:
+    """Return pixel size and CRS of a cube in words."""
+    geobox = root.odc.geobox
+    if geobox is None or geobox.crs is None:
+        return "no known size"
     size = " x ".join(dict.fromkeys(f"{abs(v):g}" for v in (geobox.resolution.x, geobox.resolution.y)))
-    code = f"EPSG:{geobox.crs.epsg}" if geobox.crs.epsg else geobox.crs.proj.name
-    return f" of {size} in {code}; footprint {where} (west, south, east, north)"
+    return f"{size} in {f'EPSG:{geobox.crs.epsg}' if geobox.crs.epsg else geobox.crs.proj.name}"
 
 
-def _share(dataset: xr.Dataset) -> str:
+def share_text(dataset: xr.Dataset) -> str:
+    """Say which share of a modality is valid, where that is computed."""
     valid: Any = dataset["valid"].data
     if not isinstance(valid, np.ndarray):
-        return "known once computed"
+        return "once computed"
     text = f"{100 * float(np.mean(valid)):.1f} %"
     if "status" in dataset and isinstance(dataset["status"].data, np.ndarray):
         counts = np.bincount(dataset["status"].to_numpy().ravel(), minlength=len(STATUS)) / dataset["status"].size
@@ -86,7 +95,8 @@ def _share(dataset: xr.Dataset) -> str:
     return text
 
 
-def _bytes(count: int) -> str:
+def byte_text(count: int) -> str:
+    """Return a number of bytes in words."""
     size, unit = float(count), "B"
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if size < 1000 or unit == "TB":

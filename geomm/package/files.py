@@ -49,6 +49,11 @@ class ModelPackage:
     temperature: float = 1.0
     """What logits are divided by, so that probabilities mean what they say."""
 
+    def _repr_html_(self) -> str:
+        from geomm.package.look import package_card
+
+        return package_card(self)
+
     def model(self) -> Fitted:
         """Build the network and load its weights.
 

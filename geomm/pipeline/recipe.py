@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geomm import cards
 from geomm.config import RunConfig
 from geomm.cube import geobox_of, ground_size
 from geomm.errors import OutputError
@@ -37,6 +38,16 @@ class RunResult:
     """Site to product."""
     report: Path
     """HTML report."""
+
+    def _repr_html_(self) -> str:
+        from geomm.pipeline.report import table
+
+        head, *rows = table(self.rows, [c.name for c in self.config.classes()])
+        files = {
+            f"{site} {layer}": str(p) for site, product in self.products.items() for layer, p in product.files.items()
+        }
+        paths = {"report": str(self.report), "model": str(self.package), **files}
+        return cards.card(self.config.name, [cards.table(head, rows), cards.facts(paths)], kind="run of a recipe")
 
 
 def run(config: RunConfig, out: str | Path, *, progress: Progress = silent) -> RunResult:

@@ -71,6 +71,11 @@ class Index:
     def __repr__(self) -> str:
         return f"Index({str(self.folder)!r}, {len(self)} rows of {self.dimension})"
 
+    def _repr_html_(self) -> str:
+        from geomm.retrieval.look import index_card
+
+        return index_card(self)
+
     @property
     def dimension(self) -> int:
         """Length of the vectors."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geomm.chipping import ChipArrays
+from geomm.chipping import ChipArrays, ChipViews
 from geomm.cube.memory import Memory
 from geomm.errors import PackageError
 from geomm.store.plan import ARRAYS, MANIFEST, PLAN, RECORD
@@ -28,7 +28,7 @@ AHEAD = 2
 """Batches that are decoded ahead."""
 
 
-class StoredChips:
+class StoredChips(ChipViews):
     """Chips of a store, behind the same interface as :class:`geomm.dataset.ChipDataset`.
 
     A store whose building was stopped opens with the shards that are there.
@@ -110,6 +110,10 @@ class StoredChips:
         for b, number in enumerate(numbers.tolist()):
             self._decode(number, b, out)
         return self._batch(numbers, np.array(indexes, np.int64), out)
+
+    def streams(self) -> dict[str, dict[str, Any]]:
+        """Return modality to sensor, bands and units."""
+        return {a.name.removeprefix("images/"): dict(a.attrs) for a in self.arrays if a.name.startswith("images/")}
 
     def usable(self, index: int) -> NDArray[np.bool_]:
         """Return which pixels ``(y, x)`` of a chip any modality has at any time."""

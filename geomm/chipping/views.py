@@ -1,0 +1,175 @@
+"""What chips look like: all modalities of some of them, aligned, with label and text; where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geomm import radiometry
+from geomm.cards import COLOURS, Drawing, beside, card, facts, table, windows
+from geomm.chipping.batch import ChipArrays
+from geomm.cube.plots.draw import frame, legend
+from geomm.cube.plots.explore import map_of
+from geomm.cube.plots.stretch import colours_of, shown_bands
+from geomm.errors import ConfigError
+from geomm.sensors import get_sensor
+from geomm.types import INVALID_CLASS, ClassSpec
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_INCHES = 1.9
+"""Width of a chip."""
+
+
+class ChipViews:
+    """Pictures of a source of chips, for those that look at them before they train on them."""
+
+    if TYPE_CHECKING:
+        table: Any
+        """One row per chip, with its footprint in degrees and, where there are splits, the column ``split``."""
+
+        def __len__(self) -> int: ...
+
+        def read(self, numbers: Sequence[int]) -> ChipArrays:
+            """Read some chips."""
+
+        def streams(self) -> Mapping[str, Mapping[str, Any]]:
+            """Return modality to sensor, bands and units."""
+
+    def plot(self, n: int = 4, *, numbers: Sequence[int] = (), classes: Sequence[ClassSpec] = ()) -> Any:
+        """Show chips, a row for each: every modality, the label, the text; all of one modality stretched alike.
+
+        Args:
+            n: how many, evenly chosen.
+            numbers: which; default ``n`` of all.
+            classes: names and colours of the label.
+
+        Returns:
+            Array of axes ``(chips, modalities and label)``.
+
+        Raises:
+            ConfigError: there is no chip, or no such chip.
+        """
+        size = len(self)
+        if not size or n < 1:
+            raise ConfigError("there is no chip to show", why=f"{size} chips, {n} asked for", fix="ask for one or more")
+        chosen = list(numbers) or np.unique(np.linspace(0, size - 1, min(n, size)).round().astype(int)).tolist()
+        if not all(-size <= k < size for k in chosen):
+            raise ConfigError("there is no such chip", why=f"asked for {chosen}", fix=f"numbers from 0 to {size - 1}")
+        return plot_arrays(self.read([k % size for k in chosen]), self.streams(), classes)
+
+    def explore(self, *, map: Any | None = None) -> Any:  # noqa: A002
+        """Lay the footprints over a map to pan in, in the colours of their splits.
+
+        Args:
+            map: folium map to add to; default a new one.
+
+        Returns:
+            A folium map.
+
+        Raises:
+            DependencyError: folium is not installed.
+        """
+        return map_of(_groups(self.table), onto=map)
+
+    def _repr_html_(self) -> str:
+        return chips_card(type(self).__name__, len(self), self.streams(), self.table)
+
+
+def plot_arrays(
+    arrays: ChipArrays, about: Mapping[str, Mapping[str, Any]], classes: Sequence[ClassSpec] = ()
+) -> NDArray[np.object_]:
+    """Draw a batch of chips; see :meth:`ChipViews.plot`.
+
+    Args:
+        arrays: the batch.
+        about: modality to sensor and bands.
+        classes: names and colours of the label.
+    """
+    from matplotlib import pyplot as plt
+
+    number, labelled = len(arrays.index), arrays.target is not None
+    columns = len(arrays.images) + labelled
+    size = (_INCHES * columns + 0.3, _INCHES * number + 0.9)
+    figure, axes = plt.subplots(number, columns, figsize=size, squeeze=False, layout="constrained")
+    for column, name in enumerate(arrays.images):
+        title, rows = _pictures(arrays, name, about[name])
+        for row, rgba in enumerate(rows):
+            frame(axes[row, column], rgba, f"{name}\n{title}" if row == 0 else "", None)
+    if labelled:
+        _labels(axes[:, -1], arrays, classes)
+    for row, number_ in enumerate(arrays.index.tolist()):
+        text = arrays.text[row] if arrays.text else ""
+        axes[row, 0].set_ylabel(f"chip {number_}", fontsize=8)
+        if text:
+            axes[row, 0].set_xlabel(text if len(text) < 90 else text[:88] + " ...", fontsize=8, loc="left")
+    figure.align_ylabels()
+    found: NDArray[np.object_] = axes
+    return found
+
+
+def _pictures(arrays: ChipArrays, name: str, about: Mapping[str, Any]) -> tuple[str, list[NDArray[np.uint8]]]:
+    """Return what is shown of a modality, and the colours of every chip."""
+    sensor, bands = get_sensor(str(about["sensor"])), list(about["bands"])
+    chosen = shown_bands(sensor, bands)
+    valid = arrays.valid[name]
+    steps = valid.any((2, 3)).argmax(1)  # the first time step that holds anything
+    chips = []
+    for b, step in enumerate(steps):
+        table = arrays.calibration[name][b, step][chosen].T[:, :, None, None]
+        stored = arrays.images[name][b, step][chosen].astype(np.float32)
+        value = radiometry.to_physical(stored, *(table if np.isfinite(table[2]).any() else table[:2]))
+        chips.append(np.where(valid[b, step], value, np.nan))
+    joined = np.concatenate(chips, 1).astype(np.float32)  # one below the other: one stretch for all
+    picture = colours_of(joined, [sensor.band(bands[k]) for k in chosen])
+    return f"{picture.title} ({picture.unit})", np.split(picture.rgba, len(chips))
+
+
+def _labels(axes: Sequence[Axes], arrays: ChipArrays, classes: Sequence[ClassSpec]) -> None:
+    """Draw the targets; classes without a name are numbers."""
+    assert arrays.target is not None
+    seen = sorted(set(np.unique(arrays.target).tolist()) - {INVALID_CLASS})
+    named = dict(enumerate(classes)) or {k: ClassSpec(k, str(k), COLOURS[k % len(COLOURS)]) for k in seen}
+    colours = np.full((256, 4), 255, np.uint8)
+    colours[INVALID_CLASS] = 0
+    for k, spec in named.items():
+        colours[k, :3] = spec.rgb
+    for row, (ax, target) in enumerate(zip(axes, arrays.target, strict=True)):
+        frame(ax, colours[target], "label" if row == 0 else "", None)
+    legend(axes[-1], [named[k] for k in seen if k in named])
+
+
+def _groups(frame_: Any) -> dict[str, Any]:
+    """Return split to footprints; all under one name where there are no splits."""
+    if "split" not in frame_:
+        return {"chips": frame_.geometry}
+    return {str(name): part.geometry for name, part in frame_.groupby("split", sort=False)}
+
+
+def chips_card(kind: str, number: int, about: Mapping[str, Mapping[str, Any]], frame_: Any) -> str:
+    """Return HTML that says what a source of chips holds; no pixel is read."""
+    rows = [[n, str(a.get("sensor", "?")), " ".join(a["bands"]), str(a.get("units", "?"))] for n, a in about.items()]
+    parts = {n: g.total_bounds for n, g in _groups(frame_).items()} if number else {}
+    sizes = sorted({int(s) for s in frame_["size"]}) if number and "size" in frame_ else []
+    told = {
+        "chips": f"{number:,}" + (f" of {' or '.join(f'{s} x {s}' for s in sizes)} pixels" if sizes else ""),
+        "splits": ", ".join(f"{n} {len(g):,}" for n, g in _groups(frame_).items()) if len(parts) > 1 else "",
+    }
+    streams = table(["modality", "sensor", "bands", "unit"], rows)
+    return card(kind, [beside(_plan(frame_, number), facts(told)), streams], kind="chips")
+
+
+def _plan(frame_: Any, number: int) -> Drawing:
+    """Draw where chips lie in their grid; nothing where they are of several."""
+    if not number or not {"y", "x", "size"} <= set(frame_) or ("site" in frame_ and frame_["site"].nunique() > 1):
+        return Drawing()
+    shape = int((frame_["y"] + frame_["size"]).max()), int((frame_["x"] + frame_["size"]).max())
+    names = frame_["split"] if "split" in frame_ else ["chips"] * number
+    groups: dict[str, list[tuple[int, int, int, int]]] = {}
+    for name, y, x, size in zip(names, frame_["y"], frame_["x"], frame_["size"], strict=True):
+        groups.setdefault(str(name), []).append((int(y), int(x), int(size), int(size)))
+    return windows(shape, groups)
