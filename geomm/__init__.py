@@ -36,7 +36,16 @@ if TYPE_CHECKING:
     from geomm.package import ModelPackage, load_package
     from geomm.pipeline.indexing import index_source, open_index
     from geomm.pipeline.recipe import run
-    from geomm.prediction import Predictor, PredictSettings, predict, predict_blocks, predictor_of_module, settings_for
+    from geomm.prediction import (
+        Predictor,
+        PredictSettings,
+        predict,
+        predict_blocks,
+        predict_map,
+        predictor_of_module,
+        settings_for,
+        to_xarray,
+    )
     from geomm.retrieval import Index, merge_indexes, search_partitions, verify_index
     from geomm.retrieval.build import IndexSettings, index_cube
     from geomm.retrieval.embedder import Embedder
@@ -84,8 +93,10 @@ _MODULES = {
         "Predictor",
         "predict",
         "predict_blocks",
+        "predict_map",
         "predictor_of_module",
         "settings_for",
+        "to_xarray",
     ),
     "retrieval": ("Index", "merge_indexes", "search_partitions", "verify_index"),
     "retrieval.build": ("IndexSettings", "index_cube"),
@@ -171,6 +182,7 @@ __all__ = [
     "open_index",
     "predict",
     "predict_blocks",
+    "predict_map",
     "predictor_of_module",
     "random_chips",
     "read_annotations",
@@ -183,6 +195,7 @@ __all__ = [
     "split_places",
     "timed_chips",
     "to_torchgeo",
+    "to_xarray",
     "verify_index",
     "verify_store",
     "write_products",

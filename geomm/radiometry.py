@@ -59,6 +59,16 @@ def to_physical(dn: Any, scale: Any, offset: Any, k1: Any = float("nan"), k2: An
     return np.where(thermal, temperature, value)
 
 
+def to_stored(value: float, scale: float, offset: float, k1: float = float("nan"), k2: float = float("nan")) -> float:
+    """Return the number that stands for a physical value, the inverse of :func:`to_physical`.
+
+    >>> round(to_stored(to_physical(4000.0, 1e-4, -0.1), 1e-4, -0.1))
+    4000
+    """
+    linear = value if np.isnan(k1) else k1 / float(np.expm1(k2 / value))
+    return (linear - offset) / scale
+
+
 def solar_corrected(calibration: Calibration, sun_elevation: float) -> Calibration:
     """Bring top-of-atmosphere reflectance to the sun in the zenith (USGS Landsat 8 Data Users Handbook, section 5.2).
 

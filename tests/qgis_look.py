@@ -1,6 +1,6 @@
-"""Open products in QGIS, headless, and print what it makes of them as JSON: run by the Python that Debian's QGIS uses.
+"""Open products in QGIS, headless, and print what it makes of them as JSON, by the Python of Debian's QGIS.
 
-``python3 qgis_look.py FOLDER PICTURES``: every raster and GeoPackage of the folder; a PNG of each goes to PICTURES.
+``python3 qgis_look.py FOLDER PICTURES``: every raster and vector file of the folder and those in it; a PNG of each goes to PICTURES.
 """
 
 import json
@@ -45,37 +45,51 @@ def raster(path, pictures):
         value, good = layer.dataProvider().sample(QgsPointXY(x, y), 1)
         pixel = image.pixelColor(int(image.width() * k / 12.37), int(image.height() * k / 12.37))
         samples.append([value if good else None, pixel.name()])
-    return {
-        "valid": layer.isValid(),
-        "crs": layer.crs().authid(),
-        "renderer": layer.renderer().type(),
-        "legend": [[label, colour.name()] for label, colour in layer.legendSymbologyItems()],
-        "bands": [layer.bandName(k + 1) for k in range(layer.bandCount())],
-        "samples": samples,
-    }
-
-
-def vector(path, pictures):
-    layer = QgsVectorLayer(f"{path}|layername=classes", path.stem, "ogr")
-    picture(layer, pictures / f"{path.stem}.png")
     renderer = layer.renderer()
+    shown = (
+        [renderer.redBand(), renderer.greenBand(), renderer.blueBand()] if renderer.type() == "multibandcolor" else []
+    )
     return {
         "valid": layer.isValid(),
         "crs": layer.crs().authid(),
         "renderer": renderer.type(),
-        "features": layer.featureCount(),
-        "legend": [[c.label(), c.symbol().color().name()] for c in renderer.categories()]
-        if renderer.type() == "categorizedSymbol"
-        else [],
+        "shown": shown,
+        "legend": [[label, colour.name()] for label, colour in layer.legendSymbologyItems()],
+        "bands": [layer.bandName(k + 1) for k in range(layer.bandCount())],
+        "samples": samples,
+        "corner": image.pixelColor(1, 1).name(),
     }
+
+
+def vectors(path, pictures):
+    """Every layer of a vector file but the table of styles."""
+    found = {}
+    whole = QgsVectorLayer(str(path), path.stem, "ogr")
+    for name in [s.split("!!::!!")[1] for s in whole.dataProvider().subLayers()]:
+        if name == "layer_styles":
+            continue
+        layer = QgsVectorLayer(f"{path}|layername={name}" if path.suffix == ".gpkg" else str(path), path.stem, "ogr")
+        image = picture(layer, pictures / f"{path.stem}-{name}.png")
+        renderer = layer.renderer()
+        found[f"{path.name}|{name}" if path.suffix == ".gpkg" else path.name] = {
+            "valid": layer.isValid(),
+            "crs": layer.crs().authid(),
+            "renderer": renderer.type(),
+            "features": layer.featureCount(),
+            "legend": [[i.label(), i.symbol().color().name()] for i in renderer.legendSymbolItems() if i.symbol()],
+            "labels": layer.labeling().settings().fieldName if layer.labelsEnabled() else "",
+            "drawn": image.pixelColor(image.width() // 2, image.height() // 2).name(),
+        }
+    return found
 
 
 def main():
     folder, pictures = Path(sys.argv[1]), Path(sys.argv[2])
     app = QgsApplication([], False)
     app.initQgis()
-    found = {p.name: raster(p, pictures) for p in sorted(folder.glob("*.tif"))}
-    found |= {p.name: vector(p, pictures) for p in sorted(folder.glob("*.gpkg"))}
+    found = {p.name: raster(p, pictures) for p in sorted(folder.rglob("*.tif"))}
+    for path in sorted([*folder.rglob("*.gpkg"), *folder.rglob("*.geojson")]):
+        found |= vectors(path, pictures)
     sys.stdout.write("FOUND " + json.dumps(found) + "\n")
     app.exitQgis()
 

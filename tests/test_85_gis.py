@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import geopandas
 import jsonschema
+import numpy as np
 import pytest
 import rasterio
 import referencing
+import shapely
+import torch
+from affine import Affine
+from batches import write_archive, write_composites
+from odc.geo.geobox import GeoBox
 from predicting import BANDS, CLASSES, SENSORS, save_model
 from rio_cogeo import cog_validate
 
+import geomm
+from geomm import Chip, ChipReader, Modality, Prompts, Provenance, StoredChips, StorePart, Target, Window, radiometry
+from geomm.export import write_products
+from geomm.export.chips import export_chips
+from geomm.export.style import VIRIDIS
+from geomm.grounding.heat import Heat
 from geomm.pipeline.apply import MapOptions, predict_source
+from geomm.pipeline.gallery import write_hits
+from geomm.tasks.maps import ClassMaps
 from geomm.testing import write_scene
 
 HERE = Path(__file__).parent
@@ -29,7 +45,11 @@ def maps(tmp_path_factory):
     for n, bands in BANDS.items():
         write_scene(folder / "scene", SENSORS[n], bands=bands, shape=(700, 600))
     model = save_model(folder / "model")
-    options = MapOptions(layers=LAYERS, polygons=True, weights=True, size=64, halo=16)
+    with rasterio.open(next((folder / "scene").glob("*.tif"))) as file:
+        left, top, crs = file.bounds.left, file.bounds.top, file.crs
+    shapes = [shapely.box(x, top - 3000, x + 3000, top - 300) for x in (left + 300, left - 9000)]  # one lies outside
+    zones = geopandas.GeoDataFrame({"field": ["a", "b"]}, geometry=shapes, crs=crs)
+    options = MapOptions(layers=LAYERS, polygons=True, zones=zones, weights=True, size=64, halo=16)
     (product,) = predict_source(model, folder / "scene", folder / "maps", datetime="2020-06-01", options=options)
     return product
 
@@ -76,14 +96,130 @@ def test_an_older_gdal_reads_them(maps):
             assert (band["scale"], band["type"], band["noDataValue"]) == (0.004, "Byte", 255)
 
 
-@pytest.mark.skipif(qgis_python() is None, reason="QGIS (package python3-qgis) is not installed")
-def test_qgis_opens_everything_styled(maps, tmp_path):
-    script = [qgis_python(), str(HERE / "qgis_look.py"), str(maps.item.parent), str(tmp_path)]
-    environment = {"QT_QPA_PLATFORM": "offscreen", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+@pytest.fixture(scope="module")
+def more(tmp_path_factory):
+    """A folder of all other kinds of files that are made for a GIS."""
+    folder = tmp_path_factory.mktemp("more")
+    shape = (300, 200)
+    geobox = GeoBox(shape, Affine(30, 0, 5e5, 0, -30, 5e6), "EPSG:32632")
+    source = Provenance(dt.datetime(2020, 6, 1, tzinfo=dt.UTC))
+    y, x = np.mgrid[: shape[0], : shape[1]] / np.array(shape).reshape(2, 1, 1)
+    good = y > 0.05
+    heat = Heat("open water").decode(np.stack([np.exp(-40 * ((y - 0.5) ** 2 + (x - 0.5) ** 2))]), good)
+    write_products([(Window(0, 0, *shape), heat)], geobox, folder / "heat", name="s-open-water", source=source)
+    asked = Prompts.of("a lake", "a town", "a forest").classes
+    decoder = ClassMaps(asked, ("class", "probability"))
+    scores = torch.from_numpy(np.stack([y < 1 / 3, (y >= 1 / 3) & (y < 2 / 3), y >= 2 / 3])[None].astype(np.float32))
+    said = decoder.decode(decoder.pack(scores)[0].numpy(), good)
+    write_products([(Window(0, 0, *shape), said)], geobox, folder / "prompts", name="s-prompts", source=source)
+    catalog = write_archive(folder / "scenes", [0])
+    result = geomm.run_batch(geomm.load_batch(write_composites(folder, catalog)), folder / "batch")
+    assert "DONE" in {u.state for u in result.units}  # a tile that touches the scene is left out
+    shutil.rmtree(folder / "scenes")  # imagery of others
+    boxes = [shapely.box(9 + k / 9, 45, 9.1 + k / 9, 45.1) for k in range(3)]
+    hits = geopandas.GeoDataFrame({"id": ["a", "b", "c"], "score": [0.9, 0.5, 0.1]}, geometry=boxes, crs="EPSG:4326")
+    for name in ("hits.gpkg", "hits.geojson"):
+        write_hits(folder / "hits" / name, hits)
+    bands = {"landsat-oli-l1": ("B2", "B3", "B4", "B5"), "landsat-tirs-l1": ("B10",), "landsat-bqa": ()}
+    for sensor, names in bands.items():
+        write_scene(folder / "scene", sensor, bands=names, shape=(64, 96))
+    scenes = geomm.build_catalog(folder / "scene", folder / "c", sensors=tuple(bands), datetime="2020-06-01").search()
+    streams = {"optical": "landsat-oli-l1", "thermal": "landsat-tirs-l1", "label": "landsat-bqa"}
+    cube = geomm.load_cube(scenes, geomm.common_geobox(scenes), {n: Modality(s) for n, s in streams.items()})
+    windows = [Window(0, 0, 48, 48), Window(0, 48, 48, 48)]
+    chips = [Chip(k, w, w) for k, w in enumerate(windows)]
+    target = Target("label", (0, 1, 2), radiometry.cloud_classes_from_bqa)
+    reader = ChipReader(cube, chips, ("optical", "thermal"), target=target)
+    columns = {"split": ["train", "test"]}
+    store = geomm.write_store([StorePart("site", reader, columns)], folder / "store")
+    export_chips(StoredChips(store), folder / "chips")
+    shutil.rmtree(folder / "scene")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def seen(more, tmp_path_factory):
+    """What QGIS makes of it."""
+    if qgis_python() is None:
+        pytest.skip("QGIS (package python3-qgis) is not installed")
+    return look(more, tmp_path_factory.mktemp("pictures"))
+
+
+def look(folder, pictures):
+    script = [qgis_python(), str(HERE / "qgis_look.py"), str(folder), str(pictures)]
+    environment = {"QT_QPA_PLATFORM": "offscreen", "PATH": "/usr/bin:/bin", "HOME": str(pictures)}
     run = subprocess.run(script, capture_output=True, text=True, check=False, env=environment, timeout=180)
     lines = [line for line in run.stdout.splitlines() if line.startswith("FOUND ")]
     assert lines, run.stderr[-2000:]
-    found = json.loads(lines[0][6:])
+    return json.loads(lines[0][6:])
+
+
+def test_qgis_shows_heat_and_prompted_classes(seen):
+    heat = seen["s-open-water-heat.tif"]
+    assert (heat["renderer"], heat["bands"]) == ("singlebandpseudocolor", ["Band 1: open water"])
+    values = [v for v, _ in heat["samples"] if v is not None]
+    colours = {c for v, c in heat["samples"] if v is not None}
+    assert len(colours) > 2
+    assert dict(heat["samples"])[min(values)] == "#440154"  # what has little of it is all alike
+    classes = seen["s-prompts-class.tif"]
+    assert classes["renderer"] == "paletted"
+    assert [label for label, _ in classes["legend"]] == ["a lake", "a town", "a forest"]
+    colours = dict(enumerate(colour for _, colour in classes["legend"]))
+    assert all(colours[value] == colour for value, colour in classes["samples"] if value is not None)
+
+
+def test_qgis_shows_composites_of_an_archive(seen):
+    median, anomaly, count = (
+        min(
+            (v for k, v in seen.items() if k.endswith(f"-{n}.tif")),
+            key=lambda v: [s for s, _ in v["samples"]].count(None),
+        )
+        for n in ("median", "anomaly", "count")
+    )
+    for about, low, high in ((median, "250 K", "320 K"), (anomaly, "0", "6"), (count, "0", "1")):
+        assert (about["valid"], about["renderer"]) == (True, "singlebandpseudocolor")
+        assert [label for label, _ in about["legend"]][:: len(about["legend"]) - 1] == [low, high]
+    inside = [(v, c) for v, c in median["samples"] if v is not None]
+    assert inside
+    assert all(250 < v < 320 for v, _ in inside)
+    assert {c for v, c in count["samples"] if v is not None} == {"#fde725"}
+
+
+def test_qgis_shows_hits_by_score_with_their_rank(seen):
+    for name in ("hits.gpkg|hits", "hits.geojson"):
+        about = seen[name]
+        assert (about["valid"], about["crs"], about["features"]) == (True, "EPSG:4326", 3)
+        assert (about["renderer"], about["labels"]) == ("graduatedSymbol", "rank")
+        assert [colour for _, colour in about["legend"]] == list(VIRIDIS)
+        assert about["legend"][0][0] == "0.1 - 0.233"
+        assert about["drawn"] != "#ffffff"
+
+
+def test_qgis_shows_chips_in_natural_colours(seen, more):
+    optical, thermal = seen["000000_optical.tif"], seen["000000_thermal.tif"]
+    assert (optical["renderer"], optical["shown"]) == ("multibandcolor", [3, 2, 1])
+    assert optical["bands"][3].endswith("B5")
+    assert optical["corner"] == thermal["corner"] == "#ffffff"  # masked
+    colours = [c for v, c in optical["samples"] if v is not None]
+    with rasterio.open(more / "chips" / "000000_optical.tif") as file:
+        stored = file.read()
+    scale = next(b for b in geomm.SENSORS["landsat-oli-l1"].bands if b.name == "B4").calibration
+    for k, colour in enumerate(colours[1:9], start=2):
+        y, x = (int(48 * k / 12.37), int(48 * k / 12.37))
+        wanted = [255 * (stored[b, y, x] * scale.scale + scale.offset) / 0.4 for b in (2, 1, 0)]
+        got = [int(colour[n : n + 2], 16) for n in (1, 3, 5)]
+        np.testing.assert_allclose(got, np.clip(wanted, 0, 255), atol=2)
+    assert thermal["renderer"] == "singlebandpseudocolor"
+    assert len({c for _, c in thermal["samples"]}) > 2
+    assert [label for label, _ in seen["000000_target.tif"]["legend"]] == ["label 0", "label 1", "label 2"]
+    manifest = seen["chips.gpkg|chips"]
+    assert (manifest["renderer"], manifest["features"]) == ("categorizedSymbol", 2)
+    assert [label for label, _ in manifest["legend"]] == ["test", "train"]
+
+
+@pytest.mark.skipif(qgis_python() is None, reason="QGIS (package python3-qgis) is not installed")
+def test_qgis_opens_everything_styled(maps, tmp_path):
+    found = look(maps.item.parent, tmp_path)
     names = {name: path.name for name, path in maps.files.items()}
     classes = found[names["class"]]
     assert (classes["valid"], classes["crs"], classes["renderer"]) == (True, "EPSG:32632", "paletted")
@@ -100,10 +236,14 @@ def test_qgis_opens_everything_styled(maps, tmp_path):
         low, high = min(seen), max(seen)
         assert low[1] != high[1] or high[0] - low[0] < 0.02, f"{name} is drawn in one colour"
     assert [n.split(": ")[1] for n in found[names["probability"]]["bands"]] == [c.name for c in CLASSES]
-    polygons = next(v for k, v in found.items() if k.endswith(".gpkg"))
+    polygons, zones = (
+        next(v for k, v in found.items() if k.endswith(f"-{n}.gpkg|classes")) for n in ("polygons", "zones")
+    )
     assert (polygons["valid"], polygons["crs"], polygons["renderer"]) == (True, "EPSG:32632", "categorizedSymbol")
     assert polygons["legend"] == [[c.name, c.color] for c in CLASSES]
     assert polygons["features"] > 0
+    assert (zones["renderer"], zones["features"]) == ("categorizedSymbol", 2)
+    assert [label for label, _ in zones["legend"]] == [*(c.name for c in CLASSES), "no class"]
 
 
 def registry():

@@ -41,7 +41,8 @@ def make(task: Task, folder: Path, clock: Clock, told: Told) -> dict[str, Any]:
     told()
     clock.lap("read")
     score = anomaly(median, stage.background)
-    layers = _layers(str(node["data"].attrs.get("units", cube.children[STREAM].attrs["units"])))
+    unit = str(node["data"].attrs.get("units", cube.children[STREAM].attrs["units"]))
+    layers = _layers(unit, get_sensor(stage.sensor).band(stage.band).display, int(count.max()))
     clock.lap("model")
     name = Path(task.unit.place).name
     arrays = {"median": median, "anomaly": score, "count": count.astype(np.uint16)}
@@ -76,12 +77,13 @@ def anomaly(values: NDArray[np.float32], background: int) -> NDArray[np.float32]
     return np.where(enough, score, np.nan).astype(np.float32)
 
 
-def _layers(unit: str) -> tuple[LayerSpec, ...]:
+def _layers(unit: str, display: tuple[float, float], most: int) -> tuple[LayerSpec, ...]:
+    """Return what a composite holds; colours of neighbouring tiles mean the same."""
     nan = float("nan")
     return (
-        LayerSpec("median", "continuous", "float32", nan, ("median",), unit),
+        LayerSpec("median", "continuous", "float32", nan, ("median",), unit, limits=display),
         LayerSpec("anomaly", "continuous", "float32", nan, ("anomaly",), limits=(0.0, 6.0)),
-        LayerSpec("count", "continuous", "uint16", 0.0, ("observations",)),
+        LayerSpec("count", "continuous", "uint16", 0.0, ("observations",), limits=(0.0, float(most))),
     )
 
 

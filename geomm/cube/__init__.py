@@ -14,7 +14,7 @@ from __future__ import annotations
 from geomm.cube.areas import close_files
 from geomm.cube.calibrate import calibrated
 from geomm.cube.check import check_radiometry
-from geomm.cube.grid import common_geobox, geobox_of, ground_size, group_sites
+from geomm.cube.grid import common_geobox, coords_of, geobox_of, ground_size, group_sites
 from geomm.cube.load import load_cube
 from geomm.cube.plots import picture_of
 from geomm.cube.show import Cube
@@ -27,6 +27,7 @@ __all__ = [
     "close_files",
     "common_geobox",
     "composite",
+    "coords_of",
     "geobox_of",
     "ground_size",
     "group_sites",

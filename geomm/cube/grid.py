@@ -13,6 +13,7 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import BoundingBox, bbox_intersection, bbox_union
 from odc.geo.types import resxy_, xy_
+from odc.geo.xr import xr_coords
 from pyproj.exceptions import CRSError
 
 from geomm.catalog import BandSource, Grid, Scene, grid_of, naming, open_source
@@ -102,6 +103,11 @@ def geobox_of(cube: Any) -> GeoBox:
     if geobox is None or geobox.crs is None:
         raise GridError("the cube has no grid", why="its coordinates carry no CRS", fix="assign one: .odc.assign_crs()")
     return geobox
+
+
+def coords_of(geobox: GeoBox) -> dict[str, Any]:
+    """Return the coordinates of a grid, pixel centres ``y`` and ``x`` and its CRS as ``spatial_ref``."""
+    return dict(xr_coords(geobox, always_yx=True))
 
 
 def ground_size(geobox: GeoBox) -> float:

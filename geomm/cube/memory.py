@@ -9,6 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,3 +98,21 @@ def trim() -> None:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError):  # another C library than GNU's
         return
+
+
+def free_bytes() -> int | None:
+    """Return how much memory a process may still take, by the system and by its control group; None if unknown."""
+    known = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        known.append(1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")))
+    except (OSError, StopIteration, ValueError):
+        pass
+    group = Path("/sys/fs/cgroup")
+    try:
+        used = int((group / "memory.current").read_text())
+        rows = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        known.append(int((group / "memory.max").read_text()) - used + int(rows["inactive_file"]))
+    except (OSError, KeyError, ValueError):  # no such group, or one without a limit
+        pass
+    return min(known, default=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,8 @@ import rasterio
 import rasterio.features
 
 from geomm.export.spool import GDAL_CACHE
-from geomm.export.style import categories_qml
+from geomm.export.symbols import FIXED, add_style, categories_qml
 from geomm.types import LayerSpec
-
-FIXED = "2000-01-01T00:00:00Z"
-"""What a GeoPackage says of when it was made, so that the same map gives the same bytes."""
 
 
 def class_polygons(path: Path, layer: LayerSpec) -> Any:
@@ -69,29 +65,6 @@ def write_polygons(table: Any, layer: LayerSpec, stem: Path) -> tuple[Path, Path
         table.to_file(package, layer="classes", driver="GPKG")
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
-    _add_style(package, "classes", categories_qml(layer, "class"))
+    other = "no class" if "" in set(table["class"]) else ""
+    add_style(package, "classes", categories_qml(layer.classes, "class", other=other))
     return package, parquet
-
-
-def _add_style(package: Path, layer: str, style: str) -> None:
-    """Put a default style for QGIS into a GeoPackage (table ``layer_styles``)."""
-    columns = (
-        "id INTEGER PRIMARY KEY AUTOINCREMENT, f_table_catalog TEXT(256), f_table_schema TEXT(256), "
-        "f_table_name TEXT(256), f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT, styleSLD TEXT, "
-        "useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30), update_time DATETIME"
-    )
-    row = ("", "", layer, "geom", layer, style, "", True, "classes", "", "", FIXED)
-    with sqlite3.connect(package) as database:
-        database.execute(f"CREATE TABLE layer_styles ({columns})")
-        database.execute(
-            "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_change) "
-            "VALUES ('layer_styles', 'attributes', 'layer_styles', '', ?)",
-            (FIXED,),
-        )
-        database.execute(
-            "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, "
-            "styleQML, styleSLD, useAsDefault, description, owner, ui, update_time) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            row,
-        )
-    database.close()

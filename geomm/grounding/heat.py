@@ -99,7 +99,7 @@ def ground(
         return torch.softmax(scale * heat_of(told, texts, (int(size[0]), int(size[1])), bias=model.global_bias), 1)
 
     layers = settings.layers or ("class", "probability")
-    decoder: Decoder = ClassMaps(asked.classes, layers) if isinstance(asked, Prompts) else _Heat(asked)
+    decoder: Decoder = ClassMaps(asked.classes, layers) if isinstance(asked, Prompts) else Heat(asked)
     cells = cells_of(model) if isinstance(model, MultimodalModel) else (1, False)
     predictor = Predictor(scores, decoder, embedder.modalities, normaliser if on_host else as_they_are, *cells)
     return predict_blocks(cube, predictor, settings, on_block=on_block)
@@ -116,7 +116,7 @@ def _scale(model: Any) -> Tensor:
     return model.logit_scale.detach().exp()  # type: ignore[no-any-return]
 
 
-class _Heat:
+class Heat:
     """Decodes one heat map."""
 
     def __init__(self, words: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from geomm.prediction.fitting import fitted_settings
+from geomm.prediction.maps import predict_map, to_xarray
 from geomm.prediction.members import Member, cells_of, predictor_of
 from geomm.prediction.module import predictor_of_module
 from geomm.prediction.predictor import Decoder, Predictor, as_they_are
@@ -21,8 +22,10 @@ __all__ = [
     "fitted_settings",
     "predict",
     "predict_blocks",
+    "predict_map",
     "predictor_of",
     "predictor_of_module",
     "ready",
     "settings_for",
+    "to_xarray",
 ]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from geomm.errors import ConfigError, OutputError
+from geomm.export.symbols import add_style, ranked_qml
 from geomm.pipeline.gallery.hits import read_hits
 
 
@@ -21,7 +22,8 @@ def write_hits(path: str | Path, hits: Any) -> Path:
 
     Args:
         path: ``.geojson`` or ``.json`` (RFC 7946: degrees, times as text, lists as arrays), ``.gpkg`` (lists as JSON
-            text) or ``.parquet`` (GeoParquet).
+            text) or ``.parquet`` (GeoParquet). QGIS colours hits by their score and labels them by their rank: a
+            GeoPackage carries the style, a ``.geojson`` has it beside it as ``.qml``.
         hits: GeoDataFrame in EPSG:4326, best first; all columns are written, and ``rank``, from 1.
 
     Returns:
@@ -63,6 +65,8 @@ def _geojson(path: Path, hits: Any) -> None:
     whole = {"type": "FeatureCollection", "features": features}
     content = json.dumps(whole, ensure_ascii=False, allow_nan=False)
     write_aside(path, lambda aside: aside.write_bytes(content.encode()))
+    if path.suffix.lower() == ".geojson":
+        write_aside(path.with_suffix(".qml"), lambda aside: aside.write_text(_style(hits)))
 
 
 def _geopackage(path: Path, hits: Any) -> None:
@@ -75,7 +79,20 @@ def _geopackage(path: Path, hits: Any) -> None:
 
     names = [c for c in hits.columns if c != hits.geometry.name and hits[c].dtype == object]
     flat = hits.assign(**{n: hits[n].map(text) for n in names})
-    write_aside(path, lambda aside: flat.to_file(aside, driver="GPKG", layer="hits", engine="pyogrio"))
+
+    def package(aside: Path) -> None:
+        flat.to_file(aside, driver="GPKG", layer="hits", engine="pyogrio")
+        add_style(aside, "hits", _style(hits))
+
+    write_aside(path, package)
+
+
+def _style(hits: Any) -> str:
+    """Return how QGIS draws hits: by score, labelled by rank."""
+    scores = np.asarray(hits["score"], np.float64) if "score" in hits else np.zeros(0)
+    known = scores[np.isfinite(scores)]
+    limits = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    return ranked_qml("score", limits, "rank")
 
 
 def _parquet(path: Path, hits: Any) -> None:
