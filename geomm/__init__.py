@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from geomm.cube import calibrated, check_radiometry, common_geobox, composite, group_sites, load_cube
     from geomm.dataset import ChipDataset, ChipLoader
     from geomm.errors import GeommError
+    from geomm.explanations import explain
     from geomm.export import Provenance, write_products
     from geomm.grounding import Prompts, ground, read_prompts, zero_shot
     from geomm.interop import from_torchgeo, to_torchgeo
@@ -81,6 +82,7 @@ _MODULES = {
     "cube": ("calibrated", "check_radiometry", "common_geobox", "composite", "group_sites", "load_cube"),
     "dataset": ("ChipDataset", "ChipLoader"),
     "errors": ("GeommError",),
+    "explanations": ("explain",),
     "export": ("Provenance", "write_products"),
     "grounding": ("Prompts", "ground", "read_prompts", "zero_shot"),
     "interop": ("from_torchgeo", "to_torchgeo"),
@@ -164,6 +166,7 @@ __all__ = [
     "composite",
     "derive_annotations",
     "evaluate",
+    "explain",
     "find_leaks",
     "fit",
     "from_torchgeo",

@@ -180,7 +180,10 @@ def read_questions(folder: str | Path, split: str, *, images: str | Path | None 
         replies = [tables["answers"][q["answers_ids"][0]]["answer"] for q in asked]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CatalogError(
-            "the questions cannot be read", where=f"{place}/{split}_*.json", why=f"{type(error).__name__}: {error}"
+            "the questions cannot be read",
+            where=f"{place}/{split}_*.json",
+            why=f"{type(error).__name__}: {error}",
+            fix="have the files of the question set delivered again; python -m json.tool FILE shows the place",
         ) from error
     names = sorted({q["img_id"] for q in asked})
     footprints = {n: shapely.box(*probe(pictures / f"{n}.tif").bbox) for n in names}

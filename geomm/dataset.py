@@ -166,7 +166,11 @@ class ChipLoader(torch.utils.data.IterableDataset[Sample]):
         world: int | None = None,
     ) -> None:
         if not isinstance(batch, int) or batch < 1:
-            raise ConfigError("a batch holds at least one chip", why=f"batch {batch!r}")
+            raise ConfigError(
+                "a batch holds at least one chip",
+                why=f"batch {batch!r}",
+                fix="give a whole number of at least 1, for example ChipLoader(dataset, 16)",
+            )
         running = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.source, self.batch, self.seed = source, batch, seed
         self.shuffle = LANES if shuffle is True else int(shuffle)
@@ -190,7 +194,11 @@ class ChipLoader(torch.utils.data.IterableDataset[Sample]):
         """
         other = [f"{k} {state.get(k)}, here {v}" for k, v in self._shape().items() if state.get(k) != v]
         if other:
-            raise ConfigError("the state is that of another loader", why="; ".join(other))
+            raise ConfigError(
+                "the state is that of another loader",
+                why="; ".join(other),
+                fix="make the loader with the batch, shuffle, seed and chips that it had, then load the state",
+            )
         self.epoch, self.seed = state["epoch"], state["seed"]
         self._done = self._skip = state["done"]
 
@@ -247,7 +255,12 @@ def collate(samples: Sequence[Sample]) -> Sample:
         like = next(s for s in samples if name in s.images)
         shapes = {tuple(s.images[name].shape) for s in samples if name in s.images}
         if len(shapes) > 1:
-            raise ConfigError("samples of one batch differ in shape", where=f"modality {name}", why=str(shapes))
+            raise ConfigError(
+                "samples of one batch differ in shape",
+                where=f"modality {name}",
+                why=str(shapes),
+                fix="collate chips of one cube and one size; ChipLoader makes batches that fit",
+            )
 
         def stack(part: str, name: str = name, like: Sample = like) -> Tensor:
             blank = torch.zeros_like(getattr(like, part)[name])

@@ -5,7 +5,52 @@ Every message answers four questions: what happened, where, why, and what to do 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
+
+LISTED = 40
+"""Names of a registry that a message lists at most."""
+
+
+def nearest(name: str, known: Iterable[object]) -> list[str]:
+    """Return the names that a misspelt one may stand for, the likeliest first, at most three.
+
+    Upper case, hyphens, underscores and blanks do not count; nor does what a name leaves out at its end.
+
+    >>> nearest("optcal", ["optical", "thermal"]), nearest("Sentinel-2", ["sentinel2-l2a", "sentinel1-grd"])
+    (['optical'], ['sentinel2-l2a'])
+    """
+    folded: dict[str, list[str]] = {}
+    for one in known:
+        folded.setdefault(_folded(str(one)), []).append(str(one))
+    wanted = _folded(str(name))
+    if not wanted:
+        return []
+    begun = [k for k in folded if len(wanted) >= 3 and (k.startswith(wanted) or (len(k) >= 3 and wanted.startswith(k)))]
+    alike = difflib.get_close_matches(wanted, folded, n=3, cutoff=0.66)
+    keys = [wanted] if wanted in folded else sorted(begun, key=len, reverse=True) or alike
+    return [one for key in keys for one in folded[key]][:3]
+
+
+def did_you_mean(name: str, known: Iterable[object], otherwise: str) -> str:
+    """Return the fix of a name that does not exist: the nearest ones, or another advice where none is near."""
+    near = nearest(name, known)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else otherwise
+
+
+def typo_of(name: str, known: Iterable[object]) -> str | None:
+    """Return the name that another one is most likely a misspelling of; names that differ in a number are not.
+
+    >>> typo_of("optcal", ["optical"]), typo_of("s1_2023", ["s1_2024"]), typo_of("sar", ["optical"])
+    ('optical', None, None)
+    """
+    digits = [c for c in name if c.isdigit()]
+    keys = {_folded(str(k)): str(k) for k in known if [c for c in str(k) if c.isdigit()] == digits}
+    return next((keys[k] for k in difflib.get_close_matches(_folded(name), keys, n=1, cutoff=0.8)), None)
+
+
+def _folded(name: str) -> str:
+    return "".join(c for c in name.casefold() if c.isalnum())
 
 
 class GeommError(Exception):
@@ -33,7 +78,7 @@ class GeommError(Exception):
     def __str__(self) -> str:
         parts = [self.what.rstrip(".") + "."]
         parts += [
-            f"{label}: {text.rstrip('.')}."
+            f"{label}: {text.rstrip('.')}{'' if text.endswith('?') else '.'}"
             for label, text in (("Where", self.where), ("Why", self.why), ("Next", self.fix))
             if text
         ]
@@ -65,9 +110,11 @@ class UnknownNameError(GeommError, LookupError):
 
     @classmethod
     def of(cls, kind: str, name: str, known: object) -> UnknownNameError:
-        """Build the error for a failed look-up in a registry of ``kind``."""
-        names = ", ".join(sorted(str(k) for k in known)) if hasattr(known, "__iter__") else str(known)
-        return cls(f"unknown {kind} {name!r}", why=f"known: {names}", fix="correct the name")
+        """Build the error for a failed look-up in a registry of ``kind``; it suggests the names nearest to it."""
+        names = sorted(str(k) for k in known) if isinstance(known, Iterable) else [str(known)]
+        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+        fix = did_you_mean(name, names, "use one of these names")
+        return cls(f"unknown {kind} {name!r}", why=f"known: {', '.join(names[:LISTED])}{more}", fix=fix)
 
 
 class CatalogError(GeommError, ValueError):

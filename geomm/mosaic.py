@@ -44,7 +44,9 @@ class Block:
 
     def __init__(self, window: Window, blend: str = "trim") -> None:
         if blend not in BLENDS:
-            raise ConfigError(f"unknown blend {blend!r}", why=f"known: {', '.join(BLENDS)}")
+            raise ConfigError(
+                f"unknown blend {blend!r}", why=f"known: {', '.join(BLENDS)}", fix=f"use one of {', '.join(BLENDS)}"
+            )
         self.window, self.blend = window, blend
         self.scores: NDArray[Any] | None = None
         self.weight = np.zeros(window.shape, np.float64 if blend == "hann" else bool)

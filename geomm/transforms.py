@@ -53,7 +53,11 @@ class Normaliser:
         mean, std = {}, {}
         for name, (count, total, square) in sums.items():
             if count[0] == 0:
-                raise SplitError("no valid pixel to fit the normalisation on", where=f"modality {name}")
+                raise SplitError(
+                    "no valid pixel to fit the normalisation on",
+                    where=f"modality {name}",
+                    fix="look at cube[NAME]['status'], which says why; or take other blocks for training",
+                )
             average = total / count
             mean[name] = tuple(average.tolist())
             std[name] = tuple((square / count - average**2).clamp_min(1e-12).sqrt().clamp_min(1e-6).tolist())
@@ -87,6 +91,7 @@ class Normaliser:
                 "the normalisation does not fit the imagery",
                 where=f"modality {name}",
                 why=f"{bands} bands; fitted on { ({n: len(m) for n, m in self.mean.items()}) }",
+                fix="load the bands that it was fitted on, or fit it again: Normaliser.fit(batches)",
             )
         mean, std = (torch.tensor(v[name], dtype=torch.float32) for v in (self.mean, self.std))
         return mean, std

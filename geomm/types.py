@@ -60,6 +60,7 @@ class Window:
                 "a window needs a positive size",
                 where=str(self),
                 why=f"got height {self.height} and width {self.width}",
+                fix="give rows and columns above 0; a window beside the grid has no part inside it",
             )
 
     @property

@@ -159,7 +159,11 @@ def _finished(final: Path, manifest: Manifest) -> bool:
     """
     if not final.is_dir():
         if final.exists():
-            raise OutputError("a file stands where a unit goes", where=str(final), fix="move it away")
+            raise OutputError(
+                "a file stands where a unit goes",
+                where=str(final),
+                fix="move the file to another folder, then run the same command",
+            )
         return False
     named = {record.name for record in manifest.files}
     others = [
@@ -190,5 +194,8 @@ def _require_rest(final: Path, aside: Path, manifest: Manifest, staged: Path) ->
         problems.append(f"{staged}: missing")
     if problems:
         raise OutputError(
-            "the staged unit is not there", where=str(staged), why="; ".join(problems[:5]), fix="make it again"
+            "the staged unit is not there",
+            where=str(staged),
+            why="; ".join(problems[:5]),
+            fix="run the same command again: it makes the unit anew",
         )

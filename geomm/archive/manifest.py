@@ -44,7 +44,12 @@ class Manifest:
             FileRecord(p.relative_to(folder).as_posix(), p.stat().st_size, sha256_of(p)) for p in paths
         )  # fmt: skip
         if item not in {f.name for f in found}:
-            raise OutputError("the unit has no STAC item", where=str(folder), why=f"{item} is not there")
+            raise OutputError(
+                "the unit has no STAC item",
+                where=str(folder),
+                why=f"{item} is not there",
+                fix="run the same `geomm run` again: it makes the unit anew",
+            )
         return cls(found, item)
 
     @property

@@ -24,7 +24,10 @@ def checked(path: str) -> str:
     odd = any(p in {"", ".", ".."} or p != p.strip() for p in parts) or any(ord(c) < 32 or c == "\\" for c in path)
     if odd or parts[0] == STAGING:
         raise OutputError(
-            "the name leads out of the archive", where=repr(path), why="names are relative, such as maps/2024-06/scene"
+            "the name leads out of the archive",
+            where=repr(path),
+            why="names are relative, such as maps/2024-06/scene",
+            fix="give the stage or the item a name without '..' and without a leading slash",
         )
     return path
 
@@ -56,7 +59,7 @@ def require_whole(manifest: Manifest, staged: Path) -> None:
             "the staged unit is not what was made",
             where=str(staged),
             why="; ".join(problems[:5]),
-            fix="make it again",
+            fix="run the same command again: it makes the unit anew",
         )
 
 

@@ -90,7 +90,12 @@ def open_target(root: str | Path) -> Target:
         return FolderTarget(str(root))
     if scheme not in SCHEMES:
         known = ", ".join(f"{name}://" for name in SCHEMES)
-        raise ConfigError("the archive cannot be opened", where=str(root), why=f"known are folders and {known}")
+        raise ConfigError(
+            "the archive cannot be opened",
+            where=str(root),
+            why=f"known are folders and {known}",
+            fix="give --out a folder such as maps, or s3://bucket/folder",
+        )
     from geomm.archive.objects import ObjectTarget
     from geomm.archive.remote import open_store
 

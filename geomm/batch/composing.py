@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geomm.batch.task import NothingThereError, Task, Told
+from geomm.batch.task import NOTHING, NothingThereError, Task, Told
 from geomm.batch.work import Clock, take_item
 from geomm.config import CompositeStage
 from geomm.cube import check_radiometry, close_files, composite, load_cube
@@ -37,7 +37,7 @@ def make(task: Task, folder: Path, clock: Clock, told: Told) -> dict[str, Any]:
     finally:
         close_files(cube)
     if not count.any():
-        raise NothingThereError("no pixel of the imagery is valid")
+        raise NothingThereError("no pixel of the imagery is valid", fix=NOTHING)
     told()
     clock.lap("read")
     score = anomaly(median, stage.background)

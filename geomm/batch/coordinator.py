@@ -222,7 +222,12 @@ class Coordinator:
         """Try again later, put the unit aside for good, or stop the run."""
         bench = self.bench
         if failure.output:
-            raise OutputError("the run cannot go on", where=str(task.folder), why=failure.message)
+            raise OutputError(
+                "the run cannot go on",
+                where=str(task.folder),
+                why=failure.message,
+                fix="free the disk or correct the permissions of the output, then run the same command",
+            )
         tried = self._tried[unit.id] = self._tried.get(unit.id, 0) + 1
         delay = None if bench.stop.signal else bench.retries.delay(tried, failure)
         if delay is not None:

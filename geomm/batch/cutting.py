@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from geomm.batch.task import NothingThereError, Task, Told
+from geomm.batch.task import NOTHING, NothingThereError, Task, Told
 from geomm.batch.work import Clock, plain_item, published_file
 from geomm.chipping import ChipReader, Target
 from geomm.chips import SpatialSplit
@@ -51,7 +51,7 @@ def make(task: Task, folder: Path, clock: Clock, told: Told) -> dict[str, Any]:
         close_files(cube)
     stored = StoredChips(store)
     if not any(stored.usable(k).any() for k in range(len(stored))):
-        raise NothingThereError("no pixel of the imagery is valid")
+        raise NothingThereError("no pixel of the imagery is valid", fix=NOTHING)
     clock.lap("write")
     item = plain_item(task)
     item["assets"]["chips"] = published_file(store / "store.json", folder, "Chip store", "application/json")

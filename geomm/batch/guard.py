@@ -39,7 +39,12 @@ def alone(state: Path) -> Iterator[None]:
             "another run is at work here", where=str(state), fix="wait for it: `geomm runs list` says how far it is"
         ) from error
     except OSError as error:
-        raise OutputError("the output cannot be written", where=str(state), why=error.strerror or str(error)) from error
+        raise OutputError(
+            "the output cannot be written",
+            where=str(state),
+            why=error.strerror or str(error),
+            fix="name a folder that you may write to with --out, or with --state for the ledger alone",
+        ) from error
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geomm.batch.task import NothingThereError, Task, Told
+from geomm.batch.task import NOTHING, NothingThereError, Task, Told
 from geomm.batch.work import Clock, package_of, take_item
 from geomm.config import PredictStage
 from geomm.pipeline.apply import MapOptions, map_cube
@@ -45,7 +45,7 @@ def make(task: Task, folder: Path, clock: Clock, told: Told) -> dict[str, Any]:
     name = Path(task.unit.place).name
     product = map_cube([member], cube, job.scenes, task.folder / "maps", name, progress, options=options)
     if _empty(next(iter(product.files.values()))):
-        raise NothingThereError("no pixel of the imagery is valid")
+        raise NothingThereError("no pixel of the imagery is valid", fix=NOTHING)
     for path in product.item.parent.iterdir():
         if path.is_file():
             path.replace(folder / path.name)

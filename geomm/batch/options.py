@@ -55,7 +55,11 @@ class BatchOptions:
             )
         for name in ("workers", "attempts", "limit"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ConfigError(f"{name} is below 1", why=f"got {getattr(self, name)}")
+                raise ConfigError(
+                    f"{name} is below 1",
+                    why=f"got {getattr(self, name)}",
+                    fix=f"give {name} a whole number of at least 1",
+                )
         if self.since is not None and self.backfill is not None:
             raise ConfigError("since and backfill exclude each other", fix="give the interval start/end as backfill")
 

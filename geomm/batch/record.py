@@ -72,11 +72,26 @@ class UnitRow:
 
     def __post_init__(self) -> None:
         if self.state not in STATES:
-            raise ConfigError("a unit has a state that there is not", where=self.unit, why=f"{self.state!r}")
+            raise ConfigError(
+                "a unit has a state that there is not",
+                where=self.unit,
+                why=f"{self.state!r}",
+                fix=f"use one of {', '.join(STATES)}",
+            )
         if unknown := sorted(set(self.seconds) - set(PARTS)):
-            raise ConfigError("time went into parts that there are not", where=self.unit, why=f"{unknown}")
+            raise ConfigError(
+                "time went into parts that there are not",
+                where=self.unit,
+                why=f"{unknown}",
+                fix=f"name parts of {', '.join(PARTS)}",
+            )
         if not all(math.isfinite(s) and s >= 0 for s in self.seconds.values()):
-            raise ConfigError("seconds are finite and not negative", where=self.unit, why=f"{dict(self.seconds)}")
+            raise ConfigError(
+                "seconds are finite and not negative",
+                where=self.unit,
+                why=f"{dict(self.seconds)}",
+                fix="measure with a monotonic clock, and leave out what was not measured",
+            )
         # A catalog's box may be anything; that must not cost the report of everything else.
         object.__setattr__(self, "bbox", _on_the_globe(self.bbox))
 
@@ -190,9 +205,15 @@ class RunRecord:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"]))
-            raise ConfigError("this is no record of a run", where=where, why=first["msg"]) from error
+            raise ConfigError(
+                "this is no record of a run", where=where, why=first["msg"], fix="give run.json as `geomm run` wrote it"
+            ) from error
         except (TypeError, ValueError) as error:
-            raise ConfigError("this is no record of a run", why=str(error)) from error
+            raise ConfigError(
+                "this is no record of a run",
+                why=str(error),
+                fix="give run.json as `geomm run` wrote it; if it broke off, the next run writes a new one",
+            ) from error
 
 
 _UNIT = tuple(f.name for f in dataclasses.fields(UnitRow))
@@ -202,7 +223,9 @@ def _moment(field: str, text: str) -> dt.datetime:
     try:
         moment = dt.datetime.fromisoformat(text)
     except ValueError as error:
-        raise ConfigError("a time is not ISO 8601", where=field, why=str(error)) from error
+        raise ConfigError(
+            "a time is not ISO 8601", where=field, why=str(error), fix="write it as 2024-05-31T12:00:00Z"
+        ) from error
     if moment.tzinfo is None:
         raise ConfigError("a time has no time zone", where=field, why=text, fix="write 2026-01-31T12:00:00Z")
     return moment

@@ -74,7 +74,7 @@ def lost(why: str, *, transient: bool = True) -> Outcome:
 def _teller(stop: StopSwitch) -> Callable[[], None]:
     def told() -> None:
         if stop.over:
-            raise Stopped("the run was told to stop")
+            raise Stopped("the run was told to stop", fix="run the same command again: it goes on there")
 
     return told
 

@@ -23,6 +23,10 @@ class Stopped(GeommError, InterruptedError):  # noqa: N818 - nothing went wrong
     code = "E901"
 
 
+NOTHING = "nothing: the unit is skipped; if there should be something, look at `status` of its cube"
+"""What to do about imagery without a valid pixel."""
+
+
 class NothingThereError(GeommError, ValueError):
     """Imagery without a single valid pixel: there is nothing to make of it."""
 

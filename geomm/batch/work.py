@@ -178,7 +178,11 @@ def package_of(task: Task) -> ModelPackage:
 
     package = load_package(task.model)
     if model_digest(package) != task.settings.get("model"):
-        raise ModelChangedError("the model was replaced while the run was at work", where=task.model)
+        raise ModelChangedError(
+            "the model was replaced while the run was at work",
+            where=task.model,
+            fix="run the same command again: it takes the new model",
+        )
     return package
 
 
@@ -191,6 +195,11 @@ def take_item(path: Path) -> dict[str, Any]:
     try:
         item: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise GeommError("the unit has no item", where=str(path), why=str(error)) from error
+        raise GeommError(
+            "the unit has no item",
+            where=str(path),
+            why=str(error),
+            fix="run the same command again; if it stays, report it with run.json",
+        ) from error
     path.unlink()
     return item

@@ -57,7 +57,11 @@ def build_catalog(
     """
     source, target = Path(folder).resolve(), Path(out).resolve()
     if not source.is_dir():
-        raise CatalogError("the folder does not exist", where=str(folder))
+        raise CatalogError(
+            "the folder does not exist",
+            where=str(folder),
+            fix="give the folder that holds the GeoTIFFs; a relative path counts from the current folder",
+        )
     _check_target(source, target)
     rules = parse_rules(definition) if definition else [default_rule(get_sensor(name)) for name in sensors]
     found = list(scan(source, rules))
@@ -84,14 +88,16 @@ def _check_target(source: Path, target: Path) -> None:
             fix="name another folder for the catalog",
         )
     if target.exists() and not target.is_dir():
-        raise OutputError("the output is a file", where=str(target), fix="name a folder")
+        raise OutputError(
+            "the output is a file", where=str(target), fix="name a folder that does not exist yet: --out my-catalog"
+        )
     others = [p for p in target.rglob("*") if p.is_file() and p.suffix != ".json"] if target.exists() else []
     if others or (target.exists() and any(target.iterdir()) and not (target / "catalog.json").is_file()):
         raise OutputError(
             "the output folder holds something else than a catalog",
             where=str(target),
             why=f"for example {others[0].name}" if others else "it has no catalog.json",
-            fix="name another",
+            fix="name a new folder: --out my-catalog",
         )
 
 
@@ -117,7 +123,12 @@ def _write(
             shutil.rmtree(target)
         staging.rename(target)
     except OSError as error:
-        raise OutputError("the catalog cannot be written", where=str(target), why=str(error)) from error
+        raise OutputError(
+            "the catalog cannot be written",
+            where=str(target),
+            why=str(error),
+            fix="name another folder with --out, or free the disk and correct the permissions of this one",
+        ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return open_catalog(target)
@@ -151,7 +162,11 @@ def _groups(found: Sequence[Found]) -> dict[str, list[Found]]:
     for name, files in groups.items():
         keys = {(f.key, f.path) for f in files}
         if len({k for k, _ in keys}) < len(keys):
-            raise CatalogError("two files are the same band of one item", where=f"item {name}", fix="rename one")
+            raise CatalogError(
+                "two files are the same band of one item",
+                where=f"item {name}",
+                fix="rename one of them, or move it out of the folder",
+            )
     return groups
 
 

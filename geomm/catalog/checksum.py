@@ -89,7 +89,12 @@ def verify(path: Path, checksum: str, size: int | None) -> None:
     except OSError as error:
         if isinstance(error, ReadError):
             raise
-        raise ReadError("the raster cannot be opened", where=str(path), why=error.strerror or str(error)) from error
+        raise ReadError(
+            "the raster cannot be opened",
+            where=str(path),
+            why=error.strerror or str(error),
+            fix="check the path, and that you may read the file: ls -l FILE",
+        ) from error
     compare(str(path), checksum, size, (digest, about.st_size))
     with _lock:
         _whole[key] = None

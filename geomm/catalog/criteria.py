@@ -75,7 +75,12 @@ def area_of(aoi: Any) -> tuple[tuple[BBox, ...], Any]:
                 area = shape(given["geometry"] if given.get("type") == "Feature" else given)
             bounds = area.bounds
         except (ShapelyError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CatalogError("the area of interest is no geometry", where=str(aoi)[:80], why=str(error)) from error
+            raise CatalogError(
+                "the area of interest is no geometry",
+                where=str(aoi)[:80],
+                why=str(error),
+                fix="give (west, south, east, north) in degrees, a GeoJSON geometry, or a shapely geometry",
+            ) from error
     else:
         bounds = tuple(aoi)
     if len(bounds) != 4 or bounds[1] > bounds[3] or not (bounds[1] >= -90 and bounds[3] <= 90) or max(

@@ -57,7 +57,11 @@ def find_definition(name: str | Path) -> Definition | None:
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
-            raise CatalogError("the catalog definition does not exist", where=str(name))
+            raise CatalogError(
+                "the catalog definition does not exist",
+                where=str(name),
+                fix="name a catalog that comes with geomm, or the path of a YAML file as in catalogs/",
+            )
         return _parse(path.read_text(), str(name))
     stem = str(name).replace("-", "_")
     if not stem.isidentifier() or path.exists():
@@ -79,7 +83,12 @@ def parse_yaml(text: str, where: str) -> Any:
     import yaml
 
     if len(text) > YAML_BYTES:
-        raise ConfigError("the definition is too long", where=where, why=f"more than {YAML_BYTES} characters")
+        raise ConfigError(
+            "the definition is too long",
+            where=where,
+            why=f"more than {YAML_BYTES} characters",
+            fix="leave out what a definition does not need, or split it into several",
+        )
     try:
         aliases = depth = 0
         for event in yaml.parse(text, yaml.SafeLoader):
@@ -90,12 +99,18 @@ def parse_yaml(text: str, where: str) -> Any:
                     "the definition is too deep, or has too many aliases",
                     where=where,
                     why=f"at most {YAML_DEPTH} levels and {YAML_ALIASES} aliases are read",
+                    fix="write it flat, without & and * of YAML",
                 )
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError("the catalog definition is not YAML", where=where, why=str(error)) from error
+        raise ConfigError(
+            "the catalog definition is not YAML",
+            where=where,
+            why=str(error),
+            fix="check the indentation and the colons of the line that is named",
+        ) from error
 
 
 def _parse(text: str, where: str) -> Definition:

@@ -94,7 +94,12 @@ def fetch(source: BandSource, folder: str | Path, *, settings: FetchSettings = S
         except OSError as error:
             if isinstance(error, GeommError):
                 raise
-            raise OutputError("the file cannot be written", where=str(target), why=str(error)) from error
+            raise OutputError(
+                "the file cannot be written",
+                where=str(target),
+                why=str(error),
+                fix="free space on the disk of the cache, or choose another folder for it",
+            ) from error
         return target
 
 
@@ -200,14 +205,24 @@ def _write(file: BinaryIO, piece: bytes) -> None:
     try:
         file.write(piece)
     except OSError as error:  # of the disk, not of the server
-        raise OutputError("the file cannot be written", where=str(file.name), why=str(error)) from error
+        raise OutputError(
+            "the file cannot be written",
+            where=str(file.name),
+            why=str(error),
+            fix="free space on the disk of the cache, or choose another folder for it",
+        ) from error
 
 
 def _agree(answer: Any, part: _Part, url: str) -> None:
     """Check that an answer is what was asked for: a whole file, or the rest of the same one."""
     tag, length = answer.headers.get("ETag", ""), answer.headers.get("Content-Length", "")
     if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise ReadError("the server changes the file on its way", where=shown(url), why="it compresses it unasked")
+        raise ReadError(
+            "the server changes the file on its way",
+            where=shown(url),
+            why="it compresses it unasked",
+            fix="have the server send files as they are (no Content-Encoding), or copy the file by hand",
+        )
     if not part.done:
         if answer.status_code != 200:
             raise _broken(url, f"the server answered {answer.status_code} where the whole file was asked for")

@@ -226,7 +226,10 @@ def _by_metadata(item: Any, band: BandSpec, customs: Customs) -> Calibration:
     found = _metadata(item, customs).calibration(band.name)
     if found is None:
         raise CatalogError(
-            "the calibration is unknown", where=f"item {item.id}, band {band.name}", why="its MTL has no gains for it"
+            "the calibration is unknown",
+            where=f"item {item.id}, band {band.name}",
+            why="its MTL has no gains for it",
+            fix="have the MTL file delivered again, or leave the band out of the modality",
         )
     return found
 
@@ -256,7 +259,12 @@ def _metadata(item: Any, customs: Customs) -> Metadata:
     """Read an item's MTL file."""
     asset = next((a for key, a in item.assets.items() if key.lower() in ("mtl.json", "mtl.txt", "mtl")), None)
     if asset is None:
-        raise CatalogError("the item has no MTL file", where=f"item {item.id}", why="its calibration is only there")
+        raise CatalogError(
+            "the item has no MTL file",
+            where=f"item {item.id}",
+            why="its calibration is only there",
+            fix="add the asset MTL.json or MTL.txt to the item, or use Level 2 products, which need none",
+        )
     href = _address(item, asset, customs.policy)
     address = check(href, customs.policy)
     try:
@@ -265,10 +273,15 @@ def _metadata(item: Any, customs: Customs) -> Metadata:
         path = Path(address.name)
         if not path.is_file() or path.stat().st_size > _MTL_BYTES:
             raise CatalogError(
-                "the MTL file cannot be read", where=href, why=f"it is no file of at most {_MTL_BYTES} bytes"
+                "the MTL file cannot be read",
+                where=href,
+                why=f"it is no file of at most {_MTL_BYTES} bytes",
+                fix="have the MTL file delivered again",
             )
         return parse_mtl(path.read_text(errors="replace"))
     except (OSError, ValueError) as error:
         if isinstance(error, CatalogError | UnsafeSourceError):
             raise
-        raise CatalogError("the MTL file cannot be read", where=href, why=str(error)) from error
+        raise CatalogError(
+            "the MTL file cannot be read", where=href, why=str(error), fix="have the MTL file delivered again"
+        ) from error

@@ -33,7 +33,11 @@ class Limits:
     def __post_init__(self) -> None:
         wrong = [name for name in self.__slots__ if getattr(self, name) < 1]
         if wrong:
-            raise ConfigError("a limit is a positive number", where=f"{wrong[0]} {getattr(self, wrong[0])}")
+            raise ConfigError(
+                "a limit is a positive number",
+                where=f"{wrong[0]} {getattr(self, wrong[0])}",
+                fix=f"give {wrong[0]} a number above 0",
+            )
 
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}

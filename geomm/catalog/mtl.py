@@ -101,11 +101,19 @@ def parse_mtl(text: str) -> Metadata:
     try:
         groups = json.loads(text) if text.startswith("{") else None
     except ValueError as error:
-        raise CatalogError("the MTL file cannot be read", why=str(error)) from error
+        raise CatalogError(
+            "the MTL file cannot be read",
+            why=str(error),
+            fix="have the MTL file of the product delivered again: it lies in the same folder as the bands",
+        ) from error
     if groups is None:
         found = dict(re.findall(r'^\s*(\w+)\s*=\s*"?([^"\n]*?)"?\s*$', text, re.MULTILINE))
     else:
         found = {k: str(v) for group in next(iter(groups.values())).values() for k, v in group.items()}
     if "SPACECRAFT_ID" not in found:
-        raise CatalogError("the MTL file cannot be read", why="it does not name the satellite (SPACECRAFT_ID)")
+        raise CatalogError(
+            "the MTL file cannot be read",
+            why="it does not name the satellite (SPACECRAFT_ID)",
+            fix="have the MTL file of the product delivered again: it lies in the same folder as the bands",
+        )
     return Metadata(found)

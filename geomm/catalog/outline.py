@@ -122,7 +122,10 @@ def outline_items(
             outline = _outline(record, base, search, sensors, customs)
         except (ValueError, KeyError, TypeError, AttributeError, GEOSException) as error:
             wrong = CatalogError(
-                "an item cannot be read", where=f"item {record.get('id')!r}", why=f"{type(error).__name__}: {error}"
+                "an item cannot be read",
+                where=f"item {record.get('id')!r}",
+                why=f"{type(error).__name__}: {error}",
+                fix="correct the item in its catalog, or leave it out of the search with ids",
             )
             if rejected is None:
                 raise wrong from error
@@ -209,7 +212,10 @@ def outline_parquet(file: str, query: Query, sensors: Sequence[SensorSpec], cust
                 yield Outline(row[0], row[1] or "", start, end, box, outline, held, row[6], cloud)
     except (duckdb.Error, OSError, KeyError, ValueError, TypeError) as error:
         raise CatalogError(
-            "the catalog cannot be read", where=file, why=f"{type(error).__name__}: {str(error)[:300]}"
+            "the catalog cannot be read",
+            where=file,
+            why=f"{type(error).__name__}: {str(error)[:300]}",
+            fix="write the table again with `geomm catalog index CATALOG FILE`, or with stac-geoparquet",
         ) from error
 
 

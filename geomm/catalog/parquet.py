@@ -71,7 +71,12 @@ def write_parquet(items: Sequence[Any], path: str | Path) -> Path:
         _write(records, aside, str(path))
         aside.replace(target)
     except OSError as error:
-        raise OutputError("the catalog cannot be written", where=str(path), why=str(error)) from error
+        raise OutputError(
+            "the catalog cannot be written",
+            where=str(path),
+            why=str(error),
+            fix="name a file in a folder that you may write to, and free space on its disk",
+        ) from error
     finally:
         aside.unlink(missing_ok=True)
     return target
@@ -101,7 +106,11 @@ def _write(records: Sequence[Mapping[str, Any]], path: Path, name: str) -> None:
     from stac_geoparquet.arrow import parse_stac_items_to_arrow, to_parquet
 
     if not records:
-        raise CatalogError("there is no item to write", where=name)
+        raise CatalogError(
+            "there is no item to write",
+            where=name,
+            fix="give at least one item: `geomm catalog search CATALOG` lists what a catalog holds",
+        )
     rows = [
         {**_plain({**record, "links": []}), "bbox": list(flat(record["bbox"]))}
         for record in sorted(records, key=_along_a_curve)

@@ -83,7 +83,12 @@ def driver_of(href: str | Path, path: Path | None) -> str:
     except OSError as error:
         if isinstance(error, ReadError):
             raise
-        raise ReadError("the raster cannot be opened", where=shown(href), why=error.strerror or str(error)) from error
+        raise ReadError(
+            "the raster cannot be opened",
+            where=shown(href),
+            why=error.strerror or str(error),
+            fix="check the path, and that you may read the file: ls -l FILE",
+        ) from error
     if start not in _SIGNATURES:
         raise ReadError(
             "the raster is in a format that geomm does not open",
@@ -125,7 +130,12 @@ def open_dataset(href: str | Path, policy: ReadPolicy = POLICY) -> Any:
         except (RasterioError, ValueError) as error:  # ValueError: texts in the header that are no UTF-8
             if path is None:
                 mistrust(href)
-            raise ReadError("the raster cannot be opened", where=shown(href), why=reason(error)) from error
+            raise ReadError(
+                "the raster cannot be opened",
+                where=shown(href),
+                why=reason(error),
+                fix="gdalinfo FILE shows whether it is a raster at all; have it delivered again if it is damaged",
+            ) from error
         try:
             check_dataset(source, shown(href), policy.limits)
         except BaseException:
@@ -230,7 +240,11 @@ def degrees_of(grid: Grid) -> BBox:
     lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
     known = np.isfinite(lon) & np.isfinite(lat)
     if not known.any():
-        raise GridError("the raster lies outside its CRS", where=f"{grid.crs}, transform {grid.transform}")
+        raise GridError(
+            "the raster lies outside its CRS",
+            where=f"{grid.crs}, transform {grid.transform}",
+            fix="look at the file with gdalinfo, and set its CRS with gdal_edit.py -a_srs EPSG:CODE FILE",
+        )
     lon, south, north = lon[known], float(lat[known].min()), float(lat[known].max())
     if crs.is_geographic and float(lon.max()) > 180.0:  # 0 to 360, or a little beyond 180
         if np.ptp(lon) >= 360.0:

@@ -91,7 +91,11 @@ def parse_rules(definition: Mapping[str, Any]) -> list[Rule]:
     """
     extra = set(definition) - {"items", "datetime", "properties"}
     if extra:
-        raise ConfigError("a catalog definition holds items, datetime and properties", why=f"unknown: {sorted(extra)}")
+        raise ConfigError(
+            "a catalog definition holds items, datetime and properties",
+            why=f"unknown: {sorted(extra)}",
+            fix="remove these keys; examples are in catalogs/",
+        )
     rules = []
     for entry in definition.get("items", []):
         if set(entry) - _KEYS or not {"sensor", "pattern"} <= set(entry):
@@ -99,6 +103,7 @@ def parse_rules(definition: Mapping[str, Any]) -> list[Rule]:
                 f"a catalog definition needs sensor and pattern, and may have {', '.join(sorted(_KEYS))}",
                 where=str(entry),
                 why=f"unknown {sorted(set(entry) - _KEYS)}",
+                fix="correct the keys; examples are in catalogs/",
             )
         bands, each = entry.get("bands"), "[^/]+?"
         if "{band}" in entry["pattern"] and bands is not None:  # a file for each of them

@@ -90,7 +90,12 @@ def read_static(href: str, policy: ReadPolicy) -> StaticSource:
             records = content["features"] if kind == "FeatureCollection" else [content]
             return StaticSource(tuple(_record(record, href) for record in records))
         if not isinstance(pystac.read_dict(content, href=href), pystac.Catalog):
-            raise CatalogError("the catalog cannot be read", where=href, why=f"its type is {kind}")
+            raise CatalogError(
+                "the catalog cannot be read",
+                where=href,
+                why=f"its type is {kind}",
+                fix="give a STAC Catalog, Collection, Feature or FeatureCollection",
+            )
         return StaticSource(tuple(_below(content, href, mine)))
     except (
         OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
@@ -98,7 +103,12 @@ def read_static(href: str, policy: ReadPolicy) -> StaticSource:
     ) as error:  # fmt: skip
         if isinstance(error, CatalogError):
             raise
-        raise CatalogError("the catalog cannot be read", where=href, why=str(error)) from error
+        raise CatalogError(
+            "the catalog cannot be read",
+            where=href,
+            why=str(error),
+            fix="have the catalog written again; python -m json.tool FILE says where a file breaks off",
+        ) from error
 
 
 def _record(content: Any, href: str) -> Record:
@@ -124,7 +134,10 @@ def _item(record: Record) -> Any:
         item = pystac.Item.from_dict(record.content, migrate=True, preserve_dict=True)
     except (ValueError, KeyError, TypeError, AttributeError, pystac.STACError, pystac.STACTypeError) as error:
         raise CatalogError(
-            "an item cannot be read", where=f"{shown(record.href)}, {record.content['id']!r}", why=str(error)
+            "an item cannot be read",
+            where=f"{shown(record.href)}, {record.content['id']!r}",
+            why=str(error),
+            fix="correct the item in its catalog, or leave it out: search(ids=[...])",
         ) from error
     if item.get_self_href() is None or "://" not in str(item.get_self_href()) or "://" in record.href:
         item.set_self_href(record.href)  # relative addresses of assets count from here
@@ -175,7 +188,12 @@ def _read(href: str, policy: ReadPolicy) -> dict[str, Any]:
     path = local_path(href)
     if path is not None:
         if path.stat().st_size > BYTES or not path.is_file():
-            raise CatalogError("the catalog cannot be read", where=href, why=f"it is no file of at most {BYTES} bytes")
+            raise CatalogError(
+                "the catalog cannot be read",
+                where=href,
+                why=f"it is no file of at most {BYTES} bytes",
+                fix="check the address; of a large catalog make a table: geomm catalog index CATALOG FILE",
+            )
         text = path.read_text(encoding="utf-8-sig")
     elif re.match("https?:", href, re.IGNORECASE):
         text = text_of(href, policy, most=BYTES)
@@ -184,7 +202,12 @@ def _read(href: str, policy: ReadPolicy) -> dict[str, Any]:
         text = pystac.StacIO.default().read_text(href)
     content = json.loads(text)
     if not isinstance(content, dict):
-        raise CatalogError("the catalog cannot be read", where=href, why="it is no JSON object")
+        raise CatalogError(
+            "the catalog cannot be read",
+            where=href,
+            why="it is no JSON object",
+            fix="give a STAC catalog.json, collection.json or item as JSON",
+        )
     return content
 
 

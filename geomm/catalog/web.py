@@ -76,7 +76,11 @@ def reachable(url: str, policy: ReadPolicy) -> Address:
     """
     address = check(url, policy)
     if address.kind != "web":
-        raise UnsafeSourceError("the address leads away from the web", where=shown(url), fix="correct the entry")
+        raise UnsafeSourceError(
+            "the address leads away from the web",
+            where=shown(url),
+            fix="use an address that begins with http:// or https://",
+        )
     scheme = url.partition(":")[0].lower()
     name, _, port = address.host.rpartition(":")
     proxied = scheme in getproxies() and not proxy_bypass(name)
@@ -119,7 +123,12 @@ def answer_of(
                 raise refused
             yield answer
     except (requests.TooManyRedirects, requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
-        raise ReadError("the address leads nowhere", where=shown(url), why=_short(error)) from error
+        raise ReadError(
+            "the address leads nowhere",
+            where=shown(url),
+            why=_short(error),
+            fix="check the spelling of the address, and that it answers in a browser",
+        ) from error
     except (requests.RequestException, HTTPError, OSError) as error:
         if isinstance(error, GeommError):
             raise
@@ -181,12 +190,22 @@ def text_of(url: str, policy: ReadPolicy, *, most: int) -> str:
         for part in answer.iter_content(2**16):
             size += len(part)
             if size > most:
-                raise ReadError("the text is too long", where=shown(url), why=f"it has more than {most} bytes")
+                raise ReadError(
+                    "the text is too long",
+                    where=shown(url),
+                    why=f"it has more than {most} bytes",
+                    fix="check the address: it leads to something else than a catalog",
+                )
             parts.append(part)
     try:
         return b"".join(parts).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ReadError("the text is not UTF-8", where=shown(url), why=str(error)) from error
+        raise ReadError(
+            "the text is not UTF-8",
+            where=shown(url),
+            why=str(error),
+            fix="check the address: it leads to something else than JSON or YAML",
+        ) from error
 
 
 def _seconds(text: str | None) -> float | None:

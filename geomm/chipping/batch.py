@@ -27,7 +27,11 @@ class Target:
 
     def __post_init__(self) -> None:
         if len(self.values) > INVALID_CLASS:
-            raise ConfigError(f"a target has at most {INVALID_CLASS} classes", why=f"{len(self.values)} values")
+            raise ConfigError(
+                f"a target has at most {INVALID_CLASS} classes",
+                why=f"{len(self.values)} values",
+                fix="group classes before: values beyond 254 have no code in a map of bytes",
+            )
 
     def index(self, stored: np.ndarray) -> np.ndarray:
         """Return class indices, uint8 of the same shape."""

@@ -33,7 +33,11 @@ def random_chips(
     """
     cell = within or max(shape)
     if size > min(*shape, cell):
-        raise ConfigError("chips do not fit", why=f"chips of {size} pixels, grid {shape}, within {within}")
+        raise ConfigError(
+            "chips do not fit",
+            why=f"chips of {size} pixels, grid {shape}, within {within}",
+            fix="choose smaller chips, or a larger area",
+        )
     generator = np.random.default_rng(seed)
     ends = [[(a, min(a + cell, n)) for a in range(0, n, cell) if min(a + cell, n) - a >= size] for n in shape]
     room = [np.array([b - a - size + 1 for a, b in e], float) for e in ends]
@@ -98,7 +102,11 @@ def balanced_chips(
         weight *= _share(split, cell, counts.shape[:2])[..., None]
     present = np.flatnonzero(weight.sum((0, 1)) > 0)
     if not present.size:
-        raise SplitError("there is no label to draw chips around", where=f"split {split[1]}" if split else "the grid")
+        raise SplitError(
+            "there is no label to draw chips around",
+            where=f"split {split[1]}" if split else "the grid",
+            fix="check the values of the classes, or draw with random_chips, which needs no label",
+        )
     chances = {k: (weight[..., k] / weight[..., k].sum()).ravel() for k in present}
     chips: list[Chip] = []
     while len(chips) < number:

@@ -56,6 +56,7 @@ class ChipGrid:
             raise ConfigError(
                 "a chip grid needs a positive size and grid and a halo of at least 0",
                 why=f"got grid {self.shape}, size {self.size}, halo {self.halo}",
+                fix="for example ChipGrid((1000, 1000), 256, 32)",
             )
 
     @classmethod
@@ -69,6 +70,7 @@ class ChipGrid:
             raise ConfigError(
                 "chips overlap by an even number of pixels, less than their size",
                 why=f"size {size}, overlap {overlap}",
+                fix=f"for example overlap {max(0, min(int(overlap), int(size) - 2)) // 2 * 2}",
             )
         return cls(shape, size - overlap, overlap // 2)
 

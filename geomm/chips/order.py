@@ -86,6 +86,7 @@ class ChipOrder:
             raise ConfigError(
                 "an order needs a positive area, at least 0 lanes and a rank below the number of processes",
                 why=f"area {self.area}, lanes {self.lanes}, rank {self.rank} of {self.world}",
+                fix="ranks count from 0; shuffle 0 is the order of the grid",
             )
 
     def epoch(self, number: int) -> Itinerary:

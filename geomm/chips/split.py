@@ -72,7 +72,11 @@ class SpatialSplit:
             SplitError: a split gets no block, or the buffer leaves nothing of a block.
         """
         if abs(sum(fractions.values()) - 1.0) > 1e-6 or min(fractions.values()) <= 0:
-            raise SplitError("the shares of the splits are not positive with sum one", why=str(dict(fractions)))
+            raise SplitError(
+                "the shares of the splits are not positive with sum one",
+                why=str(dict(fractions)),
+                fix="give shares such as {'train': 0.7, 'validation': 0.15, 'test': 0.15}",
+            )
         rows, columns = -(-shape[0] // block), -(-shape[1] // block)
         number = rows * columns
         ends = np.round(np.cumsum(list(fractions.values())) * number).astype(int)
@@ -208,7 +212,11 @@ class SpatialSplit:
 
     def _index(self, name: str) -> int:
         if name not in self.names:
-            raise SplitError(f"there is no split {name!r}", why=f"splits: {', '.join(self.names)}")
+            raise SplitError(
+                f"there is no split {name!r}",
+                why=f"splits: {', '.join(self.names)}",
+                fix=f"use one of {', '.join(self.names)}",
+            )
         return self.names.index(name)
 
 
@@ -230,7 +238,11 @@ def split_places(places: Sequence[str], fractions: Mapping[str, float], *, seed:
     ordered = np.searchsorted(ends, np.arange(len(places)), side="right")
     missing = [name for k, name in enumerate(fractions) if k not in ordered]
     if missing:
-        raise SplitError(f"split {', '.join(missing)} is empty", why=f"{len(places)} places, shares {dict(fractions)}")
+        raise SplitError(
+            f"split {', '.join(missing)} is empty",
+            why=f"{len(places)} places, shares {dict(fractions)}",
+            fix="give the split a larger share, or find more places",
+        )
     drawn = np.random.default_rng(seed).permutation(ordered)
     return {place: list(fractions)[k] for place, k in zip(places, drawn, strict=True)}
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from geomm._version import __version__
-from geomm.cli import predict, run, search
+from geomm.cli import advice, predict, run, search
 from geomm.cli.catalogs import app as catalogs
 from geomm.cli.chips import app as chips
 from geomm.cli.options import SetOption, assignment
@@ -19,6 +19,7 @@ from geomm.errors import BusyError, ConfigError, GeommError
 
 app = typer.Typer(
     help="From an imagery catalog to maps and answers.",
+    epilog="An error ends with a code: `geomm explain CODE` says more. `geomm doctor` checks the installation.",
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help: markdown costs half a second of imports
     pretty_exceptions_enable=False,
@@ -27,7 +28,17 @@ app = typer.Typer(
 app.add_typer(catalogs, name="catalog")
 app.add_typer(chips, name="chips")
 app.add_typer(runs, name="runs")
-for command in (run.run, predict.predict, search.index, search.search, search.ground, search.clip, search.verify):
+for command in (
+    run.run,
+    predict.predict,
+    search.index,
+    search.search,
+    search.ground,
+    search.clip,
+    search.verify,
+    advice.explain,
+    advice.doctor,
+):
     app.command()(command)
 
 
@@ -138,21 +149,6 @@ def sensors() -> None:
 
     for spec in SENSORS.values():
         typer.echo(f"{spec.name:18}  {spec.title}\n{'':20}{', '.join(b.name for b in spec.bands) or 'any band'}")
-
-
-@app.command()
-def doctor() -> None:
-    """Check the installation: libraries, GDAL, PROJ, GPU, disk.
-
-    Example: `geomm doctor`
-    """
-    from geomm.doctor import examine
-
-    worst = 0
-    for finding in examine():
-        typer.echo(f"{finding.status:5} {finding.name:14} {finding.text}")
-        worst = max(worst, finding.status == "fail")
-    raise typer.Exit(worst)
 
 
 def _recipe_path(name: str) -> Path:

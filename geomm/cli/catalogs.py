@@ -33,7 +33,11 @@ def build(
     from geomm.catalog import build_catalog, parse_yaml
 
     if definition is not None and not definition.is_file():
-        raise ConfigError("the catalog definition does not exist", where=str(definition))
+        raise ConfigError(
+            "the catalog definition does not exist",
+            where=str(definition),
+            fix="examples are in catalogs/; or describe plain files with --sensor",
+        )
     target = out or Path(f"{folder.resolve().name}-catalog")
     catalog = build_catalog(
         folder,

@@ -164,7 +164,11 @@ def _states(names: list[str]) -> tuple[State, ...]:
 
     wrong = [n for n in names if n.upper() not in STATES]
     if wrong:
-        raise ConfigError(f"unknown state {wrong[0]!r}", why=f"known: {', '.join(s.lower() for s in STATES)}")
+        raise ConfigError(
+            f"unknown state {wrong[0]!r}",
+            why=f"known: {', '.join(s.lower() for s in STATES)}",
+            fix="for example --state failed",
+        )
     return tuple(s for s in STATES if s.lower() in {n.lower() for n in names})
 
 

@@ -77,7 +77,11 @@ def search(
     pages = [p for p in out or () if p.suffix.lower() in (".html", ".htm")]
     others = [p for p in out or () if p not in pages and p.suffix.lower() not in FILES]
     if len(pages) > 1 or others:
-        raise ConfigError("hits are written as one page and as files for a GIS", why=", ".join(map(str, out or ())))
+        raise ConfigError(
+            "hits are written as one page and as files for a GIS",
+            why=", ".join(map(str, out or ())),
+            fix="give at most one -o page.html, and others as .geojson, .gpkg or .parquet",
+        )
     if tell:
         for text, score in searching.tell(open_index(index), like, k=k):
             typer.echo(f"{score:.3f}  {text}")

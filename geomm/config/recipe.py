@@ -130,9 +130,19 @@ def read_yaml(path: str | Path, overrides: Mapping[str, Any] | None = None) -> d
     try:
         raw = yaml.safe_load(Path(path).read_text())
     except OSError as error:
-        raise ConfigError("the recipe cannot be read", where=str(path), why=error.strerror or str(error)) from error
+        raise ConfigError(
+            "the recipe cannot be read",
+            where=str(path),
+            why=error.strerror or str(error),
+            fix="check the path; recipes to begin with are in pipelines/",
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError("the recipe is not YAML", where=str(path), why=str(error)) from error
+        raise ConfigError(
+            "the recipe is not YAML",
+            where=str(path),
+            why=str(error),
+            fix="check the indentation and the colons of the line that is named",
+        ) from error
     if not isinstance(raw, dict):
         raise ConfigError("the recipe is not a mapping", where=str(path), fix="see pipelines/ for examples")
     for key, value in (overrides or {}).items():
@@ -143,7 +153,12 @@ def read_yaml(path: str | Path, overrides: Mapping[str, Any] | None = None) -> d
                 node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
             node[int(last) if isinstance(node, list) else last] = value
         except (ValueError, IndexError, TypeError, AttributeError) as error:
-            raise ConfigError("there is no such field", where=f"{path}, {key}", why=str(error)) from error
+            raise ConfigError(
+                "there is no such field",
+                where=f"{path}, {key}",
+                why=str(error),
+                fix="name a field by its path in the recipe, such as train.steps or stages.0.within",
+            ) from error
     return raw
 
 
@@ -151,7 +166,12 @@ def _validated[Config: Strict](kind: type[Config], raw: dict[str, Any], path: Pa
     try:
         return kind.model_validate({**raw, "root": str(path.parent.resolve())})
     except ValidationError as error:
-        raise ConfigError("the recipe is wrong", where=str(path), why=_explain(error)) from error
+        raise ConfigError(
+            "the recipe is wrong",
+            where=str(path),
+            why=_explain(error),
+            fix="correct the fields that are named; recipes to begin with are in pipelines/",
+        ) from error
 
 
 def _explain(error: ValidationError) -> str:

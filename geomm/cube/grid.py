@@ -17,7 +17,8 @@ from odc.geo.xr import xr_coords
 from pyproj.exceptions import CRSError
 
 from geomm.catalog import BandSource, Grid, Scene, grid_of, naming, open_source
-from geomm.errors import CatalogError, GridError
+from geomm.cube.arguments import scenes_of
+from geomm.errors import GridError
 from geomm.types import BBox
 
 SNAP_TOLERANCE = 0.01
@@ -54,10 +55,7 @@ def common_geobox(
         GridError: the area does not overlap the scenes, a rotated grid, or a CRS that cannot hold the area: degrees
             across the antimeridian, UTM near a pole.
     """
-    if not scenes:
-        raise CatalogError(
-            "there is no scene", why="the search found nothing", fix="widen the area, the time or the sensors"
-        )
+    scenes = scenes_of(scenes)
     grids = list(dict.fromkeys(_grid(b) for s in scenes for b in s.bands.values()))
     placed = [GeoBox(g.shape, Affine(*g.transform), g.crs) for g in grids if g.transform is not None]
     if crs is None and any(not g.axis_aligned for g in placed):
@@ -70,7 +68,11 @@ def common_geobox(
     same = [g for g in placed if g.crs == target and g.axis_aligned]
     reference = min(same, key=lambda g: abs(g.resolution.x), default=None)
     if resolution is not None and not resolution > 0:
-        raise GridError("the pixel size is not positive", where=f"resolution {resolution}")
+        raise GridError(
+            "the pixel size is not positive",
+            where=f"resolution {resolution}",
+            fix="give it in units of the CRS: resolution=10 for 10 m in UTM, 0.0001 for about 10 m in degrees",
+        )
     if resolution is None and reference is None and not target.projected:
         raise GridError(
             "the pixel size is unknown",
@@ -122,7 +124,7 @@ def group_sites(scenes: Sequence[Scene]) -> dict[str, list[Scene]]:
         Site name (the alphabetically first item id) to its scenes, sorted by name.
     """
     sites: list[list[Scene]] = []
-    for scene in scenes:
+    for scene in scenes_of(scenes) if scenes else ():
         touching = [site for site in sites if any(_overlap(scene.bbox, other.bbox) for other in site)]
         merged = [scene] + [other for site in touching for other in site]
         sites = [site for site in sites if site not in touching] + [merged]

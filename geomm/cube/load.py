@@ -14,11 +14,12 @@ from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
 from geomm.catalog import Scene
+from geomm.cube.arguments import check_load, scenes_of
 from geomm.cube.calibrate import CALIBRATION
 from geomm.cube.plan import STATUS, Plan, reach, time_steps
 from geomm.cube.read import SourceReader
 from geomm.cube.show import Cube
-from geomm.errors import CatalogError, ConfigError, GridError, MissingBandError, ReadError, SourceWarning, UnitError
+from geomm.errors import CatalogError, GridError, MissingBandError, ReadError, SourceWarning, UnitError
 from geomm.sensors import QualityRule, SensorSpec, get_sensor
 from geomm.types import Modality
 
@@ -57,42 +58,20 @@ def load_cube(
         (item id and file of every band).
 
     Raises:
-        CatalogError: no scene for a modality.
+        CatalogError: no scene, or none for a modality.
+        ConfigError: an argument of another kind, such as a path in place of scenes.
         MissingBandError: a scene lacks a band.
         GridError: no scene overlaps the grid, or the grid is rotated.
         ReadError: at computing, a source that cannot be read, if ``errors`` is ``raise``.
     """
-    reserved = {"x", "y", "time", "band", "spatial_ref"} & set(modalities or ())
-    if reserved:
-        raise ConfigError(f"a modality cannot be named {min(reserved)}", why="it is the name of a coordinate")
-    _check_options(geobox, modalities=modalities, chunks=chunks, quality=quality, errors=errors, dtype=dtype)
-    if not geobox.axis_aligned or geobox.crs is None:
-        raise GridError(
-            "the target grid is rotated or has no CRS", where=str(geobox), fix="choose one: common_geobox(scenes)"
-        )
+    scenes = scenes_of(scenes)
+    check_load(geobox, modalities=modalities, chunks=chunks, quality=quality, errors=errors, dtype=dtype)
     wanted = modalities or {name: Modality(name) for name in dict.fromkeys(s.sensor for s in scenes)}
     settings: dict[str, Any] = {"chunk": chunks, "errors": errors, "reader": reader or SourceReader()}
     nodes = {name: _node(_plan(name, m, scenes, geobox, quality, settings, dtype)) for name, m in wanted.items()}
     root = xr.Dataset(coords=xr_coords(geobox, always_yx=True))
     cube: Cube = Cube.from_dict({"/": root, **nodes})
     return cube
-
-
-def _check_options(geobox: Any, *, modalities: Any, chunks: int, quality: Any, errors: str, dtype: Any) -> None:
-    """Refuse arguments that would be taken for something else."""
-    if not isinstance(geobox, GeoBox):
-        raise ConfigError("the grid is no GeoBox", where=repr(geobox)[:80], fix="choose one: common_geobox(scenes)")
-    for name, modality in (modalities or {}).items():
-        if not isinstance(modality, Modality):
-            raise ConfigError(f"modality {name} is no Modality", fix=f'write Modality("{modality}") or with its bands')
-    if chunks < 1:
-        raise ConfigError("chunks need a positive size", where=f"chunks {chunks}")
-    if errors not in ("report", "raise"):
-        raise ConfigError("errors are reported or raised", where=f"errors {errors!r}", fix="write 'report' or 'raise'")
-    if dtype not in (None, "float32", "float64"):
-        raise ConfigError("unknown dtype", where=f"dtype {dtype!r}", fix="'float32', 'float64', or leave it out")
-    if isinstance(quality, str) and quality not in ("apply", "ignore"):
-        raise ConfigError("unknown quality", where=f"quality {quality!r}", fix="'apply', 'ignore', or classes or bits")
 
 
 def _plan(

@@ -63,7 +63,12 @@ def export_chips(store: StoredChips, folder: str | Path, *, progress: Progress =
     except GeommError:  # of which some are OSErrors too
         raise
     except OSError as error:
-        raise OutputError("the chips cannot be written", where=str(folder), why=str(error)) from error
+        raise OutputError(
+            "the chips cannot be written",
+            where=str(folder),
+            why=str(error),
+            fix="name a folder that you may write to, and free space on its disk",
+        ) from error
     return written
 
 

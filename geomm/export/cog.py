@@ -70,4 +70,9 @@ def write_cog(spool: Spool, layer: LayerSpec, target: Path) -> None:
         with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE, GDAL_NUM_THREADS="1"):
             rasterio.shutil.copy(spool.joined(layer), target, driver="COG", **options)
     except Exception as error:  # nothing but blocks of our own is read here, and GDAL's errors have no public base
-        raise OutputError("the GeoTIFF cannot be written", where=str(target), why=str(error)) from error
+        raise OutputError(
+            "the GeoTIFF cannot be written",
+            where=str(target),
+            why=str(error),
+            fix="name a folder that you may write to, and free space on its disk; then run the same again",
+        ) from error

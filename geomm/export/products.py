@@ -94,7 +94,12 @@ def write_products(
     except OSError as error:
         if isinstance(error, GeommError):
             raise
-        raise OutputError("the product cannot be written", where=str(folder), why=str(error)) from error
+        raise OutputError(
+            "the product cannot be written",
+            where=str(folder),
+            why=str(error),
+            fix="name a folder that you may write to, and free space on its disk; then run the same again",
+        ) from error
 
 
 def _sidecars(path: Path, layer: LayerSpec) -> None:
@@ -131,7 +136,12 @@ def _vectors(table: Any, layer: LayerSpec, stem: Path, title: str, about: dict[s
     try:
         package, parquet = write_polygons(table, layer, stem)
     except Exception as error:  # the drivers raise whatever they like
-        raise OutputError("the polygons cannot be written", where=stem.name, why=str(error)) from error
+        raise OutputError(
+            "the polygons cannot be written",
+            where=stem.name,
+            why=str(error),
+            fix="free space on the disk, or leave the polygons out",
+        ) from error
     key = stem.name.rpartition("-")[2]
     return {
         key: file_of(package, title, "application/geopackage+sqlite3", ["data"]) | about,
@@ -148,7 +158,12 @@ def _verify(path: Path, layer: LayerSpec, geobox: GeoBox) -> None:
             and file.count == len(layer.bands)
         )
         if not same:
-            raise OutputError("the written file is not what was asked for", where=str(path), why=str(file.profile))
+            raise OutputError(
+                "the written file is not what was asked for",
+                where=str(path),
+                why=str(file.profile),
+                fix="run `geomm doctor`: it writes a GeoTIFF and reads it back",
+            )
         for _, window in file.block_windows(1):
             file.read(window=window)
 

@@ -33,7 +33,11 @@ def publish(staging: Path, target: Path, name: str, layers: Sequence[tuple[Layer
     order = sorted(files, key=lambda p: (p.suffix == ".json", p.suffix == ".tif", p.name))
     for path in order:
         if (target / path.name).is_dir():
-            raise OutputError("a folder stands where a file goes", where=str(target / path.name), fix="move it away")
+            raise OutputError(
+                "a folder stands where a file goes",
+                where=str(target / path.name),
+                fix="move the folder elsewhere, or write to another one",
+            )
     stale = _files_of(target, name) - {p.name for p in order}
     (target / f"{name}.json").unlink(missing_ok=True)
     for path in order:

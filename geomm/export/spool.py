@@ -89,7 +89,12 @@ class Spool:
 
         where = str(self.folder)
         if not self.layers:
-            raise OutputError("there is nothing to write", where=where, why="the prediction has no block")
+            raise OutputError(
+                "there is nothing to write",
+                where=where,
+                why="the prediction has no block",
+                fix="give the stream of geomm.predict(...) as it is: a stream can be read only once",
+            )
         boxes = [shapely.box(w.x, w.y, w.x + w.width, w.y + w.height) for w in self.done]
         total, covered = self.shape[0] * self.shape[1], shapely.union_all(boxes).area
         outside = shapely.union_all(boxes).difference(shapely.box(0, 0, self.shape[1], self.shape[0])).area
@@ -99,6 +104,7 @@ class Spool:
                 "the blocks do not cover the grid, each pixel once",
                 where=where,
                 why=f"pixels missing {total - covered + outside:.0f}, twice {twice:.0f}, outside {outside:.0f}",
+                fix="write the blocks of one geomm.predict(...), with the geobox of the cube that it was given",
             )
 
     def joined(self, layer: LayerSpec) -> Path:
@@ -156,6 +162,7 @@ class Spool:
                 "the block does not fit its layer",
                 where=f"layer {layer.name}, {window}",
                 why=f"got {array.dtype} {array.shape}; wanted {layer.dtype} {len(layer.bands)} bands",
+                fix="cast the array, and give it as (band, y, x) of the size of its window",
             )
         layout = {"driver": "GTiff", "height": window.height, "width": window.width, "count": len(layer.bands)}
         options = {"compress": "zstd", "zstd_level": 1, "tiled": True, "blockxsize": TILE, "blockysize": TILE}
@@ -228,6 +235,7 @@ def _check(layer: LayerSpec) -> None:
             "a layer cannot be written",
             where=f"layer {layer.name!r}",
             why=f"its name is no file name, or its dtype {layer.dtype} none of {', '.join(_TYPES)}",
+            fix="name a layer by letters, digits, '-' and '_', and cast its array before",
         )
 
 

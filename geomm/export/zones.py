@@ -35,12 +35,22 @@ def read_zones(path: str | Path) -> Any:
         parquet = Path(path).suffix.lower() in (".parquet", ".geoparquet")
         table = geopandas.read_parquet(path) if parquet else geopandas.read_file(path)
     except Exception as error:  # the drivers raise whatever they like
-        raise ConfigError("the zones cannot be read", where=str(path), why=str(error)) from error
+        raise ConfigError(
+            "the zones cannot be read",
+            where=str(path),
+            why=str(error),
+            fix="check the path; ogrinfo FILE shows whether it can be read",
+        ) from error
     known = isinstance(table, geopandas.GeoDataFrame) and table.active_geometry_name is not None
     kinds = set(table.geometry.geom_type.dropna()) if known else set()
     if not known or table.crs is None or not kinds or kinds - {"Polygon", "MultiPolygon"}:
         why = "no CRS" if kinds and table.crs is None else f"it holds {', '.join(sorted(kinds)) or 'no geometry'}"
-        raise ConfigError("the zones are not polygons on the ground", where=str(path), why=why)
+        raise ConfigError(
+            "the zones are not polygons on the ground",
+            where=str(path),
+            why=why,
+            fix="give polygons with a CRS, for example GeoPackage or GeoParquet",
+        )
     columns: dict[str, Any] = {}
     for name in table.columns:
         if name == table.active_geometry_name or table[name].dtype == "geometry":

@@ -84,7 +84,7 @@ def zero_shot(
     vectors = prompts.vectors(embedder)
     parts = [embedder.images(batch) @ vectors.T for batch in batches]
     if not parts:
-        raise ConfigError("there are no chips to classify")
+        raise ConfigError("there are no chips to classify", fix="give a store or a dataset that holds chips")
     scores = np.concatenate(parts)
     known = np.full(len(scores), 255) if labels is None else np.asarray(labels)
     where = np.arange(len(scores)) if places is None else np.asarray(places)
@@ -92,5 +92,6 @@ def zero_shot(
         raise ConfigError(
             "every chip has one label and one place",
             why=f"{len(scores)} chips, {len(known)} labels, {len(where)} places",
+            fix="give as many labels and places as chips, in the same order",
         )
     return ZeroShot(prompts, scores, known, where)

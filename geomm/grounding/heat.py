@@ -121,7 +121,9 @@ class Heat:
 
     def __init__(self, words: str) -> None:
         if not words.strip():
-            raise ContractError("there are no words to look for", why=f"got {words!r}")
+            raise ContractError(
+                "there are no words to look for", why=f"got {words!r}", fix='give some, for example "open water"'
+            )
         self.layers: tuple[LayerSpec, ...] = (LayerSpec("heat", "continuous", "float32", float("nan"), (words,)),)
 
     def pack(self, scores: Tensor) -> Tensor:

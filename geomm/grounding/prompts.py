@@ -42,9 +42,14 @@ class Prompts:
             raise ConfigError(
                 "prompts need classes with words, each name and code once",
                 why=f"no words for {', '.join(lacking)}" if lacking else f"names {', '.join(names) or 'none'}",
+                fix="give every class a name, a code and at least one phrase of its own",
             )
         if not self.templates or any(t.count("{}") != 1 for t in self.templates):
-            raise ConfigError("a template has one {} for the words", why=f"got {list(self.templates)!r}")
+            raise ConfigError(
+                "a template has one {} for the words",
+                why=f"got {list(self.templates)!r}",
+                fix='write templates such as "a satellite picture of {}"',
+            )
 
     @classmethod
     def of(cls, *names: str) -> Prompts:
@@ -109,5 +114,10 @@ def read_prompts(path: str | Path) -> Prompts:
             fix="classes: [{value: 1, name: lake, color: '#2b6cb0', words: [a lake, open water]}]",
         ) from error
     if unknown:
-        raise ConfigError("the prompts hold unknown keys", where=str(path), why=", ".join(sorted(unknown)))
+        raise ConfigError(
+            "the prompts hold unknown keys",
+            where=str(path),
+            why=", ".join(sorted(unknown)),
+            fix="a file of prompts has classes, and may have templates and background; remove what else it has",
+        )
     return Prompts(classes, words, tuple(map(str, raw.get("templates", ["{}"]))))

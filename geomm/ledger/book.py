@@ -48,7 +48,12 @@ class Ledger:
                 self._prepare()
             found = self._base.execute("PRAGMA user_version").fetchone()[0]
         if found != VERSION:
-            raise PackageError("the ledger is of another version", where=str(path), why=f"{found}, not {VERSION}")
+            raise PackageError(
+                "the ledger is of another version",
+                where=str(path),
+                why=f"{found}, not {VERSION}",
+                fix="use the geomm that wrote it, or move the file away: it is read again from the output",
+            )
 
     def _prepare(self) -> None:
         self._base.execute("PRAGMA journal_mode=WAL")
@@ -147,7 +152,11 @@ class Ledger:
         with self._change() as base:
             done = base.execute(command, {**values, **more, "_now": time.time(), "_stage": stage, "_id": number})
             if done.rowcount != 1:
-                raise PackageError("the ledger does not know the unit", where=f"{stage} {number}")
+                raise PackageError(
+                    "the ledger does not know the unit",
+                    where=f"{stage} {number}",
+                    fix="geomm runs show OUT lists the units that there are",
+                )
             if behind:
                 base.execute("INSERT OR IGNORE INTO behind (stage, month) VALUES (?, ?)", (stage, behind))
 

@@ -74,7 +74,12 @@ def telling(path: Path, act: str, *further: type[Exception]) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:  # of a kind that has nothing to do with the content
-        raise OutputError(f"the ledger cannot be {act}", where=str(path), why=str(error)) from error
+        raise OutputError(
+            f"the ledger cannot be {act}",
+            where=str(path),
+            why=str(error),
+            fix="free the disk, check the permissions; a damaged ledger may be moved away: it is made again",
+        ) from error
     except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
         raise  # nothing is wrong with the file
     except damage as error:

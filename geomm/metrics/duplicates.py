@@ -73,6 +73,7 @@ def ceiling(alike: Sequence[Collection[int]], depths: Sequence[int] = (1, 5, 10)
             "a ceiling needs a row for every query, and depths of at least 1",
             where=where,
             why=f"{len(sizes)} queries, {sizes.count(0)} of them without a row, depths {tuple(depths)}",
+            fix="give depths such as (1, 5, 10), and leave out queries that no row answers",
         )
     return {k: sum(min(1.0, k / m) for m in sizes) / len(sizes) for k in depths}
 

@@ -69,7 +69,11 @@ def paired_bootstrap(
         ConfigError: there is no block, or there are others in one than in the other.
     """
     if ours.shape != theirs.shape:
-        raise ConfigError("a paired difference needs the same seeds and blocks", why=f"{ours.shape}, {theirs.shape}")
+        raise ConfigError(
+            "a paired difference needs the same seeds and blocks",
+            why=f"{ours.shape}, {theirs.shape}",
+            fix="evaluate both with the same seeds and the same test blocks",
+        )
     return _bootstrap([ours, theirs], lambda values: values[0] - values[1], statistic, repeats, seed)
 
 
@@ -118,7 +122,11 @@ def ranking_bootstrap(
     table = table if table.ndim == 2 else table[None]
     runs, queries = table.shape
     if groups is not None and len(groups) != queries:
-        raise ConfigError("every query needs a group", why=f"{len(groups)} groups, {queries} queries")
+        raise ConfigError(
+            "every query needs a group",
+            why=f"{len(groups)} groups, {queries} queries",
+            fix="give one group for each query, in the same order",
+        )
     numbers: dict[Hashable, int] = {}
     names = range(queries) if groups is None else groups
     owner = np.array([numbers.setdefault(name, len(numbers)) for name in names], int)
@@ -133,7 +141,7 @@ def ranking_bootstrap(
 def _draw(once: Callable[[np.ndarray, np.ndarray], float], runs: int, blocks: int, repeats: int, seed: int) -> Interval:
     """Return a statistic of seeds and blocks with its interval, both drawn with replacement."""
     if runs == 0 or blocks == 0:
-        raise ConfigError("a bootstrap needs at least one block")
+        raise ConfigError("a bootstrap needs at least one block", fix="evaluate on a split that has blocks with labels")
     generator = np.random.default_rng(seed)
     chosen, drawn = generator.integers(0, runs, (repeats, runs)), generator.integers(0, blocks, (repeats, blocks))
     draws = [once(chosen[k], drawn[k]) for k in range(repeats)]

@@ -68,7 +68,11 @@ class Ranked:
             kept = [frozenset(alike[q]) for q in ranks.queries]
             for query, rows in zip(ranks.queries.tolist(), kept, strict=True):
                 if not rows.issuperset(answers_of(relevant, query, ranks.rows)[0].tolist()):
-                    raise ConfigError("a row that answers a query is not among those alike", where=f"query {query}")
+                    raise ConfigError(
+                        "a row that answers a query is not among those alike",
+                        where=f"query {query}",
+                        fix="count every row among those that are like itself",
+                    )
             wider = rank_rows(np.asarray(scores)[ranks.queries], kept)
             loose = _recalls(wider, depths)
             best = ceiling(kept, depths) if (ranks.answers == 1).all() else None
@@ -115,7 +119,11 @@ def mean_recall(one: Ranked, other: Ranked) -> float:
         ConfigError: one of them was not counted at these depths.
     """
     if not set(DEPTHS) <= set(one.recall) & set(other.recall):
-        raise ConfigError("mean recall is of R@1, R@5 and R@10", why=f"{[*one.recall]}, {[*other.recall]}")
+        raise ConfigError(
+            "mean recall is of R@1, R@5 and R@10",
+            why=f"{[*one.recall]}, {[*other.recall]}",
+            fix="rank with depths (1, 5, 10)",
+        )
     return float(np.mean([r.recall[k] for r in (one, other) for k in DEPTHS]))
 
 

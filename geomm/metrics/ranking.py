@@ -109,14 +109,26 @@ def rank_rows(scores: NDArray[np.generic], relevant: Relevance, *, unanswered: U
     """
     scores = np.asarray(scores)
     if scores.ndim != 2 or len(relevant) != len(scores):
-        raise ConfigError("scores need one line per query", why=f"{scores.shape}, {len(relevant)} queries")
+        raise ConfigError(
+            "scores need one line per query",
+            why=f"{scores.shape}, {len(relevant)} queries",
+            fix="give scores as (queries, rows)",
+        )
     if isinstance(relevant, np.ndarray) and relevant.shape != scores.shape:
-        raise ConfigError("relevance needs the shape of the scores", why=f"{relevant.shape}, {scores.shape}")
+        raise ConfigError(
+            "relevance needs the shape of the scores",
+            why=f"{relevant.shape}, {scores.shape}",
+            fix="give relevance as (queries, rows), one truth for each score",
+        )
     ranks, gains, kept = [], [], []
     for query in range(len(scores)):
         line = scores[query] if scores.dtype.kind == "f" else scores[query].astype(float)
         if np.isnan(line).any():
-            raise ConfigError("a score is NaN, which has no rank", where=f"query {query}")
+            raise ConfigError(
+                "a score is NaN, which has no rank",
+                where=f"query {query}",
+                fix="leave out the query, or look why its vector is none (an empty text, no valid pixel)",
+            )
         rows, gain = answers_of(relevant, query, scores.shape[1])
         if rows.size:
             place, order = _place(line, rows, gain)
@@ -130,7 +142,11 @@ def rank_rows(scores: NDArray[np.generic], relevant: Relevance, *, unanswered: U
                 fix='correct its relevance, or leave such queries out: unanswered="leave out"',
             )
     if not kept:
-        raise ConfigError("no query is left to rank", why=f"no row answers any of {len(scores)} queries")
+        raise ConfigError(
+            "no query is left to rank",
+            why=f"no row answers any of {len(scores)} queries",
+            fix="leave out queries without an answer, or index the rows that answer them",
+        )
     sizes = np.array([len(r) for r in ranks])
     starts = np.cumsum(sizes) - sizes
     left = len(scores) - len(kept)
@@ -162,14 +178,22 @@ def recall_against(found: Sequence[Sequence[int]], exact: Sequence[Sequence[int]
         ConfigError: the number of queries differs, or all exact lists are empty.
     """
     if len(found) != len(exact):
-        raise ConfigError("both searches need the same queries", why=f"{len(found)}, {len(exact)}")
+        raise ConfigError(
+            "both searches need the same queries",
+            why=f"{len(found)}, {len(exact)}",
+            fix="search with the same queries in the same order both times",
+        )
     sets = [
         ({r for r in map(int, a) if r >= 0}, {r for r in map(int, b) if r >= 0})
         for a, b in zip(found, exact, strict=True)
     ]
     shares = [len(a & b) / len(b) for a, b in sets if b]
     if not shares:
-        raise ConfigError("no query has a row to be found", why=f"{len(exact)} exact lists are empty")
+        raise ConfigError(
+            "no query has a row to be found",
+            why=f"{len(exact)} exact lists are empty",
+            fix="search with filters that leave some rows, or with other queries",
+        )
     return float(np.mean(shares))
 
 
@@ -178,7 +202,12 @@ def answers_of(relevant: Relevance, query: int, rows: int) -> tuple[NDArray[np.i
     if isinstance(relevant, np.ndarray):
         line = relevant[query]
         if line.dtype != bool and not (np.isfinite(line) & (line >= 0)).all():
-            raise ConfigError("gains are finite and not negative", where=f"query {query}", why=f"least {line.min()}")
+            raise ConfigError(
+                "gains are finite and not negative",
+                where=f"query {query}",
+                why=f"least {line.min()}",
+                fix="give gains of 0 for what does not answer, and above 0 for what does",
+            )
         chosen = np.flatnonzero(line)
         return chosen, line[chosen].astype(float)
     chosen = np.unique(np.fromiter(relevant[query], np.int64))
@@ -187,6 +216,7 @@ def answers_of(relevant: Relevance, query: int, rows: int) -> tuple[NDArray[np.i
             "a query is answered by a row that is not there",
             where=f"query {query}",
             why=f"rows {chosen[0]} to {chosen[-1]} of {rows}",
+            fix="number the rows from 0, as the scores have them",
         )
     return chosen, np.ones(len(chosen))
 
@@ -204,5 +234,5 @@ def _place(
 
 def _depth(k: int) -> int:
     if k < 1:
-        raise ConfigError("the depth of a list is at least 1", why=f"k is {k}")
+        raise ConfigError("the depth of a list is at least 1", why=f"k is {k}", fix="give k of at least 1")
     return k

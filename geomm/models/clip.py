@@ -117,7 +117,11 @@ class ClipModel(nn.Module):
     def __init__(self, spec: ModelSpec, *, text_folder: Path | None = None, dense: str = "value") -> None:
         super().__init__()
         if dense not in DENSE:
-            raise ConfigError("there is no such way to read cells", why=f"{dense}; known: {', '.join(DENSE)}")
+            raise ConfigError(
+                "there is no such way to read cells",
+                why=f"{dense}; known: {', '.join(DENSE)}",
+                fix=f"use one of {', '.join(DENSE)}",
+            )
         self.spec, self.dense = spec, dense
         name = spec.text.removeprefix("open_clip:")
         self.source = saved_open_clip(text_folder) if text_folder else find_open_clip(name)
@@ -208,6 +212,7 @@ class ClipModel(nn.Module):
                 "the model sees pictures",
                 where=f"modality {name}",
                 why=f"{got} bands instead of 3; the batch has {', '.join(batch.images) or 'nothing'}",
+                fix="give it red, green and blue, in that order: Modality(SENSOR, (red, green, blue))",
             )
         return batch.images[name], batch.valid[name] & batch.present[name][:, None, None, None]
 
@@ -230,6 +235,7 @@ class ClipModel(nn.Module):
                 "the cells of this image tower cannot be read",
                 where=self.spec.text,
                 why=f"it is a {type(visual).__name__}; known are open_clip's own vision transformers and ResNets",
+                fix="take a ViT or ResNet of open_clip; search works with this one, maps of words do not",
             )
         return _transformer_cells(visual, image, self.dense)
 

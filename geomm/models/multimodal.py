@@ -190,6 +190,7 @@ class MultimodalModel(nn.Module):
             raise ContractError(
                 "the batch has none of the model's modalities",
                 why=f"it has {', '.join(batch.images)}; the model wants {', '.join(self.spec.modalities)}",
+                fix="load at least one of the model's modalities, under the model's name for it",
             )
         for name in known:
             bands = batch.images[name].shape[2]
@@ -198,6 +199,7 @@ class MultimodalModel(nn.Module):
                     "the modality has another number of bands than the model",
                     where=f"modality {name}",
                     why=f"{bands} instead of {self.spec.modalities[name]}",
+                    fix="load the bands that the model was trained with, in its order",
                 )
         valid = {n: batch.valid[n] & batch.present[n][:, None, None, None] for n in known}
         return {n: batch.images[n] for n in known}, valid

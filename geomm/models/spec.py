@@ -37,7 +37,11 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         if self.width < 4 or self.width % 4:
-            raise ConfigError("the width of a model is a multiple of 4", why=f"got {self.width}: there are four heads")
+            raise ConfigError(
+                "the width of a model is a multiple of 4",
+                why=f"got {self.width}: there are four heads",
+                fix=f"give for example width={max(4, round(self.width / 4) * 4)}",
+            )
         taken = [n for n in self.modalities if not n.isidentifier() or hasattr(nn.ModuleDict, n)]
         if taken or not self.modalities:
             raise ConfigError(
@@ -64,6 +68,9 @@ class ModelSpec:
             return self.encoder
         if name not in self.encoder:
             raise ContractError(
-                "a modality has no encoder", where=f"modality {name}", why=f"only {', '.join(self.encoder)} have"
+                "a modality has no encoder",
+                where=f"modality {name}",
+                why=f"only {', '.join(self.encoder)} have",
+                fix="name an encoder for every modality, or one for all: encoder='tiny_cnn'",
             )
         return self.encoder[name]

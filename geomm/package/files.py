@@ -78,9 +78,15 @@ class ModelPackage:
                     "the weights do not fit the model",
                     where=str(self.path),
                     why=f"{len(wrong)} missing or left over: {', '.join(wrong[:4])}",
+                    fix="run `geomm verify MODEL`; if it is whole, load it with the geomm that wrote it",
                 )
         except (RuntimeError, OSError) as error:
-            raise PackageError("the weights do not fit the model", where=str(self.path), why=str(error)) from error
+            raise PackageError(
+                "the weights do not fit the model",
+                where=str(self.path),
+                why=str(error),
+                fix="run `geomm verify MODEL`; if it is whole, load it with the geomm that wrote it",
+            ) from error
         return Fitted(network.eval(), Normaliser.from_json(self.normalisation), (), temperature=self.temperature)
 
     def task(self) -> Task:
@@ -109,7 +115,11 @@ def save_package(
 
     target = Path(folder)
     if target.exists() and not (target / "mlm.json").is_file():
-        raise OutputError("the folder holds something else than a model package", where=str(folder))
+        raise OutputError(
+            "the folder holds something else than a model package",
+            where=str(folder),
+            fix="name a new folder, or one that holds a model package",
+        )
     staging = target.with_name(f".{target.name}.staging-{os.getpid()}")
     try:
         staging.mkdir(parents=True)
@@ -125,7 +135,12 @@ def save_package(
             shutil.rmtree(target)
         staging.rename(target)
     except OSError as error:
-        raise OutputError("the model package cannot be written", where=str(target), why=str(error)) from error
+        raise OutputError(
+            "the model package cannot be written",
+            where=str(target),
+            why=str(error),
+            fix="name a folder that you may write to, and free space on its disk",
+        ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return load_package(target)

@@ -38,7 +38,12 @@ def adopt_clip(
     names = spec.band_names()
     bands = [spec.band(names[k]) for k in spec.shown(names)]
     if len({b.name for b in bands}) < 3:
-        raise ContractError("the sensor has no visible bands", where=sensor, why=", ".join(names))
+        raise ContractError(
+            "the sensor has no visible bands",
+            where=sensor,
+            why=", ".join(names),
+            fix="give a sensor with red, green and blue, such as sentinel2-l2a; `geomm sensors` lists all",
+        )
     stream = Modality(sensor, tuple(b.name for b in bands))
     given = clip_spec(f"open_clip:{name.removeprefix('open_clip:')}", stream)
     fitted = Fitted(ClipModel(given).eval(), clip_normaliser(given), ())

@@ -222,7 +222,12 @@ def _open_cube(path: Path) -> xr.DataTree:
     try:
         cube = xr.open_datatree(path, engine="zarr", chunks={}, consolidated=False)
     except (OSError, ValueError, KeyError) as error:
-        raise CatalogError("the cube cannot be opened", where=str(path), why=str(error)) from error
+        raise CatalogError(
+            "the cube cannot be opened",
+            where=str(path),
+            why=str(error),
+            fix="give a .zarr that cube.to_zarr(...) wrote, or a catalog",
+        ) from error
     if not all({"data", "valid"} <= set(node.data_vars) for node in cube.children.values()) or not cube.children:
         raise ConfigError("this is no cube", where=str(path), fix="write one with cube.to_zarr of load_cube(...)")
     cube.attrs["file"] = str(path)

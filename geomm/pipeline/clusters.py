@@ -25,4 +25,9 @@ def connect(address: str) -> Any:
     try:
         return Client(address, timeout="10s")
     except (OSError, TimeoutError) as error:
-        raise ConfigError("the scheduler does not answer", where=address, why=str(error)) from error
+        raise ConfigError(
+            "the scheduler does not answer",
+            where=address,
+            why=str(error),
+            fix="check that `dask scheduler` runs there, or start processes here: --scheduler 4",
+        ) from error

@@ -66,7 +66,10 @@ def read_polygons(label: LabelConfig, root: Path) -> Any:
     areas = areas[areas.geom_type == "Polygon"].reset_index(drop=True)
     if areas.empty:
         raise ConfigError(
-            "there is no polygon of any class", where=str(path), why=f"the recipe names {', '.join(known)}"
+            "there is no polygon of any class",
+            where=str(path),
+            why=f"the recipe names {', '.join(known)}",
+            fix="check label.column and label.classes of the recipe",
         )
     return areas
 
@@ -82,9 +85,18 @@ def _table(path: Path, column: str) -> Any:
     try:
         table = geopandas.read_parquet(path) if path.suffix == ".parquet" else geopandas.read_file(path)
     except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError("the label polygons cannot be read", where=str(path), why=str(error)) from error
+        raise ConfigError(
+            "the label polygons cannot be read",
+            where=str(path),
+            why=str(error),
+            fix="ogrinfo FILE shows whether it can be read; GeoPackage, GeoJSON and GeoParquet are",
+        ) from error
     if not isinstance(table, geopandas.GeoDataFrame):
-        raise ConfigError("the label polygons have no geometry", where=str(path))
+        raise ConfigError(
+            "the label polygons have no geometry",
+            where=str(path),
+            fix="give a vector file with polygons: GeoPackage, GeoJSON or GeoParquet",
+        )
     columns = [str(c) for c in table.columns if c != table.geometry.name]
     if column not in columns:
         raise ConfigError(

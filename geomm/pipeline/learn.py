@@ -200,7 +200,7 @@ def model_of(config: RunConfig, sites: list[Site], variant: Variant, seed: int) 
         raise ConfigError(
             "the encoder cannot take chips of that size",
             why=f"{' and '.join(wrong)}: no multiple of its coarsest stride {coarsest}",
-            fix="change them",
+            fix=f"set split.size (and predict.size and halo) to multiples of {coarsest}",
         )
     return model
 

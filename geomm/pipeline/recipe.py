@@ -119,7 +119,11 @@ def required(config: RunConfig, sites: list[Site]) -> tuple[str, ...]:
 def _nothing_left_on_failure(target: Path) -> Iterator[None]:
     """Remove the catalog and the folders that a run made, if it fails before there is anything worth keeping."""
     if target.exists() and not target.is_dir():
-        raise OutputError("the output is not a folder", where=str(target), fix="name another")
+        raise OutputError(
+            "the output is not a folder",
+            where=str(target),
+            fix="name a folder that does not exist yet: --out runs/NAME",
+        )
     catalog = target / "catalog"
     fresh = [p for p in (target, *target.parents) if not p.exists()]
     made_catalog = not catalog.exists()

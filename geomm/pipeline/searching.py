@@ -80,7 +80,9 @@ def direction_of(index: Index, question: Question) -> np.ndarray:
         return liked
     if index.embedder is None:
         raise ConfigError(
-            "the index has no model that understands words", where=str(index.folder), fix="name its model"
+            "the index has no model that understands words",
+            where=str(index.folder),
+            fix="search with --like ID, or index again with a contrastive model that is still there",
         )
     return np.asarray(index.embedder.text([question.words])[0], np.float32)
 

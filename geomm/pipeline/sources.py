@@ -80,7 +80,16 @@ def _definition(path: Path) -> dict[str, object]:
     try:
         content = parse_yaml(path.read_text(), str(path))
     except OSError as error:
-        raise ConfigError("the catalog definition cannot be read", where=str(path), why=str(error)) from error
+        raise ConfigError(
+            "the catalog definition cannot be read",
+            where=str(path),
+            why=str(error),
+            fix="check source.definition of the recipe; examples are in catalogs/",
+        ) from error
     if not isinstance(content, dict):
-        raise ConfigError("the catalog definition is not a mapping", where=str(path))
+        raise ConfigError(
+            "the catalog definition is not a mapping",
+            where=str(path),
+            fix="write keys and values, as the examples in catalogs/ do",
+        )
     return content

@@ -104,7 +104,11 @@ def _claim(config: RunConfig, folder: Path) -> None:
             )
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError("the folder holds something else than a run", where=str(folder), fix="name another")
+        raise OutputError(
+            "the folder holds something else than a run",
+            where=str(folder),
+            fix="name a folder that does not exist yet: --out runs/NAME",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     _write(file, yaml.safe_dump(recipe, sort_keys=False))
 

@@ -116,7 +116,10 @@ def _members(
         package = load_package(Path(path))
         if package.sha256 != sha256:
             raise ConfigError(
-                "the model is another one on this worker", where=path, why=f"{package.sha256}, not {sha256}"
+                "the model is another one on this worker",
+                where=path,
+                why=f"{package.sha256}, not {sha256}",
+                fix="put the same model package at this path on every machine, then run the same command",
             )
         members.append(Member(package, PredictSettings(device=device, precision=precision, compiled=compiled)))
     return members

@@ -54,11 +54,16 @@ class PredictSettings:
             ("number of threads", 1 if self.threads is None else self.threads, 1),
         ):
             if number < least:
-                raise ConfigError(f"the {what} is too small", why=f"got {number}, at least {least} is needed")
+                raise ConfigError(
+                    f"the {what} is too small",
+                    why=f"got {number}, at least {least} is needed",
+                    fix=f"give {least} or more, or leave it out",
+                )
         if self.block % self.size:
             raise ConfigError(
                 "the block is not a multiple of the chip size",
                 why=f"block {self.block}, size {self.size}, halo {self.halo}, batch {self.batch}",
+                fix="leave block out, or give a multiple of size",
             )
         for name, value, known in (
             ("blend", self.blend, BLENDS),
@@ -66,4 +71,8 @@ class PredictSettings:
             ("number of symmetries", self.symmetries, SYMMETRIES),
         ):
             if value not in known:
-                raise ConfigError(f"unknown {name} {value!r}", why=f"known: {', '.join(map(str, known))}")
+                raise ConfigError(
+                    f"unknown {name} {value!r}",
+                    why=f"known: {', '.join(map(str, known))}",
+                    fix=f"use one of {', '.join(map(str, known))}",
+                )

@@ -55,6 +55,7 @@ class IndexSettings:
             raise ConfigError(
                 "an index needs chips and batches of at least one, and a share above 0 and at most 1",
                 why=f"size {self.size}, batch {self.batch}, cells {self.side}, enough {self.enough}",
+                fix="for example IndexSettings(size=64, batch=32)",
             )
         if self.views not in ("fused", "each", "both"):
             raise ConfigError("unknown views", why=f"got {self.views}", fix="fused, each or both")

@@ -67,7 +67,11 @@ class Embedder:
         import torch
 
         if not all(t.strip() for t in texts):
-            raise ContractError("there are no words to search for", why=f"got {list(texts)!r}")
+            raise ContractError(
+                "there are no words to search for",
+                why=f"got {list(texts)!r}",
+                fix='give some, for example "open water"',
+            )
         with torch.inference_mode():
             vectors: np.ndarray = self.fitted.model.encode_text(list(texts)).float().cpu().numpy()
         return vectors

@@ -91,7 +91,9 @@ def _area(aoi: Any) -> tuple[NDArray[np.float64], list[Any], bool]:
         try:
             aoi = shapely.geometry.shape(aoi)
         except (shapely.errors.ShapelyError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError("the area of interest is no geometry", where=str(aoi)[:80], why=str(error)) from error
+            raise ConfigError(
+                "the area of interest is no geometry", where=str(aoi)[:80], why=str(error), fix=_AREA
+            ) from error
     if isinstance(aoi, shapely.Geometry):
         if aoi.is_empty or not aoi.is_valid:
             raise ConfigError("the area of interest is empty or not valid", where=aoi.wkt[:80], fix=_AREA)

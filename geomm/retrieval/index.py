@@ -52,7 +52,11 @@ class Index:
             OutputError: the folder holds something, or cannot be written.
         """
         if dimension < 1:
-            raise ConfigError("vectors have at least one number", where=f"dimension {dimension}")
+            raise ConfigError(
+                "vectors have at least one number",
+                where=f"dimension {dimension}",
+                fix="give the number of values of a vector of your model, for example 512",
+            )
         writing.create(Path(folder), Manifest(dimension, plain(about or {}, "about")))
         return cls.open(folder)
 

@@ -72,7 +72,12 @@ def _agreed(opened: Sequence[Snapshot]) -> Manifest:
         ):
             if one != other:
                 why = f"{name}: there {one}, here {other}"
-                raise ConfigError("the indexes do not belong together", where=str(snapshot.folder), why=why)
+                raise ConfigError(
+                    "the indexes do not belong together",
+                    where=str(snapshot.folder),
+                    why=why,
+                    fix="merge indexes that one model made with the same settings",
+                )
         extra = mine if extra[0] is None else extra
         jobs |= manifest.jobs
     return Manifest(first.dimension, first.about, jobs=jobs, pictures=extra[0], cells=extra[1])

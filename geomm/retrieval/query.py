@@ -53,4 +53,6 @@ def plain(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     try:
         return dict(json.loads(json.dumps(dict(values), allow_nan=False)))
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{name} cannot be kept as JSON", why=str(error)) from error
+        raise ConfigError(
+            f"{name} cannot be kept as JSON", why=str(error), fix="give texts, numbers, lists and mappings"
+        ) from error

@@ -152,7 +152,11 @@ class Snapshot:
             ConfigError: there is no such row.
         """
         if rows.size and (rows.min() < 0 or rows.max() >= self.manifest.rows):
-            raise ConfigError("there is no such row", why=f"rows {rows.min()} to {rows.max()} of {self.manifest.rows}")
+            raise ConfigError(
+                "there is no such row",
+                why=f"rows {rows.min()} to {rows.max()} of {self.manifest.rows}",
+                fix=f"rows count from 0 to {self.manifest.rows - 1}",
+            )
         starts = self.starts
         where = np.searchsorted(starts, rows, "right") - 1
         found = []
@@ -224,7 +228,11 @@ class Snapshot:
         given = np.asarray(which)
         if given.dtype == bool:
             if given.shape != (self.manifest.rows,):
-                raise ConfigError("there is one flag per row", why=f"{given.shape} for {self.manifest.rows} rows")
+                raise ConfigError(
+                    "there is one flag per row",
+                    why=f"{given.shape} for {self.manifest.rows} rows",
+                    fix="give a boolean array as long as the index",
+                )
             return np.flatnonzero(given)
         if given.dtype.kind in "iu" or not given.size:
             rows = np.unique(given.astype(np.int64))
@@ -240,7 +248,11 @@ class Snapshot:
             found.append(rows[mine] + first)
             names |= set(there)
         if wanted - names:
-            raise ConfigError("the index has no rows of these ids", where=", ".join(sorted(wanted - names)[:5]))
+            raise ConfigError(
+                "the index has no rows of these ids",
+                where=", ".join(sorted(wanted - names)[:5]),
+                fix="ids are in the column `id` of what index.search(...) finds",
+            )
         return np.concatenate(found)
 
 

@@ -59,7 +59,12 @@ def held(lock: Any, folder: Path) -> Iterator[None]:
     except GeommError:
         raise
     except OSError as error:
-        raise OutputError("the index cannot be written", where=str(folder), why=str(error)) from error
+        raise OutputError(
+            "the index cannot be written",
+            where=str(folder),
+            why=str(error),
+            fix="name a folder that you may write to, and free space on its disk",
+        ) from error
 
 
 def create(folder: Path, manifest: Manifest, fill: Callable[[Path], object] | None = None) -> None:
@@ -89,7 +94,12 @@ def create(folder: Path, manifest: Manifest, fill: Callable[[Path], object] | No
     except GeommError:
         raise
     except OSError as error:
-        raise OutputError("the index cannot be written", where=str(folder), why=str(error)) from error
+        raise OutputError(
+            "the index cannot be written",
+            where=str(folder),
+            why=str(error),
+            fix="name a folder that you may write to, and free space on its disk",
+        ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -64,7 +64,11 @@ def find_leaks(store: StoredChips, *, column: str = "split", progress: Progress 
     """
     table = store.table
     if column not in table:
-        raise PackageError(f"the store has no column {column}", why=f"it has {', '.join(table.columns)}")
+        raise PackageError(
+            f"the store has no column {column}",
+            why=f"it has {', '.join(table.columns)}",
+            fix=f"use one of {', '.join(table.columns)}",
+        )
     names, chips, found = table[column].tolist(), [*_chips(store, progress)], []
     for pair in combinations(table[column].dropna().unique(), 2):
         first, second = ([c for c, s in zip(chips, names, strict=True) if c and s == name] for name in pair)

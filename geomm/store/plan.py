@@ -42,6 +42,7 @@ class StorePart:
                     f"column {name} has not one value for every chip",
                     where=f"site {self.site}",
                     why=f"{len(values)} values, {len(self.reader)} chips",
+                    fix="give as many values as the reader has chips, in the same order",
                 )
 
 

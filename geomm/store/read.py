@@ -92,11 +92,17 @@ class StoredChips(ChipViews):
         keep = np.ones(len(self), bool)
         for name, value in columns.items():
             if name not in self.table:
-                raise PackageError(f"the store has no column {name}", why=f"it has {', '.join(self.table.columns)}")
+                raise PackageError(
+                    f"the store has no column {name}",
+                    why=f"it has {', '.join(self.table.columns)}",
+                    fix=f"select by one of {', '.join(self.table.columns)}",
+                )
             keep &= (self.table[name] == value).to_numpy()
             if not keep.any():
                 known = ", ".join(map(str, self.table[name].unique()[:8]))
-                raise PackageError(f"the store has no chip of {name} {value}", why=f"there is {known}")
+                raise PackageError(
+                    f"the store has no chip of {name} {value}", why=f"there is {known}", fix=f"select one of {known}"
+                )
         return type(self)(self.folder, self.numbers[keep].tolist(), threads=self._threads)
 
     def read(self, indexes: Sequence[int]) -> ChipArrays:
@@ -224,7 +230,12 @@ class StoredChips(ChipViews):
 def _open(folder: Path) -> tuple[dict[str, Any], bool]:
     """Return what the store says of itself, and whether it is complete."""
     if not (folder / PLAN).is_file():
-        raise PackageError("this is not a chip store", where=str(folder), why=f"it has no {PLAN}")
+        raise PackageError(
+            "this is not a chip store",
+            where=str(folder),
+            why=f"it has no {PLAN}",
+            fix="make one: geomm chips build RECIPE -o FOLDER",
+        )
     complete = (folder / RECORD).is_file()
     record = _content(folder / RECORD) if complete else {"files": {}}
     if complete:

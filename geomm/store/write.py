@@ -62,7 +62,12 @@ def write_store(
     except GeommError:  # of which some are OSErrors too
         raise
     except (OSError, json.JSONDecodeError) as error:
-        raise OutputError("the chip store cannot be written", where=str(folder), why=str(error)) from error
+        raise OutputError(
+            "the chip store cannot be written",
+            where=str(folder),
+            why=str(error),
+            fix="name a folder that you may write to, and free space on its disk",
+        ) from error
     return target
 
 

@@ -108,7 +108,11 @@ class ContrastiveTask:
                 first, second = (model.embed(only(batch, name))[both] for name in (one, two))
                 parts.append(clip_loss(first, second, model.logit_scale))
         if not parts and self.between is None:
-            raise ContractError("no chips have two sensors to compare", why=f"sensors {', '.join(batch.images)}")
+            raise ContractError(
+                "no chips have two sensors to compare",
+                why=f"sensors {', '.join(batch.images)}",
+                fix="give batches in which chips have two sensors, or texts with a loss for words",
+            )
         return torch.stack(parts).mean() if parts else torch.zeros((), device=model.logit_scale.device)
 
     def activate(self, answer: Tensor) -> Tensor:

@@ -147,7 +147,11 @@ def calibrate(fitted: Fitted, validation: Batches, *, seed: int = 0) -> Fitted:
     for sample in validation.epoch(0):
         answer = fitted.model(fitted.normaliser(sample.to(next(fitted.model.parameters()).device))).cpu()
         if answer.ndim != 4:
-            raise ContractError("only a model that answers pixel by pixel is calibrated", why=f"{answer.ndim} axes")
+            raise ContractError(
+                "only a model that answers pixel by pixel is calibrated",
+                why=f"{answer.ndim} axes",
+                fix="skip the calibration for this task",
+            )
         answer = answer.movedim(1, -1)
         assert sample.target is not None
         truth = sample.target.numpy()

@@ -55,6 +55,7 @@ class TrainSettings:
             raise ConfigError(
                 "training needs at least one step, batch and device, and a positive rate",
                 why=f"steps {self.steps}, rate {self.rate}, accumulate {self.accumulate}, devices {self.devices}",
+                fix="for example TrainSettings(steps=500, rate=1e-3)",
             )
         if self.schedule not in get_args(Schedule.__value__) or self.precision not in get_args(Precision.__value__):
             raise ConfigError(
@@ -68,6 +69,7 @@ class TrainSettings:
             raise ConfigError(
                 "the average's decay and the modality dropout are at least 0 and below 1",
                 why=f"average {self.average}, modality_dropout {self.modality_dropout}",
+                fix="for example average=0.999 and modality_dropout=0.3",
             )
 
 

@@ -112,7 +112,9 @@ class Galileo(nn.Module):
         super().__init__()
         if not (1 <= patch <= BASE and 0 <= month < 12):
             raise ContractError(
-                "Galileo knows patch sizes from 1 to 8 and months from 0 to 11", why=f"got {patch} and {month}"
+                "Galileo knows patch sizes from 1 to 8 and months from 0 to 11",
+                why=f"got {patch} and {month}",
+                fix="give patch as a number of pixels from 1 to 8, and months counted from 0 (January)",
             )
         self.groups, self.patch, self.month, self.gsd = dict(groups), patch, month, gsd
         self.channels, self.strides = (size.width,), (patch,)

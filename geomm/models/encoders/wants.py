@@ -152,7 +152,12 @@ def wants(name: str, modality: Modality | None = None) -> Wants | None:
     if family != "torchgeo" or not weights:
         return None
     if weights in REFUSED:
-        raise ContractError("the weights want what geomm cannot give", where=name, why=REFUSED[weights])
+        raise ContractError(
+            "the weights want what geomm cannot give",
+            where=name,
+            why=REFUSED[weights],
+            fix="take other weights of this model, or the model without weights",
+        )
     if weights in FIXED:
         return FIXED[weights]
     if weights not in BY_MODALITY:
@@ -224,6 +229,7 @@ def _read(name: str, modality: Modality) -> list[BandSpec]:
             "the weights want bands with a wavelength, or with a polarisation",
             where=name,
             why=f"{modality.sensor} {', '.join(modality.bands)}",
+            fix="use a sensor whose bands state them, such as sentinel2-l2a, or add them to its record",
         )
     return bands
 
@@ -234,6 +240,9 @@ def _unit(name: str, bands: Sequence[BandSpec]) -> Unit:
     unit = bands[0].unit
     if len(units) > 1 or (bands[0].polarisation and not unit.endswith("_db")):
         raise ContractError(
-            "the weights want bands of one unit, backscatter in dB", where=name, why=f"got {', '.join(sorted(units))}"
+            "the weights want bands of one unit, backscatter in dB",
+            where=name,
+            why=f"got {', '.join(sorted(units))}",
+            fix="put bands of other units into a modality of their own",
         )
     return unit

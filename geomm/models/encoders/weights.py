@@ -44,7 +44,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         else:
             raw = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise PackageError("the weights cannot be read", where=str(path), why=str(error)[:200]) from error
+        raise PackageError(
+            "the weights cannot be read",
+            where=str(path),
+            why=str(error)[:200],
+            fix="check the path; a file that broke off must be fetched again",
+        ) from error
     return flat_weights(raw, str(path))
 
 
@@ -80,7 +85,12 @@ def flat_weights(raw: Any, where: str) -> dict[str, Tensor]:
             raw = raw[wrapper]
     state = dict(_leaves(raw, "")) if isinstance(raw, Mapping) else {}
     if not state:
-        raise PackageError("the file holds no weights", where=where, why=f"a {type(raw).__name__} without tensors")
+        raise PackageError(
+            "the file holds no weights",
+            where=where,
+            why=f"a {type(raw).__name__} without tensors",
+            fix="give a file of a state dict: .safetensors, or .pth saved with torch.save(model.state_dict(), FILE)",
+        )
     return state
 
 

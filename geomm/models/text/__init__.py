@@ -65,8 +65,16 @@ def _about(folder: Path, family: str) -> dict[str, object]:
         kind = about["kind"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PackageError(
-            "the folder holds no text encoder", where=str(folder), why=f"looked for {ABOUT}: {error}"
+            "the folder holds no text encoder",
+            where=str(folder),
+            why=f"looked for {ABOUT}: {error}",
+            fix="give a folder text of a model package",
         ) from error
     if kind != family:
-        raise PackageError("the folder holds another text encoder", where=str(folder), why=f"{kind}, not {family}")
+        raise PackageError(
+            "the folder holds another text encoder",
+            where=str(folder),
+            why=f"{kind}, not {family}",
+            fix=f"name it as {kind}, or give a folder of {family}",
+        )
     return dict(about)

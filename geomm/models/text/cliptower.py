@@ -73,7 +73,12 @@ def load_open_clip_text(name: str, folder: Path | None) -> OpenClipTower:
         try:
             text.load_state_dict(load_file(folder / _TEXT))
         except Exception as error:
-            raise PackageError("the text tower cannot be read", where=str(folder), why=str(error)[:200]) from error
+            raise PackageError(
+                "the text tower cannot be read",
+                where=str(folder),
+                why=str(error)[:200],
+                fix="run `geomm verify MODEL`, and copy the model package again",
+            ) from error
     return OpenClipTower(source, text, build_tokeniser(source))
 
 

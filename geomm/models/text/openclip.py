@@ -67,7 +67,10 @@ def find_open_clip(name: str) -> ClipSource:
     found = Path(weights) if weights else next((folder / w for w in WEIGHTS if (folder / w).is_file()), None)
     if found is None or not found.is_file():
         raise PackageError(
-            "the folder has no weights", where=str(folder), why=f"looked for {weights or ', '.join(WEIGHTS)}"
+            "the folder has no weights",
+            where=str(folder),
+            why=f"looked for {weights or ', '.join(WEIGHTS)}",
+            fix="put the weights beside the configuration",
         )
     config = raw["model_cfg"]
     if config["text_cfg"].get("hf_tokenizer_name") and (folder / "tokenizer_config.json").is_file():
@@ -162,7 +165,12 @@ def build_tokeniser(source: ClipSource) -> Any:
             name, context_length=length, tokenizer_mode=text.get("tokenizer_mode"), **options
         )
     except Exception as error:
-        raise PackageError("the tokeniser cannot be had", where=str(name), why=str(error)[:200]) from error
+        raise PackageError(
+            "the tokeniser cannot be had",
+            where=str(name),
+            why=str(error)[:200],
+            fix="put the files of the tokeniser into the folder of the model, or connect to the network once",
+        ) from error
 
 
 def _library() -> ModuleType:
@@ -191,7 +199,11 @@ def _weights_file(source: ClipSource) -> Path:
     """Return the file of weights, downloading those of a tag."""
     if isinstance(source.weights, Path):
         if source.weights.suffix not in (".pt", ".pth", ".bin", ".safetensors"):
-            raise PackageError("weights are .pt, .pth, .bin or .safetensors files", where=str(source.weights))
+            raise PackageError(
+                "weights are .pt, .pth, .bin or .safetensors files",
+                where=str(source.weights),
+                fix="give one: NAME:FILE, for example ViT-B-32:RemoteCLIP-ViT-B-32.pt",
+            )
         return source.weights
     library = _library()
     model = source.name.partition(":")[0].replace("/", "-")
@@ -238,5 +250,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = f"{type(error).__name__}: {error}"
     raise PackageError(
-        "there is no open_clip model in the folder", where=str(folder), why=f"looked for {CONFIG}: {why}"
+        "there is no open_clip model in the folder",
+        where=str(folder),
+        why=f"looked for {CONFIG}: {why}",
+        fix="give a folder with open_clip_config.json and weights, as open_clip saves it",
     )

@@ -37,7 +37,10 @@ def write_hits(path: str | Path, hits: Any) -> Path:
     write = _WRITERS.get(target.suffix.lower())
     if write is None:
         raise ConfigError(
-            "hits cannot be written as such a file", where=str(path), why=f"extensions: {', '.join(_WRITERS)}"
+            "hits cannot be written as such a file",
+            where=str(path),
+            why=f"extensions: {', '.join(_WRITERS)}",
+            fix="end the name with one of these",
         )
     read_hits(hits)
     ranked = hits.reset_index(drop=True).set_crs("EPSG:4326", allow_override=True)
@@ -46,7 +49,12 @@ def write_hits(path: str | Path, hits: Any) -> Path:
     try:
         write(target, ranked)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        raise OutputError("the hits cannot be written", where=str(path), why=str(error)) from error
+        raise OutputError(
+            "the hits cannot be written",
+            where=str(path),
+            why=str(error),
+            fix="name a file in a folder that you may write to",
+        ) from error
     return target
 
 

@@ -55,10 +55,19 @@ def write_gallery(
     """
     if not len(hits) == len(pictures) == len(heats):
         sizes = f"{len(hits)} hits, {len(pictures)} pictures, {len(heats)} heats"
-        raise ConfigError("every hit needs a picture and a heat, or None", why=sizes)
+        raise ConfigError(
+            "every hit needs a picture and a heat, or None",
+            why=sizes,
+            fix="give lists as long as the hits, with None where there is none",
+        )
     for k, data in enumerate(pictures):
         if data is not None and not data.startswith(_PNG):
-            raise ConfigError("a picture is not a PNG", where=f"picture {k}", why=f"it begins with {data[:8]!r}")
+            raise ConfigError(
+                "a picture is not a PNG",
+                where=f"picture {k}",
+                why=f"it begins with {data[:8]!r}",
+                fix="encode pictures as PNG first",
+            )
     found, scale = read_hits(hits), HeatScale.of(heats)
     cards = [
         _card(hit, picture, None if heat is None or scale is None else heated(picture, np.asarray(heat), scale))
@@ -73,7 +82,12 @@ def write_gallery(
     try:
         write_aside(target, lambda aside: aside.write_bytes(text.encode()))
     except OSError as error:
-        raise OutputError("the gallery cannot be written", where=str(path), why=str(error)) from error
+        raise OutputError(
+            "the gallery cannot be written",
+            where=str(path),
+            why=str(error),
+            fix="name a file in a folder that you may write to",
+        ) from error
     return target
 
 

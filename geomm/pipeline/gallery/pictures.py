@@ -41,7 +41,11 @@ class HeatScale:
         """
         known = [np.asarray(h) for h in heats if h is not None]
         if any(h.ndim != 2 or not h.size for h in known):
-            raise ConfigError("a heat has rows and columns", why=f"shapes {sorted({h.shape for h in known})}")
+            raise ConfigError(
+                "a heat has rows and columns",
+                why=f"shapes {sorted({h.shape for h in known})}",
+                fix="give heats as (rows, columns)",
+            )
         values = np.concatenate([h[np.isfinite(h)].ravel() for h in known] or [np.zeros(0)]).astype(float)
         return cls(*map(float, np.quantile(values, [0.02, 0.998]))) if values.size else None
 
@@ -103,7 +107,9 @@ def _grey(picture: bytes) -> NDArray[np.float64]:
     try:
         values = np.asarray(imread(io.BytesIO(picture), format="png"), float)
     except (OSError, SyntaxError, ValueError) as error:
-        raise ConfigError("a picture is not a PNG", why=str(error)) from error
+        raise ConfigError(
+            "a picture is not a PNG", why=str(error), fix="run `geomm verify INDEX`: its pictures may be damaged"
+        ) from error
     if values.ndim == 2:
         return values
     colour = values[..., :3] @ [0.2126, 0.7152, 0.0722]
