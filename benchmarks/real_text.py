@@ -37,8 +37,8 @@ from geomm.metrics import ceiling, rank_rows, ranking_bootstrap, same_text
 from geomm.models.multimodal import ModelSpec, MultimodalModel
 from geomm.models.text import TowerText
 from geomm.models.text.frozen import Remembered
+from geomm.pipeline.judging import FUSED, TEXT, Sides, sides_of
 from geomm.pipeline.learn import Variant, test_chips, train_one
-from geomm.pipeline.retrieve import FUSED, TEXT, Sides, sides_of
 from geomm.pipeline.sites import load_sites, make_folds
 from geomm.retrieval.embedder import Embedder
 from geomm.tasks import get_task

@@ -63,8 +63,9 @@ def test_the_comparison_has_every_row_and_the_split_its_distance(result):
     assert all(len(r["mean_iou_by_seed"]) == 2 for r in facts["comparison"])
     assert facts["pixels"]["blocks"]["scene/test"] > 0
     html = result.report.read_text()
-    assert html.count("data:image/png;base64,") == 3
-    assert not re.search(r"(src|href)=\"(?!data:)", html)
+    assert html.count("data:image/png;base64,") == 12  # three charts, light and dark; two modalities, four more
+    assert re.findall(r"(?:src|href|srcset)=\"(?!data:)([^\"]*)", html) == ["model/README.md"]
+    assert (result.report.parent / "model" / "README.md").is_file()
     assert facts["verdict"]["blocks"] in html
 
 

@@ -103,8 +103,8 @@ def test_every_subset_is_judged(run):
         assert found["log_loss"] > 0
     assert len(facts["temperatures"]) == 2
     html = page.read_text()
-    assert html.count("data:image/png;base64,") == 2
-    assert not re.search(r"(src|href)=\"(?!data:)", html)
+    assert html.count("data:image/png;base64,") == 4  # two charts, light and dark
+    assert not re.search(r"(src|href|srcset)=\"(?!data:)", html)
     shown = RUNNER.invoke(cli.app, ["evaluate", str(run)])
     assert shown.exit_code == 0, shown.output
     assert "report.html" in shown.output.replace("\n", "")

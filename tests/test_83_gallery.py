@@ -22,10 +22,11 @@ from matplotlib.image import imread, imsave
 from pyproj import Geod
 from shapely.geometry import MultiPolygon, Polygon, box
 
+from geomm.charts import DARK, LIGHT
 from geomm.errors import ConfigError, OutputError
+from geomm.pages import plain
 from geomm.pipeline.gallery import HEAD, hits_table, overview, pictures, write_gallery, write_hits
-from geomm.pipeline.gallery.hits import plain, read_hits, unwrapped
-from geomm.pipeline.gallery.overview import DARK, LIGHT
+from geomm.pipeline.gallery.hits import read_hits, unwrapped
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&amp;\x1b[31m\u202e"
 LINKS = (

@@ -22,12 +22,13 @@ from PIL import Image
 
 from geomm.batch.metrics import write_metrics
 from geomm.batch.page.advice import OUTCOMES, next_step
-from geomm.batch.page.footprints import View, footprints
+from geomm.batch.page.footprints import footprints
 from geomm.batch.page.thumbnails import MOST, SIDE, small_picture
-from geomm.batch.page.words import duration, size
 from geomm.batch.record import PARTS, STATES, RunRecord, StageCount, UnitRow
 from geomm.batch.report import write_report
 from geomm.errors import ConfigError, GeommError, OutputError
+from geomm.pages import duration, size
+from geomm.pages.maps import View
 
 HOSTILE = (
     "<script>alert(1)</script>",

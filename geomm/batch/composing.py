@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomm.batch.task import NOTHING, NothingThereError, Task, Told
-from geomm.batch.work import Clock, take_item
+from geomm.batch.work import take_item
 from geomm.config import CompositeStage
 from geomm.cube import check_radiometry, close_files, composite, load_cube
 from geomm.cube.tiles import tile_geobox
 from geomm.export import Provenance, write_products
+from geomm.pipeline.clock import Clock
 from geomm.sensors import get_sensor
 from geomm.types import LayerSpec, Modality, Prediction, Window
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from geomm.batch.task import NOTHING, NothingThereError, Task, Told
-from geomm.batch.work import Clock, plain_item, published_file
+from geomm.batch.work import plain_item, published_file
 from geomm.chipping import ChipReader, Target
 from geomm.chips import SpatialSplit
 from geomm.config import ChipsStage
 from geomm.cube import close_files, common_geobox, geobox_of, load_cube
+from geomm.pipeline.clock import Clock
 from geomm.sensors import get_sensor
 from geomm.store import StoredChips, StorePart, write_store
 from geomm.types import Modality

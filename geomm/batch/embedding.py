@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from geomm.batch.task import Task, Told
-from geomm.batch.work import Clock, package_of, plain_item
+from geomm.batch.work import package_of, plain_item
 from geomm.config import IndexStage
+from geomm.pipeline.clock import Clock
 from geomm.pipeline.indexing import index_job
 from geomm.pipeline.jobs import job_of
 from geomm.retrieval.build import IndexSettings

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geomm.batch.task import NOTHING, NothingThereError, Task, Told
-from geomm.batch.work import Clock, package_of, take_item
+from geomm.batch.work import package_of, take_item
 from geomm.config import PredictStage
 from geomm.pipeline.apply import MapOptions, map_cube
+from geomm.pipeline.clock import Clock
 from geomm.pipeline.jobs import job_of
 
 if TYPE_CHECKING:

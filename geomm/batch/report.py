@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from html import escape
 from pathlib import Path
 
 from geomm.batch.page.advice import outcome_of
@@ -13,12 +12,9 @@ from geomm.batch.page.listing import listing
 from geomm.batch.page.style import STYLE
 from geomm.batch.page.thumbnails import thumbnails
 from geomm.batch.page.times import times
-from geomm.batch.page.words import digest, duration, section, size, text
 from geomm.batch.record import RunRecord
 from geomm.batch.whole import write_whole
-
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""Nothing is loaded and no script runs, whatever the items are called."""
+from geomm.pages import digest, duration, facts, header, page, section, size, text
 
 
 def write_report(record: RunRecord, folder: Path, *, root: Path | None) -> Path:
@@ -37,8 +33,8 @@ def write_report(record: RunRecord, folder: Path, *, root: Path | None) -> Path:
     Raises:
         OutputError: a file cannot be written.
     """
-    facts = json.dumps(record.to_dict(), indent=1, allow_nan=False)
-    write_whole(folder / "run.json", (facts + "\n").encode())
+    content = json.dumps(record.to_dict(), indent=1, allow_nan=False)
+    write_whole(folder / "run.json", (content + "\n").encode())
     target = folder / "report.html"
     write_whole(target, _page(record, root).encode(errors="replace"))
     return target
@@ -53,14 +49,8 @@ def _page(record: RunRecord, root: Path | None) -> str:
         f"{section('Where the time went', times(record), name='times')}"
         f"{section('Units', listing(record), name='units')}"
     )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY, quote=False)}">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>{text(record.name)}: run of geomm</title>'
-        f"<style>{STYLE}</style></head><body>{body}<footer>geomm {text(record.version)}. "
-        "Everything is in run.json. Hashes are shortened; a click marks the whole.</footer></body></html>\n"
-    )
+    footer = f"geomm {text(record.version)}. Everything is in run.json. Hashes are shortened; a click marks the whole."
+    return page(f"{text(record.name)}: run of geomm", body, footer=footer, style=STYLE)
 
 
 def _header(record: RunRecord) -> str:
@@ -74,11 +64,9 @@ def _header(record: RunRecord) -> str:
         f"{record.retries:,} retr{'y' if record.retries == 1 else 'ies'}",
         f"{size(record.resident_mb * 1e6)} of memory",
     ]
-    return (
-        '<header><div class="asked"><p class="kicker">Run over a catalog</p>'
-        f'<h1>{text(record.name)}</h1><p class="lead">{text(record.description, 600)}</p>'
+    body = (
+        f'<p class="lead">{text(record.description, 600)}</p>'
         f'<div class="outcome {outcome.tone}"><b>{text(record.outcome, 600)}</b>'
-        f"<small>exit code {record.exit_code}: {outcome.words}</small></div>"
-        f'<p class="facts">{"".join(f"<span>{c}</span>" for c in chips)}</p>{counts(record)}</div>'
-        f"{footprints(record)}</header>"
+        f"<small>exit code {record.exit_code}: {outcome.words}</small></div>{facts(chips)}{counts(record)}"
     )
+    return header("Run over a catalog", text(record.name), body, beside=footprints(record))

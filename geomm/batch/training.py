@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geomm.batch.task import Task, Told
-from geomm.batch.work import Clock, plain_item, published_file
+from geomm.batch.work import plain_item, published_file
 from geomm.config import RunConfig, TrainStage, load_recipe
 from geomm.errors import ConfigError, PackageError
+from geomm.pipeline.clock import Clock
 
 if TYPE_CHECKING:
     from geomm.package import InputContract

@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from geomm.batch.task import NothingThereError, Outcome, Stopped, Task, Told
 from geomm.catalog import fetched_scene
 from geomm.errors import GeommError, ModelChangedError
 from geomm.ledger import failure_of
+from geomm.pipeline.clock import Clock
 
 if TYPE_CHECKING:
     from geomm.package import ModelPackage
@@ -37,22 +38,6 @@ _MAKERS = {
     "index": "geomm.batch.embedding",
 }
 """Kind of stage to the module whose ``make(task, folder, clock, told)`` returns the STAC item of a unit."""
-
-
-@dataclass(slots=True)
-class Clock:
-    """Says where the time goes."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    """By part of the work."""
-    started: float = field(default_factory=time.perf_counter)
-    """Since when the present part counts."""
-
-    def lap(self, part: str) -> None:
-        """Count the time since the last lap as spent on a part."""
-        now = time.perf_counter()
-        self.seconds[part] = self.seconds.get(part, 0.0) + now - self.started
-        self.started = now
 
 
 def work(task: Task, told: Told | None = None, *, begun: Callable[[], None] | None = None) -> Outcome:

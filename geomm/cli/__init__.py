@@ -74,7 +74,7 @@ def demo(
     from geomm.config import load_recipe
 
     name, folder = ("search_places.yaml", "demo-search") if search else ("clouds_landsat.yaml", "demo")
-    run.run_recipe(load_recipe(_recipe_path(name)), out or Path(folder))
+    run.run_recipe(load_recipe(_recipe_path(name)), out or Path(folder), ["demo", *(["--search"] if search else [])])
 
 
 @app.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,7 +53,8 @@ def run(
     if not is_batch(read_yaml(recipe)):
         if dry_run or since or backfill:
             raise ConfigError("this recipe is no batch", where=str(recipe), fix="leave out the options of a batch")
-        run_recipe(load_recipe(recipe, overrides), None if out is None else Path(out))
+        words = ["run", str(recipe), *(w for text in set_ or () for w in ("--set", text))]
+        run_recipe(load_recipe(recipe, overrides), None if out is None else Path(out), words)
         return
     from geomm.batch import BatchOptions
 
@@ -120,21 +123,28 @@ def _size(number: int | None) -> str:
     return f"{number / 1000**power:.1f} {('kB', 'MB', 'GB')[power - 1]}"
 
 
-def run_recipe(config: RunConfig, out: Path | None) -> None:
-    """Train a recipe's models, compare them, and print what came out."""
+def run_recipe(config: RunConfig, out: Path | None, words: Sequence[str]) -> None:
+    """Train a recipe's models, compare them, and print what came out.
+
+    Args:
+        config: the recipe.
+        out: folder for all that it makes; None for that of the recipe's name.
+        words: the command that was given, without the folder.
+    """
     from rich.console import Console
     from rich.table import Table
 
     from geomm.pipeline.recipe import run as run_training
-    from geomm.pipeline.report import table, verdict
+    from geomm.pipeline.results import table, verdict
     from geomm.progress import Bars
 
     target = out or Path("runs") / config.name
+    line = shlex.join(["geomm", *words, "--out", str(target)])
     if config.task == "contrastive":
-        _run_search(config, target)
+        _run_search(config, target, line)
         return
     with Bars() as bars:
-        result = run_training(config, target, progress=bars.update)
+        result = run_training(config, target, progress=bars.update, command=line)
     head, *rows = table(result.rows, [c.name for c in config.classes()])
     grid = Table(*head, title="IoU on test pixels")
     for row in rows:
@@ -150,12 +160,13 @@ def run_recipe(config: RunConfig, out: Path | None) -> None:
     typer.echo(f"model    {result.package}\nreport   {result.report}")
 
 
-def _run_search(config: RunConfig, target: Path) -> None:
+def _run_search(config: RunConfig, target: Path, command: str) -> None:
     from geomm.pipeline.retrieve import lines, run_search
     from geomm.progress import Bars
 
     with Bars() as bars:
-        result = run_search(config, target, progress=bars.update)
+        result = run_search(config, target, progress=bars.update, command=command)
     for line in lines(result):
         typer.echo(line)
-    typer.echo(f'\nmodel    {result.package}\nindex    {result.index}\nask      geomm search {result.index} "..."')
+    typer.echo(f"\nmodel    {result.package}\nindex    {result.index}\nreport   {result.report}")
+    typer.echo(f'ask      geomm search {result.index} "..."')

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from geomm import charts
 from geomm._version import __version__
 from geomm.config import RunConfig
 from geomm.errors import ConfigError
 from geomm.metrics import Interval, block_bootstrap, paired_bootstrap
 from geomm.models.fusion import find_fusion
-from geomm.pipeline.charts import curves_chart, intervals_chart
+from geomm.pages import facts, header, section, table, text
 from geomm.pipeline.compare import Row, ablations, compare
 from geomm.pipeline.learn import check
-from geomm.pipeline.pages import html_table, picture, write_page
+from geomm.pipeline.pages import WORDS, Chart, drawn, interval_text, write_page
 from geomm.pipeline.sites import load_sites, make_folds
 from geomm.types import Progress, silent
 
@@ -113,7 +113,8 @@ def _write(folder: Path, config: RunConfig, rows: dict[str, Row], losses: dict[s
     best = max(alone, key=lambda n: float(np.mean(rows[n].seeds)))
     gains = {n: paired_bootstrap(r.counts, rows[best].counts) for n, r in rows.items() if n not in alone}
     found = {n: block_bootstrap(r.counts) for n, r in rows.items()}
-    facts: dict[str, Any] = {
+    label = "mean IoU on test blocks, 95 % over blocks and seeds"
+    about: dict[str, Any] = {
         "geomm": __version__,
         "recipe": config.model_dump(exclude={"root"}),
         "best_alone": best,
@@ -121,23 +122,11 @@ def _write(folder: Path, config: RunConfig, rows: dict[str, Row], losses: dict[s
         "reading": reading(config, rows, best),
     }
     pictures = {
-        "mean_iou": intervals_chart(found, "mean IoU on test blocks, 95 % over blocks and seeds", alone),
-        "training": curves_chart(losses),
+        "mean_iou": drawn(
+            lambda theme: charts.intervals(found, label, marked=alone, theme=theme), "Mean IoU of every row"
+        ),
+        "training": drawn(lambda theme: charts.curves(losses, theme=theme), "Training loss of every row"),
     }
-    head = ["", "when", "mean IoU", f"against {best} alone", "log-loss", "ECE", "training loss", "parameters"]
-    cells = [
-        [
-            n,
-            "alone" if n in alone else find_fusion(n).stage,
-            str(found[n]),
-            str(gains[n]) if n in gains else "",
-            f"{r.log_loss:.3f}",
-            f"{r.ece:.3f}",
-            f"{r.final_loss:.3f}",
-            f"{r.parameters:,}",
-        ]
-        for n, r in rows.items()
-    ]
     blocks = rows[best].counts.shape[1]
     lost = [n for n, g in gains.items() if g.high < 0]
     won = [n for n, g in gains.items() if g.low > 0]
@@ -146,17 +135,52 @@ def _write(folder: Path, config: RunConfig, rows: dict[str, Row], losses: dict[s
         "Counted are rows whose paired difference has a 95 % interval without 0"
         + ("." if blocks > 1 else "; with one test block that says nothing.")
     )
-    body = (
-        f"<p>{escape(config.description)}</p><h2>Mean IoU</h2><p>{escape(verdict)}</p>"
-        f"{html_table(head, cells)}{picture('mean_iou', pictures)}"
-        f"<p>{len(config.train.seeds)} seeds, {blocks} test blocks, {config.train.steps} steps "
-        "each (late_stack: three trainings, two of them on halves); the intervals draw blocks and seeds anew, of "
-        "differences the same for both.</p>"
-        f"<h2>Unique, shared, synergy</h2>{''.join(f'<p>{escape(t)}</p>' for t in facts['reading'])}"
-        f"<h2>Training</h2>{picture('training', pictures)}"
+    about["verdict"] = verdict
+    body = _body(config, about, pictures, blocks)
+    return write_page(folder, f"{config.name}: ablation", body, pictures, {"ablation.json": about})
+
+
+def _body(config: RunConfig, about: dict[str, Any], pictures: dict[str, Chart], blocks: int) -> str:
+    seeds, steps = len(config.train.seeds), config.train.steps
+    chips = [
+        f"{seeds} seeds",
+        f"{blocks} test blocks",
+        f"{steps:,} steps each",
+        f"encoder {text(config.model.encoder)}",
+    ]
+    lead = f'<p class="lead">{text(config.description, WORDS)}</p>'
+    outcome = f'<div class="outcome idle">{text(about["verdict"], WORDS)}</div>'
+    top = header("Ablation", text(config.name), lead + outcome + facts(chips))
+    worth = (
+        f"<p>Alone stand the modalities by themselves; the others see all of them. late_stack is trained three times, "
+        "two of them on halves. The intervals draw blocks and seeds anew, of differences the same for both.</p>"
+        f"{_table(about)}{pictures['mean_iou'].html}"
     )
-    facts["verdict"] = verdict
-    return write_page(folder, f"{config.name}: ablation", body, pictures, {"ablation.json": facts})
+    read = "".join(f"<p>{text(line, WORDS)}</p>" for line in about["reading"])
+    training = "<p>Losses on training chips, averaged over 10 steps: mean over the seeds, and their range.</p>"
+    return (
+        f"{top}{section('Mean IoU', worth, name='worth')}{section('Unique, shared, synergy', read, name='reading')}"
+        f"{section('Training', training + pictures['training'].html, name='training')}"
+    )
+
+
+def _table(about: dict[str, Any]) -> str:
+    best = about["best_alone"]
+    head = ["", "When", "Mean IoU", f"Against {text(best)} alone", "Log-loss", "ECE", "Training loss", "Parameters"]
+    rows = [
+        [
+            text(n),
+            "alone" if n in about["recipe"]["modalities"] else find_fusion(n).stage,
+            interval_text({"value": r["mean_iou"], "interval": r["interval"]}),
+            interval_text(r["gain"]) if r["gain"] else "-",
+            f"{r['log_loss']:.3f}",
+            f"{r['ece']:.3f}",
+            f"{r['training_loss']:.3f}",
+            f"{r['parameters']:,}",
+        ]
+        for n, r in about["rows"].items()
+    ]
+    return table(head, rows, figures=6)
 
 
 def _facts(name: str, row: Row, found: Interval, gain: Interval | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from geomm.chips import SpatialSplit
 from geomm.config import RunConfig
 from geomm.metrics import Interval, Reliability, block_bootstrap, iou, mean_iou
+from geomm.pipeline.clock import Clock
 from geomm.pipeline.learn import Variant, task_of, test_sets, train_one
 from geomm.pipeline.sites import Fold, Site, shape_of
 from geomm.types import Progress
@@ -83,20 +84,30 @@ def ablations(config: RunConfig, fusions: Sequence[str]) -> dict[str, Variant]:
 
 
 def compare(
-    config: RunConfig, sites: list[Site], fold: Fold, name: str, variant: Variant, progress: Progress
+    config: RunConfig,
+    sites: list[Site],
+    fold: Fold,
+    name: str,
+    variant: Variant,
+    progress: Progress,
+    *,
+    clock: Clock | None = None,
 ) -> tuple[Row, list[Fitted]]:
-    """Train one variant once per seed and count its test pixels."""
+    """Train one variant once per seed and count its test pixels; the clock is told where the time went."""
     from geomm.train.evaluate import evaluate
 
+    clock = clock or Clock()
     counts, models, reliability = [], [], []
     task, tests = task_of(config), test_sets(config, sites, fold, variant.modalities)
     for k, seed in enumerate(config.train.seeds):
         stage = f"train {name}" + (f" without {fold.name}" if fold.name != "blocks" else "")
         fitted = train_one(config, sites, fold, variant, seed=seed, on_step=_steps(progress, stage, k, config))
+        clock.lap("train")
         found = [evaluate(fitted, task, test, classes=len(config.labels.classes)) for test in tests]
         counts.append(np.concatenate([f.counts for f in found]))
         reliability.append(sum((f.reliability for f in found), Reliability.empty()))
         models.append(fitted)
+        clock.lap("test")
     size = sum(p.numel() for p in models[0].model.parameters())
     final = float(np.mean([np.mean(m.losses[-20:]) for m in models]))
     return Row(fold.name, name, variant.modalities, np.stack(counts), tuple(reliability), size, final), models

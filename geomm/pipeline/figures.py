@@ -1,9 +1,10 @@
-"""Pictures of a run, as PNG bytes: what went in, what came out, how well, how training went."""
+"""Pictures of a place of a run: what went in, the labels, what came out, and how far they agree."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,27 @@ import xarray as xr
 from geomm.config import RunConfig
 from geomm.cube import calibrated
 from geomm.export import Product
-from geomm.pipeline.compare import FUSED, Row
 from geomm.pipeline.sites import LABEL, Fold, Site, target_of
 from geomm.sensors import get_sensor
 from geomm.types import INVALID_CLASS, ClassSpec
 
-SIDE = 800
+SIDE = 448
 """Longest side of a quicklook in pixels."""
+_AGREE, _DIFFER = (0.36, 0.66, 0.45, 1.0), (0.82, 0.26, 0.28, 1.0)
+_UNSIGNED: Any = {"Software": None}
+"""No version in the file, so that the same picture gives the same bytes."""
 
-COLORS = ("#4477aa", "#cc6677", "#ddaa33", "#228833", "#66ccee", "#aa3377")
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A picture and what it shows."""
+
+    title: str
+    """What it is."""
+    caption: str
+    """What the colours mean."""
+    png: bytes
+    """The picture; transparent where nothing is known."""
 
 
 def quicklook(node: xr.Dataset) -> tuple[np.ndarray, str]:
@@ -51,84 +64,67 @@ def quicklook(node: xr.Dataset) -> tuple[np.ndarray, str]:
     return np.moveaxis(np.concatenate([scaled, alpha]), 0, -1), caption
 
 
-def site_figure(config: RunConfig, site: Site, fold: Fold, product: Product) -> bytes:
-    """Show a site: each modality, the labels with the split, the predicted classes, and the confidence."""
+def site_looks(config: RunConfig, site: Site, fold: Fold, product: Product) -> list[Look]:
+    """Show a site: each modality it has, the labels with the split, the classes, the agreement, the confidence."""
     classes = config.classes()
-    panels: list[tuple[str, Any, str | None]] = []
+    looks = []
     for name in config.modalities:
-        picture, caption = quicklook(site.cube.children[name].to_dataset())
-        gray = bool((picture[..., 0] == picture[..., 1]).all())
-        panels.append((f"{name}\n{caption}", picture[..., 0] if gray else picture, "inferno" if gray else None))
-    target, node = target_of(config), site.cube.children[LABEL].to_dataset().isel(time=0)
-    labels = target.index(node.data.isel(band=0).to_numpy())
-    labels[~node.valid.to_numpy()] = INVALID_CLASS
+        if name in site.cube.children:
+            picture, caption = quicklook(site.cube.children[name].to_dataset())
+            gray = bool((picture[..., 0] == picture[..., 1]).all())
+            looks.append(Look(name, caption, _png(_coloured(picture, "inferno") if gray else picture)))
+    labels = _labels(config, site)
     values = np.array([*(c.value for c in classes), *[INVALID_CLASS] * (256 - len(classes))], np.uint8)
-    shade = np.ones(labels.shape, np.float32) * 0.35
-    split = fold.splits[site.name]
-    for name in split.names:
-        shade[split.mask(name)] = 1.0 if name == "train" else 0.75
-    where = "labels\nfull: training, dimmed: test, dark: buffer" if len(split.names) > 1 else "labels"
-    panels.append((where, _paint(values[labels], classes) * shade[..., None], None))
+    split, painted = fold.splits[site.name], _paint(values[labels], classes)
+    painted[..., :3] *= _shade(fold, site, labels.shape)[..., None]
+    said = "full: training; dimmed: test; dark: between them" if len(split.names) > 1 else f"all {split.names[0]}"
     predicted = _thin(product, "class")[0]
-    panels.append(("predicted class", _paint(predicted, classes), None))
-    panels.append(
-        (
-            "agreement with the labels\ngreen: same, red: other, white: no label",
-            _agreement(values[labels], predicted),
-            None,
-        )
-    )
-    panels.append(("highest probability", _thin(product, "probability").max(0), "viridis"))
-    return _draw_panels(panels, classes)
+    sure = _thin(product, "probability").max(0)
+    return [
+        *looks,
+        Look("labels", said, _png(painted)),
+        Look("predicted classes", "of the fused model", _png(_paint(predicted, classes))),
+        Look("agreement", "green: as labelled; red: another class", _png(_agreement(values[labels], predicted))),
+        Look("confidence", _between(sure), _png(_coloured(np.dstack([sure] * 3 + [np.isfinite(sure)]), "viridis"))),
+    ]
 
 
-def comparison_figure(rows: Sequence[Row]) -> bytes:
-    """Show mean IoU per variant: the bar is the mean over seeds, the dots are seeds, the line the block interval."""
-    figure, axes = blank_figure(7.0, 0.5 + 0.42 * len(rows))
-    variants = list(dict.fromkeys(r.variant for r in rows))
-    for y, row in enumerate(reversed(rows)):
-        color = COLORS[variants.index(row.variant) % len(COLORS)]
-        interval = row.interval()
-        axes.barh(y, row.seeds.mean(), color=color, height=0.6, alpha=1.0 if row.variant == FUSED else 0.65)
-        axes.plot([interval.low, interval.high], [y, y], color="black", lw=1.2)
-        axes.plot(row.seeds, [y] * len(row.seeds), "o", color="black", ms=3)
-    labels = [r.variant if r.fold == "blocks" else f"{r.variant}, without {r.fold}" for r in reversed(rows)]
-    axes.set_yticks(range(len(rows)), labels)
-    axes.set_xlabel("mean IoU on test blocks (bar: mean of seeds, dots: seeds, line: 95 % over blocks)", fontsize=8)
-    axes.set_xlim(0, 1)
-    return png(figure)
+def _labels(config: RunConfig, site: Site) -> np.ndarray:
+    """Return the class index of every shown pixel, 255 where there is none."""
+    node = site.cube.children[LABEL].to_dataset().isel(time=0)
+    step = max(1, -(-max(node.sizes["y"], node.sizes["x"]) // SIDE))
+    node = node.isel(y=slice(None, None, step), x=slice(None, None, step))
+    labels = target_of(config).index(node.data.isel(band=0).to_numpy())
+    labels[~node.valid.to_numpy()] = INVALID_CLASS
+    return labels
 
 
-def losses_figure(losses: Mapping[tuple[str, str], Sequence[Sequence[float]]]) -> bytes:
-    """Show the training loss of every run, smoothed over 10 steps."""
-    figure, axes = blank_figure(7.0, 2.6)
-    variants = list(dict.fromkeys(v for _, v in losses))
-    for (_, variant), runs in losses.items():
-        for k, run in enumerate(runs):
-            width = min(10, len(run))
-            smooth = np.convolve(run, np.ones(width) / width, mode="valid")
-            color = COLORS[variants.index(variant) % len(COLORS)]
-            axes.plot(range(width - 1, len(run)), smooth, color=color, lw=1, label=variant if k == 0 else None)
-    handles = {h.get_label(): h for h in axes.get_lines() if not str(h.get_label()).startswith("_")}
-    axes.legend(handles.values(), handles.keys(), fontsize=8, frameon=False)
-    axes.set_xlabel("step")
-    axes.set_ylabel("training loss")
-    return png(figure)
+def _shade(fold: Fold, site: Site, shape: tuple[int, ...]) -> np.ndarray:
+    """Return how bright each shown pixel is: training, then test, then what lies between."""
+    split = fold.splits[site.name]
+    step = max(1, -(-max(split.shape) // SIDE))
+    shade = np.full(shape, 0.35)
+    for name in split.names:
+        shade[split.mask(name)[::step, ::step]] = 1.0 if name == "train" or len(split.names) == 1 else 0.72
+    return shade
 
 
 def _paint(codes: np.ndarray, classes: Sequence[ClassSpec]) -> np.ndarray:
-    palette = np.zeros((256, 3), np.float32)
+    """Return colours of classes ``(y, x, 4)``, transparent where there is none."""
+    palette = np.zeros((256, 4))
     for c in classes:
-        palette[c.value] = np.array(c.rgb) / 255
+        palette[c.value] = (*(np.array(c.rgb) / 255), 1.0)
     return np.asarray(palette[codes])
 
 
 def _agreement(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    step = -(-max(labels.shape) // max(predicted.shape))
-    codes = labels[::step, ::step][: predicted.shape[0], : predicted.shape[1]]
-    colors = np.array([[1.0, 1.0, 1.0], [0.55, 0.75, 0.55], [0.8, 0.25, 0.25]])
-    kind = np.where(codes == INVALID_CLASS, 0, np.where(codes == predicted[: codes.shape[0], : codes.shape[1]], 1, 2))
-    return np.asarray(colors[kind])
+    rows, columns = (min(n) for n in zip(labels.shape, predicted.shape, strict=True))
+    labels, predicted = labels[:rows, :columns], predicted[:rows, :columns]
+    known = (labels != INVALID_CLASS) & (predicted != INVALID_CLASS)
+    found = np.zeros((rows, columns, 4))
+    found[known & (labels == predicted)] = _AGREE
+    found[known & (labels != predicted)] = _DIFFER
+    return found
 
 
 def _thin(product: Product, layer: str) -> np.ndarray:
@@ -138,37 +134,27 @@ def _thin(product: Product, layer: str) -> np.ndarray:
         return np.asarray(file.read(out_shape=shape))
 
 
-def _draw_panels(panels: Sequence[tuple[str, Any, str | None]], classes: Sequence[ClassSpec]) -> bytes:
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
+def _coloured(picture: np.ndarray, colours: str) -> np.ndarray:
+    """Return one quantity in colours of its own, ``(y, x, 4)``, over its range; what is transparent stays so."""
+    from matplotlib import colormaps
 
-    columns = 3
-    lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(11, 3.9 * lines + 0.4), layout="constrained")
-    grid = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes, (title, picture, cmap) in zip(grid, panels, strict=False):
-        axes.imshow(picture, cmap=cmap, interpolation="nearest")
-        axes.set_title(title, fontsize=9)
-    for axes in grid:
-        axes.set_axis_off()
-    patches = [Patch(facecolor=c.color, edgecolor="black", lw=0.4, label=c.name) for c in classes]
-    figure.legend(handles=patches, loc="outside lower center", ncols=8, fontsize=8, frameon=False)
-    return png(figure)
+    values, there = picture[..., 0], picture[..., 3] > 0
+    low, high = (np.min(values[there]), np.max(values[there])) if there.any() else (0.0, 1.0)
+    found = np.asarray(colormaps[colours]((np.nan_to_num(values) - low) / max(high - low, 1e-9)))
+    found[..., 3] = there
+    return found
 
 
-def blank_figure(width: float, height: float) -> tuple[Any, Any]:
-    """Return an empty figure and its axes, in inches."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
-    return figure, axes
+def _between(values: np.ndarray) -> str:
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return "of the predicted class"
+    return f"of the predicted class, {known.min():.2f} (dark) to {known.max():.2f} (bright)"
 
 
-def png(figure: Any) -> bytes:
-    """Return a figure as PNG, the same bytes for the same figure."""
+def _png(picture: np.ndarray) -> bytes:
+    from matplotlib.image import imsave
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110, metadata={"Software": None})
+    imsave(buffer, np.clip(picture, 0, 1), format="png", metadata=_UNSIGNED)
     return buffer.getvalue()

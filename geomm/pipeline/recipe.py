@@ -15,13 +15,15 @@ from geomm.cube import geobox_of, ground_size
 from geomm.errors import OutputError
 from geomm.export import Product
 from geomm.pipeline.apply import map_cube
+from geomm.pipeline.clock import Notes, noted
 from geomm.pipeline.compare import FUSED, Row, compare, fit_everywhere, variants
 from geomm.pipeline.learn import check
 from geomm.pipeline.sites import Site, load_sites, make_folds, node_of
 from geomm.types import Modality, Progress, silent
 
 if TYPE_CHECKING:
-    from geomm.package import InputContract
+    from geomm.package import InputContract, ModelPackage
+    from geomm.train import Fitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,43 +52,57 @@ class RunResult:
         return cards.card(self.config.name, [cards.table(head, rows), cards.facts(paths)], kind="run of a recipe")
 
 
-def run(config: RunConfig, out: str | Path, *, progress: Progress = silent) -> RunResult:
+def run(config: RunConfig, out: str | Path, *, progress: Progress = silent, command: str = "") -> RunResult:
     """Run a recipe: train every modality alone and fused, compare them, map every site with the fused model.
 
     Args:
         config: see :func:`geomm.load_recipe`.
         out: folder for maps, model package and report.
         progress: told how far it is.
+        command: command line that does the same, for the report.
 
     Raises:
         GeommError: any of the steps; products appear only when they are whole.
     """
-    from geomm.package import save_package
     from geomm.pipeline.report import write_report
+    from geomm.pipeline.results import Finished
 
     check(config)
-    target = Path(out)
+    target, notes = Path(out), Notes(command)
+    clock = notes.clock
     rows, trained = [], {}
     with _nothing_left_on_failure(target):
-        sites = load_sites(config, target)
-        folds = make_folds(config, sites)
+        with noted(notes):
+            sites = load_sites(config, target)
+            folds = make_folds(config, sites)
+        clock.lap("read")
         for fold in folds:
             for name, variant in variants(config).items():
-                row, models = compare(config, sites, fold, name, variant, progress)
+                row, models = compare(config, sites, fold, name, variant, progress, clock=clock)
                 rows.append(row)
                 trained[fold.name, name] = models
         fitted = trained[folds[0].name, FUSED][0] if len(folds) == 1 else fit_everywhere(config, sites, progress)
-    metrics = {r.fold: {v.variant: str(v.interval()) for v in rows if v.fold == r.fold} for r in rows}
-    package = save_package(
-        fitted, contract_of(config, sites), target / "model", name=config.name, metrics={"test mean IoU": metrics}
-    )
+        clock.lap("train")
+    package = _package(config, sites, fitted, rows, target)
+    clock.lap("write")
     products = {}
     for site in sites:
         name = config.name if len(sites) == 1 else f"{config.name}-{site.name}"
-        products[site.name] = map_cube([package], site.cube, site.scenes, target, name, progress)
+        told = clock.during("predict", progress)
+        products[site.name] = map_cube([package], site.cube, site.scenes, target, name, told)
+        clock.lap("write")
     losses = {k: [f.losses for f in v] for k, v in trained.items()}
-    report = write_report(target, config, sites, folds, rows, products, losses)
+    report = write_report(target, Finished(config, sites, folds, rows, products, losses, notes))
     return RunResult(config, tuple(rows), package.path, products, report)
+
+
+def _package(config: RunConfig, sites: list[Site], fitted: Fitted, rows: list[Row], target: Path) -> ModelPackage:
+    from geomm.package import save_package
+
+    metrics = {r.fold: {v.variant: str(v.interval()) for v in rows if v.fold == r.fold} for r in rows}
+    return save_package(
+        fitted, contract_of(config, sites), target / "model", name=config.name, metrics={"test mean IoU": metrics}
+    )
 
 
 def contract_of(config: RunConfig, sites: list[Site]) -> InputContract:

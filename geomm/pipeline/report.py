@@ -2,175 +2,109 @@
 
 from __future__ import annotations
 
-import json
-import platform
-from collections.abc import Mapping, Sequence
-from html import escape
-from importlib import metadata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from geomm._version import __version__
-from geomm.config import RunConfig
-from geomm.export import Product
+from geomm import charts
+from geomm.metrics import accuracy, block_bootstrap, mean_f1
 from geomm.pipeline.compare import FUSED, Row
-from geomm.pipeline.figures import comparison_figure, losses_figure, site_figure
-from geomm.pipeline.pages import html_table, page, picture
-from geomm.pipeline.sites import Fold, Site
+from geomm.pipeline.figures import site_looks
+from geomm.pipeline.inputs import input_facts
+from geomm.pipeline.pages import Chart, drawn, write_page
+from geomm.pipeline.results import Finished, made_with, name_of, sureness, verdict
+from geomm.pipeline.summary import MOST, summary
 
 
-def verdict(rows: Sequence[Row], fold: str) -> str:
-    """Say in one sentence whether fusion paid, with the figures that say so."""
-    mine = {r.variant: r for r in rows if r.fold == fold}
-    alone = {name: r for name, r in mine.items() if name != FUSED}
-    if FUSED not in mine or not alone:
-        return "Only one modality: there is nothing to compare."
-    best = max(alone, key=lambda name: float(np.mean(alone[name].seeds)))
-    fused, single = mine[FUSED], alone[best]
-    gains = fused.seeds - single.seeds
-    wins, count, gain = int((gains > 0).sum()), len(gains), float(gains.mean())
-    what = f"{abs(gain):.3f} mean IoU on average, {wins} of {count} seeds better (paired)"
-    if gain > 0 and wins == count:
-        return f"The fused model beats the best single modality ({best}) by {what}."
-    easier = fused.final_loss < 0.98 * single.final_loss
-    why = (
-        f"It fits the training blocks better (loss {fused.final_loss:.3f} against {single.final_loss:.3f}), so what it "
-        "learned from the other modalities did not carry over to the test blocks."
-        if easier
-        else f"Even the training blocks are fitted no better (loss {fused.final_loss:.3f} against "
-        f"{single.final_loss:.3f}): beside {best}, the other modalities tell this model nothing new about these labels."
-    )
-    side = "is ahead of" if gain > 0 else "is behind"
-    return f"The fused model does not beat the best single modality ({best}) for certain: it {side} it by {what}. {why}"
-
-
-def table(rows: Sequence[Row], classes: Sequence[str]) -> list[list[str]]:
-    """Return the comparison as text: header first, then a line per variant and fold."""
-    out = [["variant", *(f"IoU {c}" for c in classes), "mean IoU", "± seeds", "95 % over blocks"]]
-    for row in rows:
-        name = row.variant if row.fold == "blocks" else f"{row.variant}, without {row.fold}"
-        interval = row.interval()
-        per_class = ["-" if np.isnan(v) else f"{v:.3f}" for v in row.per_class]
-        spread = float(row.seeds.std(ddof=1)) if len(row.seeds) > 1 else float("nan")
-        out.append(
-            [
-                name,
-                *per_class,
-                f"{row.seeds.mean():.3f}",
-                f"{spread:.3f}",
-                f"[{interval.low:.3f}, {interval.high:.3f}]",
-            ]
-        )
-    return out
-
-
-def write_report(
-    out: Path,
-    config: RunConfig,
-    sites: Sequence[Site],
-    folds: Sequence[Fold],
-    rows: Sequence[Row],
-    products: Mapping[str, Product],
-    losses: Mapping[tuple[str, str], Sequence[Sequence[float]]],
-) -> Path:
-    """Write ``report.html``, ``run.json`` and the pictures.
+def write_report(out: Path, run: Finished) -> Path:
+    """Write ``report.html``, ``run.json`` and the pictures; the same run gives the same bytes.
 
     Returns:
         Path of the page.
     """
+    facts, pictures = _facts(run, out), charts_of(run)
+    looks = {
+        s.name: site_looks(run.config, s, run.folds[0], run.products[s.name])
+        for s in list(run.sites)[:MOST]
+        if s.name in run.products
+    }
     folder = out / "report"
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = {"comparison": comparison_figure(rows), "training": losses_figure(losses)}
-    for site in sites:
-        pictures[f"site-{site.name}"] = site_figure(config, site, folds[0], products[site.name])
-    for name, png in pictures.items():
-        (folder / f"{name}.png").write_bytes(png)
-    facts = _facts(config, sites, folds, rows, products, out)
-    (out / "run.json").write_text(json.dumps(facts, indent=2))
-    target = out / "report.html"
-    target.write_text(_page(config, rows, folds, facts, pictures))
-    return target
+    for name, one in pictures.items():
+        (folder / f"{name}.png").write_bytes(one.light)
+    for name, found in looks.items():
+        for look in found:
+            (folder / f"{name}-{look.title.replace(' ', '-')}.png").write_bytes(look.png)
+    body = summary(run, facts, pictures, looks)
+    more = " Hashes are shortened; a click marks the whole."
+    return write_page(out, run.config.name, body, {}, {"run.json": facts}, more=more)
 
 
-def _facts(
-    config: RunConfig,
-    sites: Sequence[Site],
-    folds: Sequence[Fold],
-    rows: Sequence[Row],
-    products: Mapping[str, Product],
-    out: Path,
-) -> dict[str, Any]:
+def charts_of(run: Finished) -> dict[str, Chart]:
+    """Draw the comparison, the calibration of the fused models, and the losses."""
+    intervals = {name_of(r): r.interval() for r in run.rows}
+    fused = [name_of(r) for r in run.rows if r.variant == FUSED]
+    dots = {name_of(r): [float(v) for v in r.seeds] for r in run.rows}
+    label = "mean IoU on test blocks; line: 95 % over blocks and seeds, strokes: seeds"
+    losses: dict[str, list[Sequence[float]]] = {}
+    for (_, variant), runs in run.losses.items():
+        losses.setdefault(variant, []).extend(runs)
     return {
-        "geomm": __version__,
-        "python": platform.python_version(),
-        "packages": {n: metadata.version(n) for n in ("torch", "xarray", "rasterio", "numpy")},
-        "recipe": config.model_dump(exclude={"root"}),
+        "comparison": drawn(
+            lambda theme: charts.intervals(intervals, label, marked=fused, dots=dots, theme=theme),
+            "Mean IoU of every variant with its interval",
+        ),
+        "reliability": drawn(
+            lambda theme: charts.reliability(sureness(run.rows), theme=theme),
+            "How often predictions of the fused models of a confidence are right, a line per seed",
+        ),
+        "training": drawn(lambda theme: charts.curves(losses, theme=theme), "Training loss of every variant"),
+    }
+
+
+def _facts(run: Finished, out: Path) -> dict[str, Any]:
+    return {
+        **made_with(run.config, run.notes),
         "sites": {
             s.name: {
                 "items": sorted({c.id for c in s.scenes}),
                 "shape": [int(v) for v in s.cube.to_dataset().odc.geobox.shape],
             }
-            for s in sites
+            for s in run.sites
         },
+        "inputs": input_facts(run.sites),
         "pixels": {
             f.name: {
                 f"{site}/{name}": int(split.mask(name).sum())
                 for site, split in f.splits.items()
                 for name in split.names
             }
-            for f in folds
+            for f in run.folds
         },
-        "comparison": [
-            {
-                "fold": r.fold,
-                "variant": r.variant,
-                "modalities": list(r.modalities),
-                "mean_iou_by_seed": [round(float(v), 6) for v in r.seeds],
-                "iou_by_class": [None if np.isnan(v) else round(float(v), 6) for v in r.per_class],
-                "interval": [r.interval().low, r.interval().high],
-            }
-            for r in rows
-        ],
-        "verdict": {f.name: verdict(rows, f.name) for f in folds},
+        "comparison": [_row_facts(r) for r in run.rows],
+        "verdict": {f.name: verdict(run.rows, f.name) for f in run.folds},
         "products": {
-            site: {layer: str(path.relative_to(out)) for layer, path in p.files.items()} for site, p in products.items()
+            site: {layer: str(path.relative_to(out)) for layer, path in p.files.items()}
+            for site, p in run.products.items()
         },
     }
 
 
-def _page(
-    config: RunConfig,
-    rows: Sequence[Row],
-    folds: Sequence[Fold],
-    facts: Mapping[str, Any],
-    pictures: Mapping[str, bytes],
-) -> str:
-    head, *body = table(rows, [c.name for c in config.classes()])
-    images = {name: picture(name, pictures) for name in pictures}
-    verdicts = "".join(f"<p>{escape(verdict(rows, f.name))}</p>" for f in folds)
-    where = "".join(
-        f"<h2>Map of {escape(name.removeprefix('site-'))}</h2>{image}"
-        for name, image in images.items()
-        if name.startswith("site-")
-    )
-    files = "".join(
-        f"<li>{escape(site)}: {', '.join(f'<code>{escape(p)}</code>' for p in layers.values())}</li>"
-        for site, layers in facts["products"].items()
-    )
-    split = config.split
-    how = (
-        f"Blocks of {split.block} pixels, no test pixel within {split.buffer} pixels of a training pixel"
-        if split.kind == "blocks"
-        else "One site left out at a time"
-    )
-    return page(
-        config.name,
-        f"<p>{escape(config.description)}</p>"
-        f"<h2>What each modality is worth</h2>{verdicts}{html_table(head, body)}"
-        f"<p>{escape(how)}. {len(config.train.seeds)} seeds; the interval draws test blocks and seeds anew.</p>"
-        f"{images['comparison']}{where}<h2>Training</h2>{images['training']}"
-        f"<h2>Files</h2><ul>{files}<li>model package: <code>model</code></li></ul>"
-        f"<p>Python {escape(facts['python'])}. Everything is in <code>run.json</code>.</p>",
-    )
+def _row_facts(row: Row) -> dict[str, Any]:
+    found = {n: block_bootstrap(row.counts, statistic=s) for n, s in (("mean_f1", mean_f1), ("accuracy", accuracy))}
+    interval = row.interval()
+    return {
+        "fold": row.fold,
+        "variant": row.variant,
+        "modalities": list(row.modalities),
+        "mean_iou_by_seed": [round(float(v), 6) for v in row.seeds],
+        "iou_by_class": [None if np.isnan(v) else round(float(v), 6) for v in row.per_class],
+        "interval": [interval.low, interval.high],
+        **{n: {"value": f.value, "interval": [f.low, f.high]} for n, f in found.items()},
+        "ece": row.ece,
+        "log_loss": row.log_loss,
+        "training_loss": row.final_loss,
+        "parameters": row.parameters,
+    }

@@ -2,56 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from geomm._version import __version__
 from geomm.config import RunConfig
-from geomm.errors import ConfigError, OutputError
-from geomm.metrics import Interval, Ranked, rank_rows, ranking_bootstrap, same_text
+from geomm.errors import OutputError
+from geomm.pipeline.clock import Clock, Notes, noted
 from geomm.pipeline.compare import fit_everywhere
 from geomm.pipeline.grounding import slug
 from geomm.pipeline.indexing import claim
+from geomm.pipeline.judging import Direction, judge, sides_of
 from geomm.pipeline.learn import Variant, check, test_chips, train_one
 from geomm.pipeline.recipe import contract_of
+from geomm.pipeline.searched import Searched, write_search_report
 from geomm.pipeline.searching import Question, ask, leave
-from geomm.pipeline.sites import Site, load_sites, make_folds
+from geomm.pipeline.sites import Fold, Site, load_sites, make_folds
 from geomm.pipeline.texts import derived, teller_of, text_identity
 from geomm.retrieval import Index
-from geomm.retrieval.build import FUSED, IndexSettings, JobNotes, index_cube
+from geomm.retrieval.build import IndexSettings, JobNotes, index_cube
 from geomm.retrieval.embedder import Embedder
 from geomm.types import Progress, Window, silent
 
 if TYPE_CHECKING:
-    from geomm.batches import ChipBatches
-    from geomm.dataset import Sample
     from geomm.package import ModelPackage
     from geomm.train import Fitted
-
-TEXT = "text"
-"""Name of the words among the sides that are compared."""
-
-
-@dataclass(frozen=True, slots=True)
-class Direction:
-    """How well one side finds another, over all folds and seeds."""
-
-    name: str
-    """Such as ``text -> fused``."""
-    ranked: tuple[Ranked, ...]
-    """One for every fold and seed."""
-    recall: Mapping[int, Interval]
-    """R@k where rows of the same text count as well, with an interval over places and seeds."""
-
-    def facts(self) -> dict[str, Any]:
-        """Return JSON types."""
-        recall = {str(k): [v.value, v.low, v.high] for k, v in self.recall.items()}
-        return {"name": self.name, "recall_same_text": recall, "runs": [r.facts() for r in self.ranked]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,29 +44,54 @@ class SearchResult:
     """Query to the page that answers it."""
     tables: Mapping[str, Any]
     """Query to its hits."""
+    report: Path
+    """HTML report."""
 
 
-def run_search(config: RunConfig, out: str | Path, *, progress: Progress = silent) -> SearchResult:
+def run_search(config: RunConfig, out: str | Path, *, progress: Progress = silent, command: str = "") -> SearchResult:
     """Run a recipe: train a dual encoder, judge it on chips that it never saw, index everything, answer its queries.
 
     Args:
         config: a recipe of the contrastive task.
         out: folder that does not exist, or is empty: the model, the index, and for each query a page and a GeoJSON.
         progress: told how far it is.
+        command: command line that does the same, for the report.
 
     Raises:
         OutputError: the folder holds something.
         GeommError: any of the steps.
     """
-    from geomm.package import save_package
-
     check(config, tasks=("contrastive",))
-    target = Path(out)
+    target, notes = Path(out), Notes(command)
+    clock = notes.clock
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise OutputError("the folder holds something", where=str(out), fix="name another, or remove this one")
-    sites = load_sites(config, target)
-    folds = make_folds(config, sites)
-    variant, found, fitted = Variant(tuple(config.modalities), config.model.fusion), [], None
+    with noted(notes):
+        sites = load_sites(config, target)
+        folds = make_folds(config, sites)
+    clock.lap("read")
+    fitted, directions, losses = _trained(config, sites, folds, progress, clock)
+    package = _package(config, sites, fitted, directions, target)
+    clock.lap("write")
+    index = _index(config, sites, package, fitted, target / "index", progress)
+    clock.lap("index")
+    answers, tables = {}, {}
+    for words in config.queries:
+        question = Question(words, k=min(10, len(index)))
+        page, hits = target / "answers" / f"{slug(words)}.html", ask(index, question)
+        leave(index, question, hits, page, [page.with_suffix(".geojson")])
+        answers[words], tables[words] = page, hits
+    clock.lap("answer")
+    found = Searched(config, sites, folds, directions, losses, answers, len(index), notes)
+    report = write_search_report(target, found)
+    return SearchResult(package.path, target / "index", directions, answers, tables, report)
+
+
+def _trained(
+    config: RunConfig, sites: list[Site], folds: list[Fold], progress: Progress, clock: Clock
+) -> tuple[Fitted, tuple[Direction, ...], Sequence[Sequence[float]]]:
+    """Train once per fold and seed; return the model for use, how well they find, and the losses."""
+    variant, found, losses, fitted = Variant(tuple(config.modalities), config.model.fusion), [], [], None
     for f, fold in enumerate(folds):
         for s, seed in enumerate(config.train.seeds):
             done = (f * len(config.train.seeds) + s) * config.train.steps
@@ -99,130 +100,34 @@ def run_search(config: RunConfig, out: str | Path, *, progress: Progress = silen
                 progress("train", done + step, len(folds) * len(config.train.seeds) * config.train.steps)
 
             model = train_one(config, sites, fold, variant, seed=seed, on_step=told)
+            clock.lap("train")
             found.append(sides_of(model, test_chips(config, sites, fold, variant.modalities), config))
+            losses.append(model.losses)
             fitted = fitted or model
+            clock.lap("test")
+    directions = judge(found, len(config.train.seeds))
+    clock.lap("test")
     if len(folds) > 1:
         fitted = fit_everywhere(config, sites, progress)
+        clock.lap("train")
     assert fitted is not None
-    directions = judge(found, len(config.train.seeds))
+    return fitted, directions, losses
+
+
+def _package(
+    config: RunConfig, sites: list[Site], fitted: Fitted, directions: Sequence[Direction], target: Path
+) -> ModelPackage:
+    from geomm.package import save_package
+
     metrics = {d.name: {f"R@{k}": str(v) for k, v in d.recall.items()} for d in directions}
-    package = save_package(
+    said = "derived, not written by people" if derived(config) else "written by people"
+    return save_package(
         fitted,
         contract_of(config, sites),
         target / "model",
         name=config.name,
-        metrics={
-            "test recall, same text counts": metrics,
-            "captions": "derived, not written by people" if derived(config) else "written by people",
-        },
+        metrics={"test recall, same text counts": metrics, "captions": said},
     )
-    index = _index(config, sites, package, fitted, target / "index", progress)
-    answers, tables = {}, {}
-    for words in config.queries:
-        question = Question(words, k=min(10, len(index)))
-        page, hits = target / "answers" / f"{slug(words)}.html", ask(index, question)
-        leave(index, question, hits, page, [page.with_suffix(".geojson")])
-        answers[words], tables[words] = page, hits
-    facts = {"geomm": __version__, "recipe": config.name, "derived_captions": derived(config)}
-    facts |= {"directions": [d.facts() for d in directions], "chips": len(index)}
-    (target / "search.json").write_text(json.dumps(facts, indent=2))
-    return SearchResult(package.path, target / "index", directions, answers, tables)
-
-
-@dataclass(frozen=True, slots=True)
-class Sides:
-    """Test chips of a fold, as every side sees them."""
-
-    vectors: Mapping[str, np.ndarray]
-    """Side to unit vectors ``(N, D)``, NaN where a chip lacks it."""
-    texts: tuple[str, ...]
-    """What is said of each chip."""
-    places: tuple[str, ...]
-    """Block of each chip."""
-
-
-def judge(found: Sequence[Sides], seeds: int, depths: Sequence[int] = (1, 5, 10)) -> tuple[Direction, ...]:
-    """Compare every side with the words, both ways, and every two sensors.
-
-    Args:
-        found: fold by fold, seed by seed.
-        seeds: of each fold.
-        depths: k.
-    """
-    sides = [s for s in found[0].vectors if s != TEXT]
-    alone = [s for s in sides if s != FUSED]
-    pairs = [p for s in sides for p in ((TEXT, s), (s, TEXT))]
-    pairs += [(a, b) for a in alone for b in alone if a != b]
-    judged = (_direction(one, other, found, seeds, depths) for one, other in pairs)
-    return tuple(d for d in judged if d is not None)
-
-
-def _direction(one: str, other: str, found: Sequence[Sides], seeds: int, depths: Sequence[int]) -> Direction | None:
-    """Rank what the other side offers for every chip that the one side sees; None where nothing answers anything."""
-    ranked: list[Ranked] = []
-    hits: dict[int, list[np.ndarray]] = {k: [] for k in depths}
-    places: list[str] = []
-    for n, sides in enumerate(found):
-        asked, offered = (np.flatnonzero(np.isfinite(sides.vectors[s][:, 0])) for s in (one, other))
-        if TEXT in (one, other):  # what is said of a chip that the sensor does not see is another question
-            asked = offered = np.intersect1d(asked, offered)
-        texts = np.array(sides.texts, dtype=object)
-        if other == TEXT:  # captions that several chips share are one answer, not many in a row
-            offered = asked[np.sort(np.unique(texts[asked].astype(str), return_index=True)[1])]
-        alike = same_text(texts[asked].tolist(), texts[offered].tolist())
-        if not any(alike):
-            continue
-        scores = sides.vectors[one][asked] @ sides.vectors[other][offered].T
-        ranks = rank_rows(scores, alike, unanswered="leave out")
-        same = len(asked) == len(offered) and bool((asked == offered).all())
-        relevant = [frozenset((k,)) for k in range(len(asked))] if same else alike
-        ranked.append(Ranked.of(scores, relevant, alike=alike, depths=depths, unanswered="leave out"))
-        for k in depths:
-            hits[k].append(ranks.recall(k))
-        if n % seeds == 0:
-            places += [f"{n // seeds} {sides.places[asked[q]]}" for q in ranks.queries]
-    if not ranked:
-        return None
-    recall = {}
-    for k, values in hits.items():
-        table = np.stack([np.concatenate(values[s::seeds]) for s in range(seeds)])
-        recall[k] = ranking_bootstrap(table, groups=places)
-    return Direction(f"{one} -> {other}", tuple(ranked), recall)
-
-
-def sides_of(fitted: Fitted, tests: Mapping[str, tuple[ChipBatches, list[str]]], config: RunConfig) -> Sides:
-    """Embed the test chips of all sites."""
-    embedder = Embedder(fitted)
-    names = tuple(config.modalities)
-    views = [FUSED, *names] if len(names) > 1 else [FUSED]
-    vectors: dict[str, list[np.ndarray]] = {v: [] for v in (*views, TEXT)}
-    texts: list[str] = []
-    places: list[str] = []
-    for batches, blocks in tests.values():
-        for batch in batches.epoch(0):
-            for view in views:
-                vectors[view].append(_seen(embedder, batch, None if view == FUSED else view))
-            vectors[TEXT].append(embedder.text(batch.text))
-            texts += batch.text
-            assert batch.index is not None
-            places += [blocks[k] for k in batch.index.tolist()]  # chips come area by area, not in the order of the list
-    if not texts:
-        raise ConfigError("no test chip has a text", fix="choose other blocks, or smaller chips")
-    return Sides({n: np.concatenate(v) for n, v in vectors.items()}, tuple(texts), tuple(places))
-
-
-def _seen(embedder: Embedder, batch: Sample, name: str | None) -> np.ndarray:
-    """Embed a batch as one sensor sees it, or all; NaN where a chip has nothing of that."""
-    from geomm.tasks.contrastive import only
-
-    shown = batch if name is None or name not in batch.images else only(batch, name)
-    has = np.zeros(len(batch.text), bool)
-    for key, valid in shown.valid.items():
-        has |= (valid.flatten(1).any(1).numpy()) & (name in (None, key))
-    out = np.full((len(has), embedder.dimension), np.nan, np.float32)
-    if has.any():
-        out[has] = embedder.images(shown)[has]
-    return out
 
 
 def _index(

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geomm.batch.page.advice import next_step
-from geomm.batch.page.words import MESSAGE, code, command, share, table, text
 from geomm.batch.record import STATES, TROUBLE, RunRecord, State, UnitRow
+from geomm.pages import code, command, table, text, tiles
+from geomm.pages.words import MESSAGE, share
 
 REASONS = 50
 """Most lines of the table of reasons."""
@@ -18,15 +19,11 @@ def counts(record: RunRecord) -> str:
     """Return the units by state, as tiles and as a bar, and by stage where there are several."""
     found = record.count()
     present = sum(s.present for s in record.stages)
-    tiles = "".join(
-        f'<div class="tile"><b>{found[s]:,}</b><span><i class="dot {s}"></i>{s.lower()}</span></div>'
-        for s in STATES
-        if found[s] or s == "DONE"
-    )
-    tiles += f'<div class="tile"><b>{present:,}</b><span>there before</span></div>' if present else ""
+    figures = [(f"{found[s]:,}", f'<i class="dot {s}"></i>{s.lower()}') for s in STATES if found[s] or s == "DONE"]
+    figures += [(f"{present:,}", "there before")] if present else []
     total = len(record.units)
     bar = "".join(f'<i class="{s}" style="width:{share(found[s], total):.3f}%"></i>' for s in STATES if found[s])
-    return f'<div class="tiles">{tiles}</div>' + (f'<div class="bar">{bar}</div>' if bar else "") + _stages(record)
+    return tiles(figures) + (f'<div class="bar">{bar}</div>' if bar else "") + _stages(record)
 
 
 def _stages(record: RunRecord) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from geomm.batch.page.counts import badge
-from geomm.batch.page.words import code, digest, duration, size, table, text
 from geomm.batch.record import RunRecord, State, UnitRow
+from geomm.pages import code, digest, duration, size, table, text
 
 MOST = 500
 """Units that are listed."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from geomm.batch.page.words import text
 from geomm.batch.record import RunRecord, UnitRow
+from geomm.pages import image, text
 
 MOST = 24
 """Pictures of a page."""
@@ -68,7 +67,7 @@ def small_picture(root: Path, name: str) -> bytes | None:
 
 def _grid(pictures: Sequence[tuple[UnitRow, bytes]]) -> str:
     cells = (
-        f'<figure><img alt="" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+        f"<figure>{image(data, '')}"
         f"<figcaption>{text(unit.name, 64)}<br>{text(unit.time[:10], 12)}"
         f"{'' if unit.state == 'DONE' else f' {unit.state.lower()}'}</figcaption></figure>"
         for unit, data in pictures

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from geomm.batch.page.words import digest, duration, share, table, text
 from geomm.batch.record import PARTS, Part, RunRecord, UnitRow
+from geomm.pages import digest, duration, shares, table, text
+from geomm.pages.words import share
 
 SLOWEST = 10
 """Units that are listed."""
@@ -19,20 +20,9 @@ def times(record: RunRecord) -> str:
     if not work:
         return ""
     between = max(record.wall - work, 0.0)
-    scale = work + between
     parts: list[tuple[str, float]] = [*whole.items(), *([("between units", between)] if between else [])]
-    bar = "".join(
-        f'<i class="t-{name.split()[0]}" style="width:{share(s, scale):.3f}%"></i>' for name, s in parts if s > 0
-    )
-    legend = "".join(
-        f'<span><i class="dot t-{name.split()[0]}"></i>{name} {share(s, scale):.0f} %</span>'
-        for name, s in parts
-        if s > 0
-    )
-    return (
-        f'<p>{_pace(record, work)}</p><div class="bar">{bar}</div><p class="legend">{legend}</p>{_by_stage(record)}'
-        f"<h3>Slowest units</h3>{_slowest(record)}"
-    )
+    bar = shares([(f"t-{name.split()[0]}", name, spent) for name, spent in parts])
+    return f"<p>{_pace(record, work)}</p>{bar}{_by_stage(record)}<h3>Slowest units</h3>{_slowest(record)}"
 
 
 def _pace(record: RunRecord, work: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from geomm.errors import ConfigError
+from geomm.pages.words import plain
 
 HEAD = ("rank", "score", "chip", "time", "place", "sensors", "text")
 """Columns of :func:`hits_table`."""
@@ -114,15 +114,6 @@ def hits_table(hits: Any) -> list[list[str]]:
 def score_text(score: float) -> str:
     """Return a score with three digits, a dash where it is unknown."""
     return "-" if math.isnan(score) else f"{score:.3f}"
-
-
-def plain(value: object) -> str:
-    """Return text on one line, without characters that steer a terminal or turn the direction of reading."""
-    kept = (" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in str(value))
-    return " ".join("".join(c for c in kept if c not in _TURNING).split())
-
-
-_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def unwrapped(shapes: Iterable[Any]) -> list[Any]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geomm.pipeline.figures import png
+from geomm.charts import Theme, png
 from geomm.pipeline.gallery.hits import Hit, unwrapped
 
 EARTH = 111_195.0
@@ -21,26 +20,6 @@ _INSIDE = (0.15, 0.095, 0.84, 0.885)
 """Left, bottom, width and height of what is inside the frame, as shares of the map."""
 _LETTER, _HEIGHT = 7.0, 18.0
 """Size of a label in hundredths of an inch: of each letter, and of the whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class Theme:
-    """Colours of a map."""
-
-    paper: str
-    """Behind everything."""
-    ink: str
-    """Text, frame and scale."""
-    grid: str
-    """Lines of longitude and latitude."""
-    accent: str
-    """Footprints and labels."""
-    label: str
-    """Text on labels."""
-
-
-LIGHT = Theme("#ffffff", "#3b4350", "#e3e7ec", "#0b62a8", "#ffffff")
-DARK = Theme("#1d2128", "#c3cad4", "#30363f", "#6cb6ff", "#10151c")
 
 
 def overview(hits: Sequence[Hit], theme: Theme) -> bytes | None:
@@ -88,7 +67,7 @@ def overview(hits: Sequence[Hit], theme: Theme) -> bytes | None:
             },
         )
     _scale_bar(axes, theme)
-    return png(figure)
+    return png(figure, dpi=110)
 
 
 def _frame(shapes: Sequence[Any], theme: Theme) -> tuple[Any, Any]:

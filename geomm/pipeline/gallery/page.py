@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Sequence
 from html import escape
@@ -14,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomm._version import __version__
+from geomm.charts import DARK, LIGHT
 from geomm.errors import ConfigError, OutputError
+from geomm.pages import facts, header, image, page, picture, plain
 from geomm.pipeline.gallery.files import write_aside
-from geomm.pipeline.gallery.hits import Hit, plain, read_hits, score_text
-from geomm.pipeline.gallery.overview import DARK, LIGHT, overview
+from geomm.pipeline.gallery.hits import Hit, read_hits, score_text
+from geomm.pipeline.gallery.overview import overview
 from geomm.pipeline.gallery.pictures import HeatScale, heat_colours, heated
 from geomm.pipeline.gallery.style import STYLE
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""Nothing is loaded and no script runs, whatever the hits say."""
 
 
 def write_gallery(
@@ -92,32 +91,23 @@ def write_gallery(
 
 
 def _page(title: str, body: str) -> str:
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>{escape(title)}: geomm</title><style>{STYLE}</style>'
-        f"</head><body>{body}<footer>geomm {escape(__version__)}. Hits are what a model scores highest, not what is "
-        "known to be there.</footer></body></html>\n"
-    )
+    footer = f"geomm {escape(__version__)}. Hits are what a model scores highest, not what is known to be there."
+    return page(f"{escape(title)}: geomm", body, footer=footer, style=STYLE)
 
 
 def _head(hits: Sequence[Hit], scale: HeatScale | None, query: str, notes: Sequence[str]) -> str:
-    facts = [f"{len(hits)} hit{'' if len(hits) == 1 else 's'}{', best first' if len(hits) > 1 else ''}"]
+    said = [f"{len(hits)} hit{'' if len(hits) == 1 else 's'}{', best first' if len(hits) > 1 else ''}"]
     scores = [h.score for h in hits if not math.isnan(h.score)]
     if scores:
-        facts.append(f"scores {score_text(max(scores))} to {score_text(min(scores))}")
+        said.append(f"scores {score_text(max(scores))} to {score_text(min(scores))}")
     if days := sorted({h.time[:10] for h in hits if h.time}):
-        facts.append(days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}")
+        said.append(days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}")
     if sensors := list(dict.fromkeys(s for h in hits for s in h.sensors)):
-        facts.append(", ".join(sensors))
+        said.append(", ".join(sensors))
     lines = "".join(f"<li>{escape(plain(n))}</li>" for n in notes)
-    return (
-        '<header><div class="asked"><p class="kicker">Search by text</p>'
-        f"<h1>{escape(plain(query))}</h1>"
-        f'<p class="facts">{"".join(f"<span>{escape(f)}</span>" for f in facts)}</p>'
-        f"{f'<ul class="notes">{lines}</ul>' if lines else ''}{_legend(scale)}</div>{_map(hits)}</header>"
-    )
+    listed = f'<ul class="notes">{lines}</ul>' if lines else ""
+    body = f"{facts(map(escape, said))}{listed}{_legend(scale)}"
+    return header("Search by text", escape(plain(query)), body, beside=_map(hits))
 
 
 def _legend(scale: HeatScale | None) -> str:
@@ -127,7 +117,7 @@ def _legend(scale: HeatScale | None) -> str:
     colours = heat_colours(np.linspace(0, 1, 17), np.full(17, 0.5))
     stops = ",".join(f"rgb({','.join(str(round(255 * c)) for c in rgb)})" for rgb in colours.tolist())
     return (
-        f'<figure class="legend"><div class="bar" style="background:linear-gradient(90deg,{stops})"></div>'
+        f'<figure class="heat"><div class="ramp" style="background:linear-gradient(90deg,{stops})"></div>'
         f'<div class="ends"><span>\u2264 {scale.low:.2g}</span><span>\u2265 {scale.high:.2g}</span></div>'
         "<figcaption>Heat: how like the words the model finds each part of the picture. One scale for all pictures; "
         "it does not prove what is there.</figcaption></figure>"
@@ -141,15 +131,14 @@ def _map(hits: Sequence[Hit]) -> str:
     unknown = sum(h.shape is None for h in hits)
     caption = "Where the hits lie, by rank" + (f"; {unknown} without a footprint" if unknown else "")
     return (
-        f'<figure class="map"><picture><source media="(prefers-color-scheme: dark)" srcset="{_address(night)}">'
-        f'<img alt="Map of the footprints" src="{_address(day)}"></picture><figcaption>{caption}</figcaption></figure>'
+        f'<figure class="map">{picture(day, night, "Map of the footprints")}<figcaption>{caption}</figcaption></figure>'
     )
 
 
-def _card(hit: Hit, picture: bytes | None, hot: bytes | None) -> str:
+def _card(hit: Hit, view: bytes | None, hot: bytes | None) -> str:
     shown = [
-        f'<img alt="{escape(f"{label}, hit {hit.rank}")}" src="{_address(data)}">'
-        for label, data in (("Picture", picture), ("Picture with heat", hot))
+        image(data, escape(f"{label}, hit {hit.rank}"))
+        for label, data in (("Picture", view), ("Picture with heat", hot))
         if data is not None
     ]
     rows = [
@@ -195,7 +184,3 @@ def _opens(address: str) -> bool:
     if parts.scheme == "file":
         return not parts.netloc
     return not parts.scheme and not parts.netloc and ("/" in parts.path or parts.path.endswith((".json", ".geojson")))
-
-
-def _address(data: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(data).decode()}"

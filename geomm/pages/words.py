@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
 from html import escape
-
-from geomm.pipeline.gallery.hits import plain
 
 LONG = 90
 """Characters of an identity that are shown."""
@@ -14,6 +11,13 @@ MESSAGE = 220
 """Characters of a message that are shown."""
 _STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories of what is not seen but does something."""
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def plain(value: object) -> str:
+    """Return text on one line, without characters that steer a terminal or turn the direction of reading."""
+    kept = (" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in str(value))
+    return " ".join("".join(c for c in kept if c not in _TURNING).split())
 
 
 def text(value: object, most: int = LONG) -> str:
@@ -35,6 +39,12 @@ def digest(value: str) -> str:
 def command(line: str) -> str:
     """Return a command as HTML, whole, as it would be typed."""
     return f"<pre><code>{escape(''.join(c for c in line if unicodedata.category(c) not in _STEERING))}</code></pre>"
+
+
+def listing(lines: str) -> str:
+    """Return several lines as HTML, whole, with their indentation."""
+    kept = ("".join(c for c in line if unicodedata.category(c) not in _STEERING) for line in lines.splitlines())
+    return f"<pre><code>{escape(chr(10).join(kept))}</code></pre>"
 
 
 def duration(seconds: float) -> str:
@@ -60,27 +70,3 @@ def size(count: float) -> str:
 def share(part: float, whole: float) -> float:
     """Return a part in per cent, 0 where there is nothing."""
     return 100 * part / whole if whole > 0 else 0.0
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, figures: int = 0) -> str:
-    """Return a table as HTML that becomes a list of cards where the page is narrow.
-
-    Args:
-        head: names of the columns, HTML.
-        rows: cells, HTML.
-        figures: how many columns, the last ones, hold figures.
-    """
-    names = [
-        f' class="n" data-name="{h}"' if k >= len(head) - figures else f' data-name="{h}"' for k, h in enumerate(head)
-    ]
-    top = "".join(f"<th{' class="n"' if k >= len(head) - figures else ''}>{h}</th>" for k, h in enumerate(head))
-    lines = "".join(
-        "<tr>" + "".join(f"<td{n}><div>{c}</div></td>" for n, c in zip(names, row, strict=True)) + "</tr>"
-        for row in rows
-    )
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table>"
-
-
-def section(title: str, body: str, *, name: str) -> str:
-    """Return a part of a page with its heading; nothing where the body is empty."""
-    return f'<section id="{name}"><h2>{title}</h2>{body}</section>' if body else ""
