@@ -31,6 +31,7 @@ OUTCOMES = {
 _BY_CODE = {
     "E000": "This is a fault of geomm: report it with run.json and the log.",
     "E101": "Correct the name in the recipe; the message lists those that there are.",
+    "E102": "Register the sensor, fusion or task once, or under another name.",
     "E201": "Correct the item in its catalog, or leave it out of the search; then try again.",
     "E202": "Find items that have the band, or take a model that does not need it.",
     "E203": "The catalog did not answer: try again later.",
