@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from geomm.export import Provenance, write_products
     from geomm.grounding import Prompts, ground, read_prompts, zero_shot
     from geomm.interop import from_torchgeo, to_torchgeo
+    from geomm.models.fusion import register_fusion
     from geomm.models.multimodal import ModelSpec
     from geomm.package import ModelPackage, load_package
     from geomm.pipeline.indexing import index_source, open_index
@@ -47,12 +48,13 @@ if TYPE_CHECKING:
         settings_for,
         to_xarray,
     )
+    from geomm.radiometry import Calibration
     from geomm.retrieval import Index, merge_indexes, search_partitions, verify_index
     from geomm.retrieval.build import IndexSettings, index_cube
     from geomm.retrieval.embedder import Embedder
-    from geomm.sensors import SENSORS, BandSpec, SensorSpec
+    from geomm.sensors import SENSORS, BandSpec, QualityRule, SensorSpec, register_sensor
     from geomm.store import StoredChips, StorePart, find_leaks, verify_store, write_store
-    from geomm.tasks import get_task
+    from geomm.tasks import get_task, register_task
     from geomm.train import TrainData, TrainSettings
     from geomm.train.evaluate import HeldOut, calibrate, evaluate
     from geomm.train.fit import fit
@@ -86,6 +88,7 @@ _MODULES = {
     "export": ("Provenance", "write_products"),
     "grounding": ("Prompts", "ground", "read_prompts", "zero_shot"),
     "interop": ("from_torchgeo", "to_torchgeo"),
+    "models.fusion": ("register_fusion",),
     "models.multimodal": ("ModelSpec",),
     "package": ("ModelPackage", "load_package"),
     "pipeline.indexing": ("index_source", "open_index"),
@@ -100,12 +103,13 @@ _MODULES = {
         "settings_for",
         "to_xarray",
     ),
+    "radiometry": ("Calibration",),
     "retrieval": ("Index", "merge_indexes", "search_partitions", "verify_index"),
     "retrieval.build": ("IndexSettings", "index_cube"),
     "retrieval.embedder": ("Embedder",),
-    "sensors": ("SENSORS", "BandSpec", "SensorSpec"),
+    "sensors": ("SENSORS", "BandSpec", "QualityRule", "SensorSpec", "register_sensor"),
     "store": ("StorePart", "StoredChips", "find_leaks", "verify_store", "write_store"),
-    "tasks": ("get_task",),
+    "tasks": ("get_task", "register_task"),
     "train": ("TrainData", "TrainSettings"),
     "train.evaluate": ("HeldOut", "calibrate", "evaluate"),
     "train.fit": ("fit",),
@@ -121,6 +125,7 @@ __all__ = [
     "Annotations",
     "BandSpec",
     "BatchOptions",
+    "Calibration",
     "Chip",
     "ChipBatches",
     "ChipDataset",
@@ -143,6 +148,7 @@ __all__ = [
     "Predictor",
     "Prompts",
     "Provenance",
+    "QualityRule",
     "ReadPolicy",
     "RunConfig",
     "Scene",
@@ -191,6 +197,9 @@ __all__ = [
     "read_annotations",
     "read_prompts",
     "read_questions",
+    "register_fusion",
+    "register_sensor",
+    "register_task",
     "run",
     "run_batch",
     "search_partitions",

@@ -117,6 +117,17 @@ class UnknownNameError(GeommError, LookupError):
         return cls(f"unknown {kind} {name!r}", why=f"known: {', '.join(names[:LISTED])}{more}", fix=fix)
 
 
+class DuplicateNameError(GeommError, ValueError):
+    """A sensor, fusion or task that is registered under a name that is taken."""
+
+    code = "E102"
+
+    @classmethod
+    def of(cls, kind: str, name: str) -> DuplicateNameError:
+        """Build the error for a second registration in a registry of ``kind``."""
+        return cls(f"there is a {kind} {name!r} already", fix="register it under another name")
+
+
 class CatalogError(GeommError, ValueError):
     """A catalog, an item or a search that cannot be used."""
 

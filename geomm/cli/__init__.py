@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from geomm._version import __version__
-from geomm.cli import advice, predict, run, search
+from geomm.cli import advice, complete, predict, run, search
 from geomm.cli.catalogs import app as catalogs
 from geomm.cli.chips import app as chips
 from geomm.cli.options import SetOption, assignment
@@ -79,7 +79,7 @@ def demo(
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="YAML recipe, see pipelines/")],
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, see pipelines/", autocompletion=complete.recipes)],
     out: Annotated[Path | None, typer.Option(help="folder of the run; default runs/NAME-train")] = None,
     set_: SetOption = None,
 ) -> None:
@@ -116,10 +116,14 @@ def evaluate(
 
 @app.command()
 def ablate(
-    recipe: Annotated[Path, typer.Argument(help="YAML recipe, see pipelines/")],
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, see pipelines/", autocompletion=complete.recipes)],
     out: Annotated[Path | None, typer.Option(help="folder of the report; default runs/NAME-ablation")] = None,
     fusion: Annotated[
-        list[str] | None, typer.Option(help="fusion to compare; repeatable; default some of every kind")
+        list[str] | None,
+        typer.Option(
+            help="fusion to compare; repeatable; default some of every kind",
+            autocompletion=complete.one_of(complete.FUSIONS),
+        ),
     ] = None,
     set_: SetOption = None,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from geomm.cli import complete
 from geomm.cli.options import CATALOG, AoiOption, TimeOption, box
 from geomm.errors import ConfigError
 
@@ -21,7 +22,8 @@ def build(
         Path | None, typer.Option("-o", "--out", help="folder of the catalog; default FOLDER-catalog here")
     ] = None,
     sensor: Annotated[
-        list[str] | None, typer.Option(help="sensor of files named <item>_<band>.tif; repeatable")
+        list[str] | None,
+        typer.Option(help="sensor of files named <item>_<band>.tif; repeatable", autocompletion=complete.sensors),
     ] = None,
     definition: Annotated[Path | None, typer.Option(help="catalog definition (YAML), see catalogs/")] = None,
     datetime: TimeOption = None,
@@ -51,8 +53,11 @@ def build(
 
 @app.command()
 def search(
-    catalog: Annotated[str, typer.Argument(help=CATALOG)],
-    sensor: Annotated[list[str] | None, typer.Option(help="sensor; repeatable; default all")] = None,
+    catalog: Annotated[str, typer.Argument(help=CATALOG, autocompletion=complete.catalogs)],
+    sensor: Annotated[
+        list[str] | None,
+        typer.Option(help="sensor; repeatable; default all", autocompletion=complete.sensors),
+    ] = None,
     aoi: AoiOption = None,
     datetime: TimeOption = None,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from geomm.cli import complete
 from geomm.cli.options import SetOption, assignment
 from geomm.errors import ConfigError
 
@@ -17,7 +18,7 @@ StoreArgument = Annotated[Path, typer.Argument(help="chip store (folder)")]
 
 @app.command()
 def build(
-    recipe: Annotated[Path, typer.Argument(help="YAML recipe, see pipelines/")],
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, see pipelines/", autocompletion=complete.recipes)],
     out: Annotated[Path, typer.Option("-o", "--out", help="folder of the store")],
     set_: SetOption = None,
     share: Annotated[str, typer.Option(help="which part of the shards to write: 0/4 is the first of four")] = "0/1",

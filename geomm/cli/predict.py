@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from geomm.cli import complete
 from geomm.cli.options import CATALOG, AoiOption, TimeOption, box
 from geomm.errors import DependencyError
 
@@ -16,14 +17,21 @@ from geomm.errors import DependencyError
 def predict(
     model: Annotated[Path, typer.Argument(help="model package (folder)")],
     source: Annotated[
-        str, typer.Argument(help=f"{CATALOG}; folder of GeoTIFFs named <item>_<band>.tif; or a cube as .zarr")
+        str,
+        typer.Argument(
+            help=f"{CATALOG}; folder of GeoTIFFs named <item>_<band>.tif; or a cube as .zarr",
+            autocompletion=complete.catalogs,
+        ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="folder for the maps")],
     aoi: AoiOption = None,
     datetime: TimeOption = None,
     layer: Annotated[
         list[str] | None,
-        typer.Option(help="class, probability, probability-uint8, confidence, entropy; default class and probability"),
+        typer.Option(
+            help="class, probability, probability-uint8, confidence, entropy; default class and probability",
+            autocompletion=complete.one_of(complete.LAYERS),
+        ),
     ] = None,
     weights: Annotated[bool, typer.Option("--weights", help="also map the share of every modality")] = False,  # noqa: FBT002
     polygons: Annotated[bool, typer.Option("--polygons", help="also write the classes as polygons")] = False,  # noqa: FBT002
@@ -33,10 +41,16 @@ def predict(
     also: Annotated[list[Path] | None, typer.Option("--with", help="further model, averaged with the first")] = None,
     size: Annotated[int | None, typer.Option(help="chip that is written, in pixels; default what fits")] = None,
     halo: Annotated[int | None, typer.Option(help="margin of a chip; default what the model needs")] = None,
-    blend: Annotated[str, typer.Option(help="trim, or hann to average what overlaps")] = "trim",
+    blend: Annotated[
+        str,
+        typer.Option(help="trim, or hann to average what overlaps", autocompletion=complete.one_of(("trim", "hann"))),
+    ] = "trim",
     symmetries: Annotated[int, typer.Option(help="views of a chip that are averaged: 1, 4 or 8")] = 1,
     device: Annotated[str, typer.Option(help="torch device, such as cuda")] = "cpu",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16")] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(help="auto, fp32, bf16 or fp16", autocompletion=complete.one_of(("auto", "fp32", "bf16", "fp16"))),
+    ] = "auto",
     threads: Annotated[int | None, typer.Option(help="threads of the model on a CPU")] = None,
     mosaic: Annotated[bool, typer.Option("--mosaic", help="one map of all scenes of a day")] = False,  # noqa: FBT002
     crs: Annotated[str | None, typer.Option(help="CRS of the map; default that of the scenes")] = None,

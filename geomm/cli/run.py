@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from geomm.cli import complete
 from geomm.cli.options import SetOption, assignment
 from geomm.errors import ConfigError
 
@@ -18,13 +19,17 @@ if TYPE_CHECKING:
 
 
 def run(
-    recipe: Annotated[Path, typer.Argument(help="YAML recipe, see pipelines/")],
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, see pipelines/", autocompletion=complete.recipes)],
     out: Annotated[
         str | None, typer.Option(help="folder for all that it makes, or s3://... of a batch; default runs/NAME")
     ] = None,
     set_: SetOption = None,
     scheduler: Annotated[
-        str, typer.Option(help="batch: threads, local (worker processes), or tcp://... of a Dask scheduler")
+        str,
+        typer.Option(
+            help="batch: threads, local (worker processes), or tcp://... of a Dask scheduler",
+            autocompletion=complete.one_of(("threads", "local", "tcp://")),
+        ),
     ] = "threads",
     workers: Annotated[int, typer.Option(help="batch: units that are worked on at a time")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="batch: say what would be done, write nothing")] = False,  # noqa: FBT002

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from geomm.cli import complete
 from geomm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,7 +52,10 @@ def list_runs(out: OutArgument, as_json: JsonOption = False) -> None:  # noqa: F
 def show(
     out: OutArgument,
     stage: StageOption = None,
-    state: Annotated[list[str] | None, typer.Option(help="only units of this state; repeatable")] = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(help="only units of this state; repeatable", autocompletion=complete.one_of(complete.STATES)),
+    ] = None,
     as_json: JsonOption = False,  # noqa: FBT002
 ) -> None:
     """Show the units of a batch; by default those that are not published, and how many there are of every state.

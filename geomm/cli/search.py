@@ -7,13 +7,17 @@ from typing import Annotated
 
 import typer
 
+from geomm.cli import complete
 from geomm.cli.options import CATALOG, AoiOption, TimeOption, box
 from geomm.errors import ConfigError
 
 FILES = (".geojson", ".json", ".gpkg", ".parquet")
 """What hits are written as, besides a page."""
 
-SourceArgument = Annotated[str, typer.Argument(help=f"{CATALOG}, or folder of GeoTIFFs named <item>_<band>.tif")]
+SourceArgument = Annotated[
+    str,
+    typer.Argument(help=f"{CATALOG}, or folder of GeoTIFFs named <item>_<band>.tif", autocompletion=complete.catalogs),
+]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
 ModelArgument = Annotated[Path, typer.Argument(help="model package (folder) of the contrastive task")]
 
@@ -25,7 +29,13 @@ def index(
     aoi: AoiOption = None,
     datetime: TimeOption = None,
     size: Annotated[int | None, typer.Option(help="side of a chip in pixels; default that of the model")] = None,
-    views: Annotated[str, typer.Option(help="fused: all sensors of a chip; each: one by one; both")] = "fused",
+    views: Annotated[
+        str,
+        typer.Option(
+            help="fused: all sensors of a chip; each: one by one; both",
+            autocompletion=complete.one_of(("fused", "each", "both")),
+        ),
+    ] = "fused",
     texts: Annotated[Path | None, typer.Option(help="annotations to keep with the chips: GeoJSON, CSV ...")] = None,
     within: Annotated[float, typer.Option(help="most days between what sensors saw of a chip")] = 1.0,
     device: DeviceOption = "cpu",
@@ -58,7 +68,8 @@ def search(
     near: Annotated[str | None, typer.Option(help="lon,lat,km: only in the box that far around")] = None,
     between: Annotated[str | None, typer.Option(help="date or interval start/end")] = None,
     sensor: Annotated[
-        list[str] | None, typer.Option(help="only chips that nothing but these sensors saw; repeatable")
+        list[str] | None,
+        typer.Option(help="only chips that nothing but these sensors saw; repeatable", autocompletion=complete.sensors),
     ] = None,
     k: Annotated[int, typer.Option("-k", help="how many")] = 10,
     out: Annotated[
@@ -142,7 +153,9 @@ def ground(
 def clip(
     name: Annotated[str, typer.Argument(help="open_clip model, with its weights: ViT-B-32:RemoteCLIP-ViT-B-32.pt")],
     out: Annotated[Path, typer.Option("-o", "--out", help="folder of the model package")],
-    sensor: Annotated[str, typer.Option(help="whose red, green and blue it sees, see geomm sensors")] = "sentinel2-l2a",
+    sensor: Annotated[
+        str, typer.Option(help="whose red, green and blue it sees, see geomm sensors", autocompletion=complete.sensors)
+    ] = "sentinel2-l2a",
     resolution: Annotated[float, typer.Option(help="metres of a pixel")] = 10.0,
     size: Annotated[int, typer.Option(help="side of a chip in pixels")] = 224,
 ) -> None:

@@ -34,6 +34,22 @@ IMAGERY = (
         ("LookupError",),
     ),
     Explanation(
+        "E102",
+        "DuplicateNameError",
+        "A sensor, fusion or task is registered under a name that is taken.",
+        (
+            "The cell or module that registers it was run twice.",
+            "Another package registered something of that name.",
+            "The name is one of geomm's own.",
+        ),
+        (
+            "Register it once, where the process begins.",
+            "Choose another name; those that are taken: `geomm sensors`",
+        ),
+        "Register the sensor, fusion or task once, or under another name.",
+        ("ValueError",),
+    ),
+    Explanation(
         "E201",
         "CatalogError",
         "A catalog, one of its items, or a search in it cannot be used.",

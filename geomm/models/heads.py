@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +19,9 @@ from geomm.models.levels import Shape
 class SegmentationHead(nn.Module):
     """Decodes a pyramid to logits at full resolution: a decoder, then one linear layer for every cell."""
 
+    dense = True
+    """Whether it answers for every pixel."""
+
     def __init__(self, shape: Shape, outputs: int, decoder: str = "light") -> None:
         super().__init__()
         self.decoder = build_decoder(decoder, shape)
@@ -33,6 +36,8 @@ class SegmentationHead(nn.Module):
 
 class ClassificationHead(nn.Module):
     """Mean over valid cells of every level, then two linear layers; logits ``(B, K)``."""
+
+    dense = False
 
     def __init__(self, shape: Shape, outputs: int, width: int = 64) -> None:
         super().__init__()
@@ -54,6 +59,8 @@ class EmbeddingHead(nn.Module):
     What a chip has in common with a text is therefore the mean of what its cells have, and cells say where it is. The
     levels are projected where they are and meet on the finest of :data:`GRAIN` pixels or more.
     """
+
+    dense = False
 
     def __init__(self, shape: Shape, outputs: int, width: int = 64) -> None:
         super().__init__()
@@ -81,14 +88,14 @@ class EmbeddingHead(nn.Module):
         return functional.normalize(pooled, dim=-1)
 
 
-HEADS: Mapping[str, Any] = MappingProxyType(
-    {
-        "segmentation": SegmentationHead,
-        "classification": ClassificationHead,
-        "multilabel": ClassificationHead,
-        "contrastive": EmbeddingHead,
-    }
-)
+_TABLE: dict[str, Any] = {
+    "segmentation": SegmentationHead,
+    "classification": ClassificationHead,
+    "multilabel": ClassificationHead,
+    "contrastive": EmbeddingHead,
+}
+
+HEADS: Mapping[str, Any] = MappingProxyType(_TABLE)
 """Heads by the name of their task."""
 
 
@@ -99,13 +106,29 @@ def build_head(name: str, shape: Shape, outputs: int, *, decoder: str = "light")
         name: of the task.
         shape: of the pyramid that it reads.
         outputs: classes, or length of the embedding.
-        decoder: see :mod:`geomm.models.decoders`; only segmentation has one.
+        decoder: see :mod:`geomm.models.decoders`; only the head of segmentation has one.
 
     Raises:
         UnknownNameError: there is no head or decoder of that name.
     """
     if name not in HEADS:
         raise UnknownNameError.of("head", name, HEADS)
-    if name == "segmentation":
+    if HEADS[name] is SegmentationHead:
         return SegmentationHead(shape, outputs, decoder)
     return HEADS[name](shape, outputs)
+
+
+def set_head(task: str, head: str | Callable[[Shape, int], Any]) -> None:
+    """Give a new task its head; see :func:`geomm.tasks.register_task`.
+
+    Raises:
+        UnknownNameError: there is no task whose head it could share.
+    """
+    if isinstance(head, str) and head not in _TABLE:
+        raise UnknownNameError.of("head", head, HEADS)
+    _TABLE[task] = _TABLE[head] if isinstance(head, str) else head
+
+
+def answers_for_pixels(task: str) -> bool:
+    """Whether the head of a task answers for every pixel rather than for a chip."""
+    return bool(getattr(HEADS.get(task), "dense", False))

@@ -79,12 +79,14 @@ def mlm_item(fitted: Fitted, contract: InputContract, name: str, metrics: dict[s
 
 def _output(spec: ModelSpec, contract: InputContract) -> dict[str, Any]:
     """Describe what the model answers."""
+    from geomm.models.heads import answers_for_pixels
+
     task, side = TASKS.get(spec.task, spec.task), contract.size + 2 * contract.halo
     if spec.task == "contrastive":
         result = {"shape": [-1, spec.outputs], "dim_order": ["batch", "embedding"], "data_type": "float32"}
         return {"name": "embedding", "tasks": [task], "result": result, "description": "Unit vectors, as of the texts"}
     classes = [{"value": c.value, "name": c.name, "color_hint": c.color[1:].upper()} for c in contract.classes]
-    where = [side, side] if spec.task == "segmentation" else []
+    where = [side, side] if answers_for_pixels(spec.task) else []
     result = {
         "shape": [-1, len(classes), *where],
         "dim_order": ["batch", "class", "height", "width"][: 2 + len(where)],

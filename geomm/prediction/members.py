@@ -11,6 +11,7 @@ from torch import Tensor
 from geomm.dataset import Sample
 from geomm.errors import ContractError
 from geomm.models.encoders.pyramid import PyramidEncoder
+from geomm.models.heads import answers_for_pixels
 from geomm.models.multimodal import MultimodalModel
 from geomm.package import ModelPackage
 from geomm.prediction.device import arithmetic, check_device
@@ -47,7 +48,7 @@ class Member:
         self.answers: Any = torch.compile(self.model.answers) if settings.compiled else self.model.answers
         self.package, self.task = package, package.task()
         self.normaliser, self.temperature = fitted.normaliser, fitted.temperature
-        self.dense = package.spec["task"] == "segmentation"
+        self.dense = answers_for_pixels(package.spec["task"])
         """Whether it answers for every pixel."""
         self.stride, self.any_size = cells_of(self.model) if self.dense else (1, False)
         self._margin: tuple[int | None] | None = None
@@ -117,7 +118,7 @@ def cells_of(model: MultimodalModel) -> tuple[int, bool]:
 
 
 def _check_same(first: ModelPackage, other: ModelPackage) -> None:
-    dense = first.spec["task"] == "segmentation"
+    dense = answers_for_pixels(first.spec["task"])
     for what, a, b in (
         ("classes", first.contract.classes, other.contract.classes),
         ("modalities", dict(first.contract.modalities), dict(other.contract.modalities)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from geomm.errors import UnknownNameError
+from geomm.errors import DuplicateNameError, UnknownNameError
 from geomm.sensors.landsat import LANDSAT
 from geomm.sensors.sentinel import SENTINEL
 from geomm.sensors.spec import IDENTITY, RESAMPLING, BandSpec, Kind, QualityRule, Resampling, SensorSpec
@@ -23,6 +23,7 @@ __all__ = [
     "Resampling",
     "SensorSpec",
     "get_sensor",
+    "register_sensor",
 ]
 
 _OTHER = (
@@ -41,7 +42,9 @@ _OTHER = (
     SensorSpec("generic", "Any GeoTIFF, bands as the file names them", (), ()),
 )
 
-SENSORS: Mapping[str, SensorSpec] = MappingProxyType({spec.name: spec for spec in (*LANDSAT, *SENTINEL, *_OTHER)})
+_TABLE = {spec.name: spec for spec in (*LANDSAT, *SENTINEL, *_OTHER)}
+
+SENSORS: Mapping[str, SensorSpec] = MappingProxyType(_TABLE)
 """All sensors by name."""
 
 
@@ -54,3 +57,18 @@ def get_sensor(name: str) -> SensorSpec:
     if name not in SENSORS:
         raise UnknownNameError.of("sensor", name, SENSORS)
     return SENSORS[name]
+
+
+def register_sensor(spec: SensorSpec) -> SensorSpec:
+    """Add a sensor to the table, for this process; catalogs, cubes and models know it from then on.
+
+    Args:
+        spec: the sensor; it is returned, so that a module may keep it under a name.
+
+    Raises:
+        DuplicateNameError: the table has a sensor of that name.
+    """
+    if spec.name in _TABLE:
+        raise DuplicateNameError.of("sensor", spec.name)
+    _TABLE[spec.name] = spec
+    return spec

@@ -5,19 +5,25 @@ A task is a module of this folder that exposes ``TASK``, a class built from the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
 
 from geomm.dataset import Sample
-from geomm.errors import UnknownNameError
+from geomm.errors import DuplicateNameError, UnknownNameError
+from geomm.models.heads import set_head
 from geomm.types import ClassSpec, LayerSpec, Prediction
 
-TASKS = ("segmentation", "classification", "multilabel", "contrastive")
-"""Names of the tasks."""
+_TABLE: dict[str, Callable[..., Any] | None] = dict.fromkeys(
+    ("segmentation", "classification", "multilabel", "contrastive")
+)
+
+TASKS: Mapping[str, Callable[..., Any] | None] = MappingProxyType(_TABLE)
+"""Tasks by name, with what builds them; None where it is ``TASK`` of the module of that name."""
 
 
 @runtime_checkable
@@ -25,7 +31,7 @@ class Task(Protocol):
     """What training and prediction need of a task."""
 
     name: str
-    """Name, which also decides the head."""
+    """Name, which also decides the head: that of the ``task`` of a :class:`geomm.ModelSpec`."""
     layers: tuple[LayerSpec, ...]
     """What a decoded prediction holds."""
 
@@ -59,6 +65,26 @@ def get_task(name: str, classes: Sequence[ClassSpec] = (), *, loss: str = "") ->
     """
     if name not in TASKS:
         raise UnknownNameError.of("task", name, TASKS)
-    build = import_module(f"geomm.tasks.{name}").TASK
+    build = TASKS[name] or import_module(f"geomm.tasks.{name}").TASK
     task: Task = build(tuple(classes), loss) if loss else build(tuple(classes))
     return task
+
+
+def register_task(name: str, build: Callable[..., Task], *, head: str | Callable[..., Any]) -> None:
+    """Add a task under a name, for this process; :func:`get_task` and :class:`geomm.ModelSpec` know it from then on.
+
+    Args:
+        name: the ``name`` of what is built.
+        build: class of the task, from a tuple of its classes, and the name of a loss where one is asked for.
+        head: name of a task that shares its head, such as ``segmentation``, which answers for every pixel; or a class
+            of its own, from a :class:`geomm.models.levels.Shape` and the number of outputs, as in
+            :mod:`geomm.models.heads`. One that answers for every pixel says ``dense = True``.
+
+    Raises:
+        DuplicateNameError: there is a task of that name.
+        UnknownNameError: there is no task of the name that ``head`` gives.
+    """
+    if name in _TABLE:
+        raise DuplicateNameError.of("task", name)
+    set_head(name, head)
+    _TABLE[name] = build
