@@ -42,7 +42,7 @@ class RunResult:
     """HTML report."""
 
     def _repr_html_(self) -> str:
-        from geomm.pipeline.report import table
+        from geomm.pipeline.results import table
 
         head, *rows = table(self.rows, [c.name for c in self.config.classes()])
         files = {
