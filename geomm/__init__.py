@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from geomm.models.fusion import register_fusion
     from geomm.models.multimodal import ModelSpec
     from geomm.package import ModelPackage, load_package
+    from geomm.pipeline.demo import demo_catalog
     from geomm.pipeline.indexing import index_source, open_index
     from geomm.pipeline.recipe import run
     from geomm.prediction import (
@@ -91,6 +92,7 @@ _MODULES = {
     "models.fusion": ("register_fusion",),
     "models.multimodal": ("ModelSpec",),
     "package": ("ModelPackage", "load_package"),
+    "pipeline.demo": ("demo_catalog",),
     "pipeline.indexing": ("index_source", "open_index"),
     "pipeline.recipe": ("run",),
     "prediction": (
@@ -116,7 +118,13 @@ _MODULES = {
     "transforms": ("Normaliser",),
     "types": ("ClassSpec", "LayerSpec", "Modality", "Prediction", "Window"),
 }
-_PARTS = frozenset(module.partition(".")[0] for module in _MODULES) | {"metrics", "models", "radiometry", "testing"}
+_PARTS = frozenset(module.partition(".")[0] for module in _MODULES) | {
+    "charts",
+    "metrics",
+    "models",
+    "radiometry",
+    "testing",
+}
 """Modules that are there as attributes too, without an import of their own."""
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -170,6 +178,7 @@ __all__ = [
     "check_radiometry",
     "common_geobox",
     "composite",
+    "demo_catalog",
     "derive_annotations",
     "evaluate",
     "explain",

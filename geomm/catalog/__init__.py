@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from geomm.catalog.build import build_catalog
 from geomm.catalog.criteria import parse_interval
-from geomm.catalog.definition import parse_yaml
+from geomm.catalog.definition import definition_text, parse_yaml
 from geomm.catalog.fetch import FetchSettings, fetch, fetched_scene
 from geomm.catalog.limits import Limits
 from geomm.catalog.names import safe_name, safe_names
@@ -30,6 +30,7 @@ __all__ = [
     "ReadPolicy",
     "Scene",
     "build_catalog",
+    "definition_text",
     "degrees_of",
     "fetch",
     "fetched_scene",

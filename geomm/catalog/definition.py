@@ -69,6 +69,19 @@ def find_definition(name: str | Path) -> Definition | None:
     return find_named(stem)
 
 
+def definition_text(name: str) -> str:
+    """Return the text of a definition that comes with geomm, one for folders too.
+
+    Raises:
+        CatalogError: there is none of that name.
+    """
+    for folder in _folders():
+        file: Any = folder / f"{name}.yaml"
+        if file.is_file():
+            return str(file.read_text())
+    raise CatalogError("there is no definition of that name", where=name, fix="catalogs/ holds those that there are")
+
+
 def _folders() -> tuple[Any, ...]:
     """Return where definitions lie: inside the package once installed, beside it in a checkout."""
     return files("geomm") / "catalogs", Path(__file__).resolve().parents[2] / "catalogs"
