@@ -81,8 +81,8 @@ axes[1].hist(kelvin.to_numpy().ravel(), 200, color="#b2182b")
 axes[1].set(title="as measured", xlabel="brightness temperature, K");
 
 # %% [markdown]
-# Two humps: the ground near 295 K, and the tops of the clouds far below. The unit is *brightness* temperature, what a
-# black body would need to be. It is not the temperature of the surface, for which the air and the emissivity have to be
+# The peaks near 290 K are ground and thin cloud, the long tail to the left are the tops of thick clouds. The unit is
+# *brightness* temperature, what a black body would need to have. It is not the temperature of the surface, for which the air and the emissivity have to be
 # accounted for; geomm keeps the two apart and refuses to turn one into the other.
 #
 # ## What counts as a pixel
@@ -120,13 +120,15 @@ averaged = geomm.calibrated(small)["optical"]["data"].isel(time=0).sel(band="B4"
 fine = geomm.calibrated(cube)["optical"]["data"].isel(time=0).sel(band="B4")
 nearest = fine.sel(x=averaged.x, y=averaged.y, method="nearest").to_numpy()
 error = nearest - averaged.to_numpy()
-fig, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
-for ax, picture, title in zip(axes, (averaged, nearest, error), ("average", "nearest", "nearest - average"), strict=True):
-    span = {"vmin": -0.08, "vmax": 0.08, "cmap": "RdBu_r"} if title[-1] == "e" and "-" in title else {"vmax": 0.3}
-    shown = ax.imshow(picture, **span)
+corner = slice(120, 190), slice(110, 200)  # a village and fields in the south-east
+fig, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+panels = {"average": averaged.to_numpy(), "nearest": nearest, "nearest - average": error}
+for ax, (title, values) in zip(axes, panels.items(), strict=True):
+    look = {"vmin": -0.06, "vmax": 0.06, "cmap": "RdBu_r"} if "-" in title else {"vmin": 0, "vmax": 0.25, "cmap": "gray"}
+    shown = ax.imshow(values[corner], **look)
     ax.set_title(title)
     ax.set_axis_off()
-    fig.colorbar(shown, ax=ax, shrink=0.7, label="reflectance")
+    fig.colorbar(shown, ax=ax, shrink=0.8, label="reflectance, B4")
 f"nearest differs from the average by {np.nanstd(error):.3f} (one standard deviation); the mean is {float(fine.mean()):.3f}"
 
 # %% [markdown]

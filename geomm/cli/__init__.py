@@ -73,8 +73,8 @@ def demo(
     """
     from geomm.config import load_recipe
 
-    name, folder = ("search_places.yaml", "demo-search") if search else ("clouds_landsat.yaml", "demo")
-    run.run_recipe(load_recipe(_recipe_path(name)), out or Path(folder), ["demo", *(["--search"] if search else [])])
+    name, folder = ("search_places", "demo-search") if search else ("clouds_landsat", "demo")
+    run.run_recipe(load_recipe(name), out or Path(folder), ["demo", *(["--search"] if search else [])])
 
 
 @app.command()
@@ -153,9 +153,3 @@ def sensors() -> None:
 
     for spec in SENSORS.values():
         typer.echo(f"{spec.name:18}  {spec.title}\n{'':20}{', '.join(b.name for b in spec.bands) or 'any band'}")
-
-
-def _recipe_path(name: str) -> Path:
-    """Find a recipe that ships with geomm: beside the package in a checkout, inside it once installed."""
-    here = Path(__file__).parent.parent
-    return next(p for p in (here / "pipelines" / name, here.parent / "pipelines" / name) if p.is_file())

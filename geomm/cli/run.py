@@ -52,9 +52,10 @@ def run(
     Example: `geomm run pipelines/landcover_s1_s2.yaml --out runs/landcover --set train.steps=60`,
     `geomm run pipelines/cloud_maps.yaml --out /data/clouds --since 7d --dry-run`
     """
-    from geomm.config import is_batch, load_batch, load_recipe, read_yaml
+    from geomm.config import find_recipe, is_batch, load_batch, load_recipe, read_yaml
 
     overrides = dict(assignment(text) for text in set_ or ())
+    recipe = find_recipe(recipe)
     if not is_batch(read_yaml(recipe)):
         if dry_run or since or backfill:
             raise ConfigError("this recipe is no batch", where=str(recipe), fix="leave out the options of a batch")

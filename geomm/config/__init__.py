@@ -14,7 +14,7 @@ from geomm.config.batch import (
     TrustConfig,
 )
 from geomm.config.parts import ClassConfig, LabelConfig, SourceConfig, TextConfig
-from geomm.config.recipe import RunConfig, is_batch, load_batch, load_recipe, read_yaml
+from geomm.config.recipe import RunConfig, find_recipe, is_batch, load_batch, load_recipe, read_yaml
 
 __all__ = [
     "BatchConfig",
@@ -31,6 +31,7 @@ __all__ = [
     "TextConfig",
     "TrainStage",
     "TrustConfig",
+    "find_recipe",
     "is_batch",
     "load_batch",
     "load_recipe",

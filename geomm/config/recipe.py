@@ -87,12 +87,13 @@ def load_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> Ru
     """Read a recipe that trains and compares.
 
     Args:
-        path: YAML file.
+        path: YAML file, or the name of a recipe that comes with geomm, such as ``clouds_landsat``.
         overrides: dotted keys to values, such as ``{"train.steps": 50}``.
 
     Raises:
         ConfigError: the file cannot be read, or a field is unknown, missing or wrong; the message names the field.
     """
+    path = find_recipe(path)
     raw = read_yaml(path, overrides)
     if is_batch(raw):
         raise ConfigError("this is the recipe of a batch", where=str(path), fix="`geomm run` runs it")
@@ -103,17 +104,31 @@ def load_batch(path: str | Path, overrides: dict[str, Any] | None = None) -> Bat
     """Read the recipe of a batch; one with a single stage may have ``kind`` and the fields of the stage at its top.
 
     Args:
-        path: YAML file.
+        path: YAML file, or the name of a recipe that comes with geomm, such as ``cloud_maps``.
         overrides: dotted keys to values; stages count from 0: ``{"stages.0.layers": ["class"]}``.
 
     Raises:
         ConfigError: as for :func:`load_recipe`.
     """
+    path = find_recipe(path)
     raw = read_yaml(path, overrides)
     if "kind" in raw and "stages" not in raw:
         own = {k: raw.pop(k) for k in list(raw) if k not in BatchConfig.model_fields}
         raw["stages"] = [{"name": raw.get("name"), **own}]
     return _validated(BatchConfig, raw, Path(path))
+
+
+def find_recipe(path: str | Path) -> Path:
+    """Return the file of a recipe: the path as it is, or, for a bare name, one that comes with geomm.
+
+    They lie beside the package in a checkout, inside it once installed.
+    """
+    named = Path(path)
+    if named.exists() or named.parent != Path() or named.suffix not in ("", ".yaml"):
+        return named
+    here = Path(__file__).parents[1]
+    shipped = [folder / "pipelines" / f"{named.stem}.yaml" for folder in (here, here.parent)]
+    return next((p for p in shipped if p.is_file()), named)
 
 
 def is_batch(raw: Mapping[str, Any]) -> bool:
