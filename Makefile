@@ -43,7 +43,7 @@ lint: $(VENV)/.installed ## style, types, import layers
 
 test: $(VENV)/.installed lint ## lint and the whole test suite
 	-@$(MAKE) --no-print-directory $(VENV)/.demo-data
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist worksteal
 
 soak: $(VENV)/.demo-data ## the long tier: the same properties, many more cases
 	HYPOTHESIS_PROFILE=soak GEOMM_KILLS=30 GEOMM_SOAK=1 $(PY) -m pytest

@@ -59,8 +59,7 @@ cube
 # the bands that they show, and average what is too large for a screen instead of picking every n-th pixel.
 
 # %%
-cube.geomm.plot();
-
+cube.geomm.plot()
 # %% [markdown]
 # The clouds are white in one picture and dark in the other: they are cold. That is why two instruments together can tell
 # a cloud from a bright roof or a sand road, which are as white but warm.
@@ -78,8 +77,7 @@ fig, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
 axes[0].hist(stored.to_numpy().ravel(), 200, color="#777777")
 axes[0].set(title="as stored", xlabel=f"digital number ({stored.dtype})", ylabel="pixels")
 axes[1].hist(kelvin.to_numpy().ravel(), 200, color="#b2182b")
-axes[1].set(title="as measured", xlabel="brightness temperature, K");
-
+axes[1].set(title="as measured", xlabel="brightness temperature, K")
 # %% [markdown]
 # The peaks near 290 K are ground and thin cloud, the long tail to the left are the tops of thick clouds. The unit is
 # *brightness* temperature, what a black body would need to have. It is not the temperature of the surface, for which the air and the emissivity have to be
@@ -95,9 +93,7 @@ axes[1].set(title="as measured", xlabel="brightness temperature, K");
 everything = catalog.search(sensors=["landsat-oli-l1", "landsat-bqa"])
 left, bottom, right, top = native.boundingbox.bbox
 around = native.pad(60)  # 60 pixels more on every side: there is nothing there
-wide = geomm.load_cube(
-    everything, around, {"optical": streams["optical"], "quality": geomm.Modality("landsat-bqa")}
-)
+wide = geomm.load_cube(everything, around, {"optical": streams["optical"], "quality": geomm.Modality("landsat-bqa")})
 classes = geomm.radiometry.cloud_classes_from_bqa(wide["quality"]["data"].isel(time=0, band=0).to_numpy())
 clear = wide["optical"]["valid"].isel(time=0) & (classes == 0)
 wide.geomm.plot.valid("optical")
@@ -124,7 +120,9 @@ corner = slice(120, 190), slice(110, 200)  # a village and fields in the south-e
 fig, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
 panels = {"average": averaged.to_numpy(), "nearest": nearest, "nearest - average": error}
 for ax, (title, values) in zip(axes, panels.items(), strict=True):
-    look = {"vmin": -0.06, "vmax": 0.06, "cmap": "RdBu_r"} if "-" in title else {"vmin": 0, "vmax": 0.25, "cmap": "gray"}
+    look = (
+        {"vmin": -0.06, "vmax": 0.06, "cmap": "RdBu_r"} if "-" in title else {"vmin": 0, "vmax": 0.25, "cmap": "gray"}
+    )
     shown = ax.imshow(values[corner], **look)
     ax.set_title(title)
     ax.set_axis_off()

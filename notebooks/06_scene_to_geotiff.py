@@ -65,8 +65,7 @@ maps = geomm.predict_map(cube, package)
 fig, axes = plt.subplots(1, 3, figsize=(13, 4.9), layout="constrained")
 cube.geomm.plot.rgb(ax=axes[0])
 maps.geomm.plot("class", ax=axes[1])
-maps.geomm.plot("class", over=cube, opacity=0.5, ax=axes[2]);
-
+maps.geomm.plot("class", over=cube, opacity=0.5, ax=axes[2])
 # %% [markdown]
 # ## Seams
 #
@@ -109,8 +108,9 @@ for ax, layer in zip(axes, ("class", "confidence", "entropy"), strict=True):
 
 # %% [markdown]
 # Lower right: no sensor, no answer. Upper left: optical alone, and an answer all the same, since a missing modality is
-# normal for every fusion in geomm; how much that costs is the subject of
-# [notebook 04](04_missing_modalities.py).
+# normal for every fusion in geomm. Look closely at the entropy there before you trust it: a model that was hardly
+# trained without one of its modalities may be *more* certain when it is gone, and no better. What to do about that is
+# the subject of [notebook 04](04_missing_modalities.py).
 #
 # ## Files for the analyst
 #

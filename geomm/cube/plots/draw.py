@@ -58,7 +58,8 @@ def show(ax: Any, picture: Picture, title: str, geobox: GeoBox | None) -> Any:
         from matplotlib.colors import Normalize
 
         scale = ScalarMappable(Normalize(*picture.limits[0]), picture.colours)
-        bar = ax.figure.colorbar(scale, ax=ax, shrink=0.8, pad=0.02, extend="both")
+        ends = "neither" if picture.limits[0] == (0.0, 1.0) else "both"
+        bar = ax.figure.colorbar(scale, ax=ax, shrink=0.8, pad=0.02, extend=ends)
         bar.set_label(picture.unit, fontsize=8)
         bar.ax.tick_params(labelsize=7)
     if picture.classes:

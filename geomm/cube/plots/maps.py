@@ -144,7 +144,14 @@ def _picture(array: xr.DataArray, name: Any = None) -> Picture:
             table[c.value] = (*c.rgb, 255)
         return Picture(table[values.astype(np.uint8)], every, "", "classes", (), classes=classes)
     limits, colours = _scale(str(name or array.name), values)
-    return Picture(heat(values, limits, colours), every, "", str(array.attrs.get("units", "")), (limits,), colours)
+    return Picture(
+        heat(values, limits, colours),
+        every,
+        "",
+        str(array.attrs.get("units", "")).removeprefix("1"),
+        (limits,),
+        colours,
+    )
 
 
 def _scale(name: str, values: NDArray[Any]) -> tuple[tuple[float, float], str]:
