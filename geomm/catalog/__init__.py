@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from geomm.catalog.areas import bounds_of, turned
 from geomm.catalog.build import build_catalog
 from geomm.catalog.criteria import parse_interval
 from geomm.catalog.definition import parse_yaml
@@ -29,6 +30,7 @@ __all__ = [
     "Outline",
     "ReadPolicy",
     "Scene",
+    "bounds_of",
     "build_catalog",
     "degrees_of",
     "fetch",
@@ -47,5 +49,6 @@ __all__ = [
     "safe_name",
     "safe_names",
     "signed",
+    "turned",
     "unread",
 ]

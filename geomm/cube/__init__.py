@@ -12,6 +12,7 @@ among dates.
 from __future__ import annotations
 
 from geomm.cube.areas import close_files
+from geomm.cube.arguments import cube_of
 from geomm.cube.calibrate import calibrated
 from geomm.cube.check import check_radiometry
 from geomm.cube.grid import common_geobox, geobox_of, ground_size, group_sites
@@ -26,6 +27,7 @@ __all__ = [
     "close_files",
     "common_geobox",
     "composite",
+    "cube_of",
     "geobox_of",
     "ground_size",
     "group_sites",
