@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from geomm.catalog.areas import bounds_of, turned
+from geomm.catalog.areas import bounds_of, in_degrees, turned
 from geomm.catalog.build import build_catalog
 from geomm.catalog.criteria import parse_interval
 from geomm.catalog.definition import parse_yaml
@@ -36,6 +36,7 @@ __all__ = [
     "fetch",
     "fetched_scene",
     "grid_of",
+    "in_degrees",
     "local_path",
     "locate",
     "naming",

@@ -18,7 +18,7 @@ def area_of(aoi: Any) -> tuple[tuple[BBox, ...], Any]:
     if aoi is None:
         return (), None
     west, south, east, north = bounds_of(aoi)
-    area = _geometry(_in_degrees(aoi))
+    area = _geometry(in_degrees(aoi))
     if west > east:
         return ((west, south, 180.0, north), (-180.0, south, east, north)), area
     return ((west, south, east, north),), area
@@ -37,7 +37,7 @@ def bounds_of(aoi: Any) -> BBox:
     if isinstance(aoi, (str, Path)):
         fix = "give four numbers: (9.0, 46.0, 9.2, 46.2), or read the file: geopandas.read_file(FILE)"
         raise CatalogError(_WHAT, where=f"aoi {str(aoi)!r}", why="it is one text", fix=fix)
-    aoi = _in_degrees(aoi)
+    aoi = in_degrees(aoi)
     area = _geometry(aoi)
     try:
         bounds = tuple(float(v) for v in (area.bounds if area is not None else aoi))
@@ -77,7 +77,7 @@ def _trouble(bounds: tuple[float, ...]) -> tuple[str, str]:
 def _beyond(west: float, south: float, east: float, north: float) -> tuple[str, str]:
     """Return why numbers are no degrees, and what to write."""
     if max(map(abs, (west, east))) <= 90.0 and max(map(abs, (south, north))) <= 180.0 and west <= east:
-        fix = f"did you swap them? Longitude before latitude: {(south, west, north, east)}"
+        fix = f"give longitude before latitude; did you swap them? {(south, west, north, east)}"
         return "latitudes go from -90 to 90", fix
     if max(map(abs, (west, south, east, north))) > 360.0:
         fix = "bring it to degrees, longitude before latitude: GeoDataFrame.to_crs(4326), or pyproj.Transformer"
@@ -85,8 +85,12 @@ def _beyond(west: float, south: float, east: float, north: float) -> tuple[str, 
     return "longitudes go from -180 to 180, latitudes from -90 to 90", "give longitude before latitude, in degrees"
 
 
-def _in_degrees(aoi: Any) -> Any:
-    """Bring what knows its CRS to degrees."""
+def in_degrees(aoi: Any) -> Any:
+    """Bring what knows its CRS to degrees.
+
+    Raises:
+        CatalogError: it cannot be done.
+    """
     if getattr(aoi, "crs", None) is None or not hasattr(aoi, "to_crs"):
         return aoi
     try:

@@ -14,7 +14,7 @@ from geomm.config.batch import (
     TrustConfig,
 )
 from geomm.config.parts import ClassConfig, LabelConfig, SourceConfig, TextConfig
-from geomm.config.recipe import RunConfig, is_batch, load_batch, load_recipe, read_yaml
+from geomm.config.recipe import RunConfig, is_batch, load_batch, load_recipe, read_yaml, recipe_of
 
 __all__ = [
     "BatchConfig",
@@ -35,4 +35,5 @@ __all__ = [
     "load_batch",
     "load_recipe",
     "read_yaml",
+    "recipe_of",
 ]

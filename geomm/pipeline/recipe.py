@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geomm.config import RunConfig
+from geomm.config import RunConfig, recipe_of
 from geomm.cube import geobox_of, ground_size
 from geomm.errors import OutputError
 from geomm.export import Product
@@ -53,6 +53,7 @@ def run(config: RunConfig, out: str | Path, *, progress: Progress = silent) -> R
     from geomm.package import save_package
     from geomm.pipeline.report import write_report
 
+    config = recipe_of(config, RunConfig)
     check(config)
     target = Path(out)
     rows, trained = [], {}
