@@ -109,6 +109,9 @@ def read_annotations(path: str | Path, *, text: str = "text", time: str | None =
     import geopandas
     import pandas as pd
 
+    if not isinstance(path, (str, Path)) or not Path(path).exists():
+        fix = "give a GeoJSON, GeoPackage, GeoParquet or CSV file; a relative path counts from the current folder"
+        raise CatalogError("the annotations cannot be read", where=repr(path), why="there is no such file", fix=fix)
     file = Path(path)
     try:
         if file.suffix == ".parquet":
@@ -136,6 +139,14 @@ def read_annotations(path: str | Path, *, text: str = "text", time: str | None =
         ) from error
     if table.crs is None:
         raise CatalogError("the annotations have no CRS", where=str(path), fix="set one with GeoDataFrame.set_crs")
+    west, south, east, north = table.total_bounds
+    if table.crs.is_geographic and (max(-south, north) > 90.0 or max(-west, east) > 360.0):
+        raise CatalogError(
+            "the annotations lie beside the globe",
+            where=f"{path}, bounds {tuple(round(float(v), 3) for v in (west, south, east, north))}",
+            why="latitudes go from -90 to 90 degrees",
+            fix="did you swap lon and lat? If the file is in metres, set its CRS",
+        )
     table = table[table["text"].notna() & ~table.geometry.is_empty & table.geometry.notna()]
     table = table.set_geometry(table.geometry.make_valid())
     return _annotations(table.to_crs("EPSG:4326").assign(source=file.name))

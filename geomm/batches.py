@@ -9,6 +9,7 @@ import numpy as np
 
 from geomm.dataset import LANES, ChipSource, Sample, collate, one, to_sample
 from geomm.errors import ConfigError
+from geomm.types import check_whole
 
 
 class Batches(Protocol):
@@ -33,6 +34,10 @@ class ChipBatches:
     """
 
     def __init__(self, sources: Sequence[ChipSource], size: int, *, seed: int = 0, shuffle: bool = True) -> None:
+        if hasattr(sources, "stream") or not all(hasattr(s, "stream") for s in sources):
+            fix = "give a list of datasets: ChipBatches([dataset], 16)"
+            raise ConfigError("these are no sources of chips", where=repr(type(sources)), fix=fix)
+        check_whole({"size": size}, least=0, fix="give how many chips are in a batch, for example 16")
         if size < 1 or sum(len(s) for s in sources) == 0:
             raise ConfigError(
                 "there is nothing to make batches of",

@@ -171,6 +171,9 @@ class ChipLoader(torch.utils.data.IterableDataset[Sample]):
                 why=f"batch {batch!r}",
                 fix="give a whole number of at least 1, for example ChipLoader(dataset, 16)",
             )
+        if not hasattr(source, "stream"):
+            fix = "give a ChipDataset, or StoredChips: ChipLoader(ChipDataset(cube, chips, names), 16)"
+            raise ConfigError("this is no source of chips", where=repr(type(source)), fix=fix)
         running = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.source, self.batch, self.seed = source, batch, seed
         self.shuffle = LANES if shuffle is True else int(shuffle)

@@ -100,6 +100,9 @@ def from_torchgeo(dataset: Any, sensor: str) -> list[Scene]:
     """
     import pandas as pd
 
+    if not hasattr(dataset, "filename_regex") or not hasattr(dataset, "index"):
+        fix = "give a torchgeo RasterDataset; of plain files, geomm.build_catalog(FOLDER, OUT, sensors=[...])"
+        raise CatalogError("this is no dataset of torchgeo", where=repr(dataset)[:80], fix=fix)
     spec = get_sensor(sensor)
     scenes = []
     pattern = re.compile(dataset.filename_regex, re.VERBOSE)

@@ -6,11 +6,13 @@ integer pixel boxes of the run's one grid. *valid* is True where a pixel may be 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import TYPE_CHECKING, Literal
 
-from geomm.errors import GridError
+from geomm.errors import ConfigError, GridError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +41,24 @@ BBox = tuple[float, float, float, float]
 
 INVALID_CLASS = 255
 """Class code of a pixel without label or prediction; the nodata value of every class map."""
+
+
+def check_whole(numbers: Mapping[str, object], *, least: int | None = 1, fix: str) -> None:
+    """Refuse what is no whole number, or a smaller one.
+
+    Args:
+        numbers: name to value.
+        least: smallest value; None for any.
+        fix: what to write.
+
+    Raises:
+        ConfigError: one of them is not.
+    """
+    for name, number in numbers.items():
+        whole = isinstance(number, Integral) and not isinstance(number, bool)
+        if not whole or (least is not None and int(number) < least):  # type: ignore[call-overload]
+            what = f"{name} is no whole number" + ("" if least is None else f" of at least {least}")
+            raise ConfigError(what, where=f"{name} {number!r}", fix=fix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +121,13 @@ class Modality:
     bands: tuple[str, ...] = ()
     """Band names in the order the model sees them; empty means all bands of the sensor."""
 
+    def __post_init__(self) -> None:
+        given: object = self.bands
+        if isinstance(given, str):
+            fix = f'write Modality("{self.sensor}", ("{self.bands}",))'
+            raise ConfigError("bands is one text", where=f"bands {self.bands!r}", fix=fix)
+        object.__setattr__(self, "bands", tuple(self.bands))
+
 
 @dataclass(frozen=True, slots=True)
 class ClassSpec:
@@ -112,6 +139,15 @@ class ClassSpec:
     """Name for people."""
     color: str
     """Colour as ``#rrggbb``."""
+
+    def __post_init__(self) -> None:
+        check_whole({"value": self.value}, least=0, fix="give a code from 0 to 254; 255 means no class")
+        if self.value >= INVALID_CLASS:
+            fix = "give a code from 0 to 254; 255 means no class"
+            raise ConfigError("a class has no such code", where=f"class {self.name!r}, value {self.value}", fix=fix)
+        if not re.fullmatch(r"#[0-9a-fA-F]{6}", str(self.color)):
+            where, fix = f"class {self.name!r}, color {self.color!r}", "write it as #rrggbb, for example '#1f78b4'"
+            raise ConfigError("the colour cannot be understood", where=where, fix=fix)
 
     @property
     def rgb(self) -> tuple[int, int, int]:

@@ -21,7 +21,7 @@ from geomm.batch.options import BatchOptions
 from geomm.batch.published import adopted, check_root, list_published
 from geomm.batch.reconcile import Action, reconcile
 from geomm.batch.stages import Planner
-from geomm.config import BatchConfig, Stage
+from geomm.config import BatchConfig, Stage, recipe_of
 from geomm.errors import ConfigError, GeommError
 from geomm.ledger import Ledger, Retries, RunNote, Unit, failure_of
 from geomm.types import Progress, silent
@@ -76,6 +76,7 @@ def run_batch(
         ConfigError: recipe and options do not go together.
         GeommError: a catalog or a model cannot be used; what was published before stays.
     """
+    config = recipe_of(config, BatchConfig)
     options = options or BatchOptions()
     target = open_target(str(out) if "://" in str(out) else Path(out).absolute())
     state = _state_of(target, options).absolute()

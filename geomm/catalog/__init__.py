@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from geomm.catalog.areas import bounds_of, in_degrees, turned
 from geomm.catalog.build import build_catalog
 from geomm.catalog.criteria import parse_interval
 from geomm.catalog.definition import definition_text, parse_yaml
@@ -29,12 +30,14 @@ __all__ = [
     "Outline",
     "ReadPolicy",
     "Scene",
+    "bounds_of",
     "build_catalog",
     "definition_text",
     "degrees_of",
     "fetch",
     "fetched_scene",
     "grid_of",
+    "in_degrees",
     "local_path",
     "locate",
     "naming",
@@ -48,5 +51,6 @@ __all__ = [
     "safe_name",
     "safe_names",
     "signed",
+    "turned",
     "unread",
 ]

@@ -55,6 +55,8 @@ def build_catalog(
         ReadError: a file cannot be opened.
         OutputError: ``out`` holds something else than a catalog.
     """
+    if isinstance(sensors, str):
+        raise CatalogError("sensors is one text", where=f"sensors {sensors!r}", fix=f"give a list: [{sensors!r}]")
     source, target = Path(folder).resolve(), Path(out).resolve()
     if not source.is_dir():
         raise CatalogError(

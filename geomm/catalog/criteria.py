@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import calendar
 import datetime as dt
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +30,7 @@ class Query:
     """Collections, where the source has many; empty for all."""
 
 
-def parse_interval(text: str | None) -> tuple[dt.datetime | None, dt.datetime | None]:
+def parse_interval(text: Any) -> tuple[dt.datetime | None, dt.datetime | None]:
     """Parse an RFC 3339 instant or interval into UTC start and end; None is open.
 
     >>> parse_interval("2024-05-01/..")
@@ -36,6 +38,9 @@ def parse_interval(text: str | None) -> tuple[dt.datetime | None, dt.datetime | 
     """
     if text is None:
         return None, None
+    if isinstance(text, (list, tuple, set)):
+        fix = f"write one text: {'/'.join(map(str, text))!r}"
+        raise CatalogError("the date cannot be understood", where=repr(text), why="an interval is one text", fix=fix)
     parts = str(text).split("/")
     if len(parts) > 2:
         raise CatalogError("the time interval has more than two ends", where=text, fix="write start/end")
@@ -47,54 +52,53 @@ def parse_interval(text: str | None) -> tuple[dt.datetime | None, dt.datetime | 
         try:
             moment = dt.datetime.fromisoformat(part)
         except ValueError as error:
-            raise CatalogError("the date cannot be understood", where=part, fix="write 2024-05-31") from error
+            raise CatalogError(
+                "the date cannot be understood", where=part, why="dates are ISO 8601", fix=_written(part.strip())
+            ) from error
         if last and len(part) == len("2024-05-31"):
             moment += dt.timedelta(days=1, microseconds=-1)
         ends.append(moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC))
     start, end = ends
     if start is not None and end is not None and start > end:
-        raise CatalogError("the time interval ends before it begins", where=str(text), fix="write start/end")
+        fix = f"write start/end: {parts[1]}/{parts[0]}"
+        raise CatalogError("the time interval ends before it begins", where=str(text), fix=fix)
     return start, end
 
 
-def area_of(aoi: Any) -> tuple[tuple[BBox, ...], Any]:
-    """Return boxes that do not cross the antimeridian, and the exact geometry where one was given."""
-    from shapely import union_all
-    from shapely.errors import ShapelyError
-    from shapely.geometry import shape
+def check_words(*, ids: Any, cloud_cover: Any, sentinel2_offset: Any) -> None:
+    """Check the smaller arguments of a search.
 
-    if aoi is None:
-        return (), None
-    area = None
-    if isinstance(aoi, Mapping) or hasattr(aoi, "__geo_interface__"):
-        try:
-            given = aoi if isinstance(aoi, Mapping) else aoi.__geo_interface__
-            if given.get("type") == "FeatureCollection":
-                area = union_all([shape(f["geometry"]) for f in given["features"]])
-            else:
-                area = shape(given["geometry"] if given.get("type") == "Feature" else given)
-            bounds = area.bounds
-        except (ShapelyError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CatalogError(
-                "the area of interest is no geometry",
-                where=str(aoi)[:80],
-                why=str(error),
-                fix="give (west, south, east, north) in degrees, a GeoJSON geometry, or a shapely geometry",
-            ) from error
-    else:
-        bounds = tuple(aoi)
-    if len(bounds) != 4 or bounds[1] > bounds[3] or not (bounds[1] >= -90 and bounds[3] <= 90) or max(
-        abs(bounds[0]), abs(bounds[2])
-    ) > 180.0:  # fmt: skip
-        raise CatalogError(
-            "the area of interest is not west, south, east, north in degrees",
-            where=f"aoi {aoi}",
-            fix="give longitude before latitude",
+    Raises:
+        CatalogError: ids that are one text, clouds that are no percentage, an offset that Sentinel-2 never has.
+    """
+    if isinstance(ids, str):
+        raise CatalogError("ids is one text", where=f"ids {ids!r}", fix=f"give a list: [{ids!r}]")
+    if cloud_cover is not None and (isinstance(cloud_cover, str) or not 0 <= cloud_cover <= 100):
+        where, fix = f"cloud_cover {cloud_cover!r}", "give a number from 0 to 100, for example cloud_cover=20"
+        raise CatalogError("the cloud cover is no percentage", where=where, fix=fix)
+    if sentinel2_offset not in (None, 0, -1000):
+        where, fix = (
+            f"sentinel2_offset {sentinel2_offset!r}",
+            "give -1000 from baseline 04.00 on, 0 before, or leave it out",
         )
-    west, south, east, north = (float(v) for v in bounds)
-    if west > east:
-        return ((west, south, 180.0, north), (-180.0, south, east, north)), area
-    return ((west, south, east, north),), area
+        raise CatalogError("Sentinel-2 has no such offset", where=where, fix=fix)
+
+
+def _written(part: str) -> str:
+    """Return how a date is to be written, from the way that it was."""
+    year_month = re.fullmatch(r"(\d{4})-(\d{1,2})", part)
+    if year_month and 1 <= int(year_month[2]) <= 12:
+        year, month = int(year_month[1]), int(year_month[2])
+        return f"write {year}-{month:02}-01/{year}-{month:02}-{calendar.monthrange(year, month)[1]}"
+    if re.fullmatch(r"\d{4}", part):
+        return f"write {part}-01-01/{part}-12-31"
+    day_first = re.fullmatch(r"(\d{1,2})[./](\d{1,2})[./](\d{4})", part)
+    if day_first:
+        return f"write {day_first[3]}-{int(day_first[2]):02}-{int(day_first[1]):02} (year, month, day)"
+    ends = re.split(r"\s+(?:to|until|bis|-)\s+|\s*,\s*|\s*\.\.\s*", part)
+    if len(ends) == 2 and all(ends):
+        return f"write {'/'.join(ends)}"
+    return "write 2024-05-31, or an interval 2024-05-01/2024-05-31"
 
 
 def matches(item: Any, query: Query, area: Any, cloud_cover: float | None) -> bool:

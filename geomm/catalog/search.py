@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from geomm.catalog.criteria import Query, area_of, matches, parse_interval, touches
+from geomm.catalog.areas import area_of, turned
+from geomm.catalog.criteria import Query, check_words, matches, parse_interval, touches
 from geomm.catalog.interpret import Customs, holds, to_scene
-from geomm.catalog.policy import POLICY, ReadPolicy
+from geomm.catalog.policy import POLICY, ReadPolicy, shown
 from geomm.catalog.scene import Scene
-from geomm.errors import CatalogError
+from geomm.errors import CatalogError, did_you_mean, nearest
 from geomm.sensors import SENSORS, SensorSpec, get_sensor
 from geomm.types import BBox
 
@@ -84,7 +86,8 @@ class Catalog:
             CatalogError: ``datetime`` or ``aoi`` cannot be understood, or the catalog cannot be read.
             UnsafeSourceError: an item names a file that the policy of the catalog forbids.
         """
-        wanted = [get_sensor(name) for name in sensors] if sensors is not None else list(SENSORS.values())
+        wanted = _sensors(sensors)
+        check_words(ids=ids, cloud_cover=cloud_cover, sentinel2_offset=sentinel2_offset)
         query, area = self._query(aoi, datetime, wanted, ids)
         word = self.customs.sentinel2_offset if sentinel2_offset is None else sentinel2_offset
         customs = dataclasses.replace(
@@ -142,7 +145,8 @@ class Catalog:
         from geomm.catalog.outline import outline_items, outline_parquet
         from geomm.catalog.parquet import ParquetSource
 
-        wanted = [get_sensor(name) for name in sensors] if sensors is not None else list(SENSORS.values())
+        wanted = _sensors(sensors)
+        check_words(ids=None, cloud_cover=cloud_cover, sentinel2_offset=None)
         query, area = self._query(aoi, datetime, wanted, None)
         if isinstance(self.source, ParquetSource):
             every = (o for f in self.source.files() for o in outline_parquet(f, query, wanted, self.customs))
@@ -160,8 +164,6 @@ class Catalog:
         """Return what to look for, and the exact geometry where one was given."""
         start, end = parse_interval(datetime)
         boxes, area = area_of(aoi)
-        if isinstance(ids, str):
-            raise CatalogError("ids is one text", where=f"ids {ids!r}", fix=f"give a list: [{ids!r}]")
         names = {s.name for s in wanted}
         collections = {c for s in wanted for c in s.collections} | {
             c for c, held in self.customs.collections.items() if names & set(held)
@@ -188,6 +190,7 @@ def open_catalog(path: str | Path, *, policy: ReadPolicy = POLICY) -> Catalog:
     from geomm.catalog.parquet import ParquetSource
     from geomm.catalog.static import read_static
 
+    _check_path(path)
     definition = find_definition(path)
     if definition is not None:
         source = ApiSource(definition.api, definition.collections)
@@ -211,13 +214,35 @@ def open_catalog(path: str | Path, *, policy: ReadPolicy = POLICY) -> Catalog:
             )
         text = str(found[0])
     if "://" not in text and not Path(text).exists():
+        public = f"correct the path; public catalogs: {', '.join(public_names())}"
         raise CatalogError(
             "the catalog cannot be read",
             where=text,
             why="there is no such file or folder, nor a public catalog of that name",
-            fix=f"correct the path; public catalogs: {', '.join(public_names())}",
+            fix=did_you_mean(text, public_names(), public),
         )
     return Catalog(text, read_static(text, policy), policy=policy)
+
+
+def _check_path(path: Any) -> None:
+    """Refuse what cannot be a catalog before anything is opened."""
+    if not isinstance(path, (str, Path)) or not str(path).strip():
+        fix = "give a file, a folder, an address, or a name such as 'earth_search'"
+        raise CatalogError("this is no path of a catalog", where=repr(path)[:80], fix=fix)
+    text = str(path)
+    scheme = re.match(r"([A-Za-z][\w+.-]*):?//", text)
+    known = ("https", "http", "s3", "gs", "az", "file")
+    if scheme and (scheme[1] not in known or "://" not in text):
+        rest = text[scheme.end() :]
+        raise CatalogError(
+            "the address of the catalog is misspelt",
+            where=shown(text),
+            why=f"it begins with {scheme[0]}",
+            fix=f"did you mean {shown(f'{next(iter(nearest(scheme[1], known)), "https")}://{rest}')!r}?",
+        )
+    if not Path(text).is_dir() and text.lower().endswith((".tif", ".tiff", ".jp2", ".vrt", ".nc")):
+        fix = "describe its folder first: geomm catalog build FOLDER --sensor SENSOR, or geomm.build_catalog(...)"
+        raise CatalogError("an image is no catalog", where=text, fix=fix)
 
 
 def _records(source: Source, query: Query) -> Iterator[tuple[Any, str]]:
@@ -237,11 +262,20 @@ def _warn_if_swapped(source: Source, query: Query) -> None:
 
     if not isinstance(source, StaticSource):
         return
-    turned = [
-        (south, west, north, east) for west, south, east, north in query.boxes if max(abs(west), abs(east)) <= 90.0
-    ]
-    if any(item.bbox and touches(item.bbox, box) for item in source.items for box in turned):
-        warnings.warn("Nothing lies in the area, but it would with longitude and latitude exchanged.", stacklevel=3)
+    for box in filter(None, map(turned, query.boxes)):
+        if any(item.bbox and touches(item.bbox, box) for item in source.items):
+            warnings.warn(
+                "Nothing lies in the area, but it would with longitude and latitude exchanged. "
+                f"Did you swap them? Search {tuple(round(v, 6) for v in box)}.",
+                stacklevel=3,
+            )
+            return
+
+
+def _sensors(names: Sequence[str] | None) -> list[SensorSpec]:
+    if isinstance(names, str):
+        raise CatalogError("sensors is one text", where=f"sensors {names!r}", fix=f"give a list: [{names!r}]")
+    return [get_sensor(name) for name in names] if names is not None else list(SENSORS.values())
 
 
 def _has_imagery(scene: Scene) -> bool:

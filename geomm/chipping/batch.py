@@ -26,6 +26,9 @@ class Target:
     """Turns stored numbers into label values first, such as :func:`geomm.radiometry.cloud_classes_from_bqa`."""
 
     def __post_init__(self) -> None:
+        if not self.values:
+            fix = 'list the label of every class: Target("label", values=(0, 1, 2))'
+            raise ConfigError("a target has at least one class", where=f"target {self.modality!r}", fix=fix)
         if len(self.values) > INVALID_CLASS:
             raise ConfigError(
                 f"a target has at most {INVALID_CLASS} classes",

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from geomm.chipping.ahead import Held, ReadAhead
 from geomm.chipping.batch import ChipArrays, Target
+from geomm.chipping.checks import check_reader
 from geomm.chips import Chip, ChipOrder, Itinerary, SpatialSplit
 from geomm.cube import geobox_of, kernels
 from geomm.cube.areas import Areas, areas_of, new_area
 from geomm.cube.calibrate import CALIBRATION
 from geomm.cube.memory import Memory
-from geomm.errors import ConfigError, did_you_mean, typo_of
+from geomm.errors import ConfigError
 from geomm.types import INVALID_CLASS, Window
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class ChipReader:
     """Threads that decode."""
 
     def __post_init__(self) -> None:
-        _check_names(self.cube, self.modalities, self.target)
+        check_reader(self.cube, self.chips, self.modalities, self.target, self.split)
         nodes = {n: self.cube.children[n].to_dataset() for n in self.modalities if n in self.cube.children}
         kernels.start()
         self.sources: dict[str, Areas] = {n: areas_of(node) for n, node in nodes.items()}
@@ -243,33 +244,3 @@ def _paste(source: NDArray[Any], area: Window, window: Window, out: NDArray[Any]
     if (y1 - y0, x1 - x0) != window.shape:
         out[...] = 0
     out[..., y0 - y : y1 - y, x0 - x : x1 - x] = source[..., y0:y1, x0:x1]
-
-
-def _check_names(cube: Any, modalities: Sequence[str], target: Target | None) -> None:
-    """Refuse what is no cube, and names that are misspelt; a modality that the cube merely lacks is left out."""
-    if not hasattr(cube, "children"):
-        raise ConfigError(
-            "this is no cube",
-            where=repr(type(cube)),
-            why="a cube is an xarray.DataTree with a node for every modality",
-            fix="give what geomm.load_cube(...) returns, not one of its nodes",
-        )
-    if isinstance(modalities, str):
-        raise ConfigError("modalities is one text", where=repr(modalities), fix=f"give a list: [{modalities!r}]")
-    nodes = list(cube.children)
-    why = f"the cube has {', '.join(nodes) or 'no node'}"
-    if target is not None and target.modality not in nodes:
-        fix = did_you_mean(target.modality, nodes, "load it as a modality of the cube, or name another node")
-        raise ConfigError("the cube lacks the target", where=f"target {target.modality!r}", why=why, fix=fix)
-    unused = [n for n in nodes if n not in modalities and (target is None or n != target.modality)]
-    for name in modalities:
-        if name in nodes:
-            continue
-        typo = typo_of(name, unused)
-        if typo is not None:
-            fix = f"did you mean {typo!r}? If the cube really lacks it, leave the name out"
-            raise ConfigError("the cube has no such modality", where=f"modality {name!r}", why=why, fix=fix)
-    if not set(modalities) & set(nodes):
-        fix = did_you_mean(str(next(iter(modalities), "")), nodes, f"name at least one of {', '.join(nodes)}")
-        wanted = ", ".join(modalities) or "none"
-        raise ConfigError("the cube has none of the modalities", where=f"modalities {wanted}", why=why, fix=fix)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from geomm.chips.grid import Chip
 from geomm.chips.split import SpatialSplit
 from geomm.errors import ConfigError, SplitError
-from geomm.types import Window
+from geomm.types import Window, check_whole
 
 
 def random_chips(
@@ -31,6 +31,8 @@ def random_chips(
     Raises:
         ConfigError: a chip does not fit.
     """
+    check_whole({"size": size}, fix="give the side of a chip in pixels, for example 128")
+    check_whole({"number": number}, least=0, fix="give how many chips to draw, for example 1000")
     cell = within or max(shape)
     if size > min(*shape, cell):
         raise ConfigError(

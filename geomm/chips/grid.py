@@ -7,11 +7,12 @@ exactly once) and, from both, what to *trim*. Planned by integer arithmetic alon
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from geomm.errors import ConfigError
-from geomm.types import Window
+from geomm.types import Window, check_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,13 @@ class ChipGrid:
     """Margin that is read but not written."""
 
     def __post_init__(self) -> None:
+        shape: Any = self.shape
+        if not isinstance(shape, Collection) or isinstance(shape, (str, Mapping)) or len(shape) != 2:
+            fix = 'give height and width: cube["optical"]["data"].shape[-2:]'
+            raise ConfigError("the shape of a grid is height and width", where=f"{self.shape!r}"[:80], fix=fix)
+        fix = "for example ChipGrid((1000, 1000), 256, 32)"
+        sizes = {"height": self.shape[0], "width": self.shape[1], "size": self.size, "halo": self.halo}
+        check_whole(sizes, least=None, fix=fix)
         if self.size < 1 or self.halo < 0 or min(self.shape) < 1:
             raise ConfigError(
                 "a chip grid needs a positive size and grid and a halo of at least 0",

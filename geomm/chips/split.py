@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from geomm.chips.grid import Chip, ChipGrid
-from geomm.errors import SplitError
-from geomm.types import Window
+from geomm.errors import SplitError, did_you_mean
+from geomm.types import Window, check_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class SpatialSplit:
         missing = [name for k, name in enumerate(self.names) if k not in used]
         if missing:
             raise SplitError(
-                f"split {', '.join(missing)} is empty",
+                f"split {_few(missing)} is empty",
                 where=f"grid {self.shape}, {len(self.assignment)}x{len(self.assignment[0])} blocks of {self.block}",
                 fix="choose smaller blocks or larger fractions",
             )
@@ -71,12 +71,9 @@ class SpatialSplit:
         Raises:
             SplitError: a split gets no block, or the buffer leaves nothing of a block.
         """
-        if abs(sum(fractions.values()) - 1.0) > 1e-6 or min(fractions.values()) <= 0:
-            raise SplitError(
-                "the shares of the splits are not positive with sum one",
-                why=str(dict(fractions)),
-                fix="give shares such as {'train': 0.7, 'validation': 0.15, 'test': 0.15}",
-            )
+        _check_shares(fractions)
+        check_whole({"block": block}, fix="give the side of a block in pixels, for example block=512")
+        check_whole({"buffer": buffer}, least=0, fix="give a distance in pixels, for example buffer=64")
         rows, columns = -(-shape[0] // block), -(-shape[1] // block)
         number = rows * columns
         ends = np.round(np.cumsum(list(fractions.values())) * number).astype(int)
@@ -115,6 +112,7 @@ class SpatialSplit:
         Raises:
             SplitError: there are fewer blocks than folds, or the buffer leaves nothing of a block.
         """
+        check_whole({"number of folds": number}, least=2, fix="give at least 2, for example 5")
         names = {f"fold{k}": 1.0 / number for k in range(number)}
         drawn = cls.draw(shape, names, block=block, buffer=buffer, seed=seed, counts=counts)
         tables = [tuple(tuple(int(v == k) for v in row) for row in drawn.assignment) for k in range(number)]
@@ -215,9 +213,26 @@ class SpatialSplit:
             raise SplitError(
                 f"there is no split {name!r}",
                 why=f"splits: {', '.join(self.names)}",
-                fix=f"use one of {', '.join(self.names)}",
+                fix=did_you_mean(name, self.names, f"use one of {', '.join(self.names)}"),
             )
         return self.names.index(name)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _check_shares(fractions: Mapping[str, float]) -> None:
+    example = "{'train': 0.7, 'validation': 0.15, 'test': 0.15}"
+    if not isinstance(fractions, Mapping):
+        raise SplitError("the shares of the splits have names", where=repr(fractions), fix=f"give {example}")
+    total = sum(fractions.values())
+    if fractions and abs(total - 1.0) <= 1e-6 and min(fractions.values()) > 0:
+        return
+    scalable = fractions and min(fractions.values()) > 0
+    fix = f"give { ({n: round(v / total, 3) for n, v in fractions.items()}) }" if scalable else f"give {example}"
+    why = f"{dict(fractions)}, together {total:g}"
+    raise SplitError("the shares of the splits are not positive with sum one", why=why, fix=fix)
 
 
 def split_places(places: Sequence[str], fractions: Mapping[str, float], *, seed: int = 0) -> dict[str, str]:

@@ -14,7 +14,7 @@ from geomm.config.batch import (
     TrustConfig,
 )
 from geomm.config.parts import ClassConfig, LabelConfig, SourceConfig, TextConfig
-from geomm.config.recipe import RunConfig, find_recipe, is_batch, load_batch, load_recipe, read_yaml
+from geomm.config.recipe import RunConfig, find_recipe, is_batch, load_batch, load_recipe, read_yaml, recipe_of
 
 __all__ = [
     "BatchConfig",
@@ -36,4 +36,5 @@ __all__ = [
     "load_batch",
     "load_recipe",
     "read_yaml",
+    "recipe_of",
 ]

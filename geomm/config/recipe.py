@@ -112,6 +112,9 @@ def load_batch(path: str | Path, overrides: dict[str, Any] | None = None) -> Bat
     """
     path = find_recipe(path)
     raw = read_yaml(path, overrides)
+    if not is_batch(raw):
+        fix = "add stages to it, or train it: geomm.run(geomm.load_recipe(PATH), OUT)"
+        raise ConfigError("this recipe is no batch", where=str(path), why="it has no stages", fix=fix)
     if "kind" in raw and "stages" not in raw:
         own = {k: raw.pop(k) for k in list(raw) if k not in BatchConfig.model_fields}
         raw["stages"] = [{"name": raw.get("name"), **own}]
@@ -142,6 +145,10 @@ def read_yaml(path: str | Path, overrides: Mapping[str, Any] | None = None) -> d
     Raises:
         ConfigError: the file cannot be read or is no mapping, or there is no place for an override.
     """
+    given: object = path
+    if not isinstance(given, (str, Path)):
+        fix = "give the path of a YAML file; recipes to begin with are in pipelines/"
+        raise ConfigError("the recipe cannot be read", where=repr(given)[:80], fix=fix)
     try:
         raw = yaml.safe_load(Path(path).read_text())
     except OSError as error:
@@ -185,7 +192,7 @@ def _validated[Config: Strict](kind: type[Config], raw: dict[str, Any], path: Pa
             "the recipe is wrong",
             where=str(path),
             why=_explain(error),
-            fix="correct the fields that are named; recipes to begin with are in pipelines/",
+            fix=_remedy(error),
         ) from error
 
 
@@ -195,10 +202,44 @@ def _explain(error: ValidationError) -> str:
         place = ".".join(str(p) for p in problem["loc"])
         text = problem["msg"]
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(problem["loc"][-1]), _all_fields(Strict), 1)
-            text = "unknown key" + (f", did you mean {near[0]}?" if near else "")
+            near = _near(str(problem["loc"][-1]))
+            text = "unknown key" + (f", did you mean {near}?" if near else "")
         lines.append(f"{place}: {text}")
     return "; ".join(lines)
+
+
+def _near(key: str) -> str:
+    """Return the key that a misspelt one stands for; a key that is right elsewhere stands for none."""
+    known = _all_fields(Strict)
+    return "" if key in known else next(iter(difflib.get_close_matches(key, known, 1, 0.7)), "")
+
+
+def _remedy(error: ValidationError) -> str:
+    """Return what to write in place of the first wrong field."""
+    problem = error.errors()[0]
+    *above, last = (str(p) for p in problem["loc"] or ("",))
+    place = ".".join((*above, last))
+    if problem["type"] == "extra_forbidden":
+        near = _near(last)
+        return f"write {'.'.join((*above, near))} in place of {place}" if near else f"remove {place}, or move it"
+    if problem["type"] == "missing":
+        return f"add {place}; recipes to begin with are in pipelines/"
+    given = repr(problem["input"])
+    shown = f", which is {given}" if len(given) <= 60 else ""
+    return f"correct {place or 'the recipe'}{shown}; recipes to begin with are in pipelines/"
+
+
+def recipe_of[Config: Strict](config: Any, kind: type[Config]) -> Config:
+    """Return a recipe that was read.
+
+    Raises:
+        ConfigError: it is something else, such as its path.
+    """
+    if isinstance(config, kind):
+        return config
+    reader = "load_batch" if kind is BatchConfig else "load_recipe"
+    path = repr(str(config)) if isinstance(config, (str, Path)) else "PATH"
+    raise ConfigError("this is no recipe", where=repr(config)[:80], fix=f"read it first: geomm.{reader}({path})")
 
 
 def _all_fields(kind: type[Strict]) -> list[str]:

@@ -12,6 +12,7 @@ among dates.
 from __future__ import annotations
 
 from geomm.cube.areas import close_files
+from geomm.cube.arguments import cube_of
 from geomm.cube.calibrate import calibrated
 from geomm.cube.check import check_radiometry
 from geomm.cube.grid import common_geobox, coords_of, geobox_of, ground_size, group_sites
@@ -28,6 +29,7 @@ __all__ = [
     "common_geobox",
     "composite",
     "coords_of",
+    "cube_of",
     "geobox_of",
     "ground_size",
     "group_sites",

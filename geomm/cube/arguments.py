@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from geomm.catalog import Scene
 from geomm.errors import CatalogError, ConfigError, GridError
 from geomm.types import Modality
 
+_DEGREE = 111_320.0
+"""Metres of a degree of latitude."""
 _RESERVED = {"x", "y", "time", "band", "spatial_ref"}
 
 
@@ -49,14 +53,68 @@ def check_load(geobox: Any, *, modalities: Any, chunks: Any, quality: Any, error
     _check_grid(geobox)
     _check_modalities(modalities)
     if isinstance(chunks, bool) or not isinstance(chunks, int) or chunks < 1:
-        fix = "give the side of a block in pixels, for example chunks=512"
-        raise ConfigError("chunks need a positive whole number", where=f"chunks {chunks!r}", fix=fix)
+        fix = "give the side of a block in whole pixels, for example chunks=512"
+        raise ConfigError("chunks need a positive size", where=f"chunks {chunks!r}", fix=fix)
     if errors not in ("report", "raise"):
         raise ConfigError("errors are reported or raised", where=f"errors {errors!r}", fix="write 'report' or 'raise'")
     if dtype not in (None, "float32", "float64"):
         raise ConfigError("unknown dtype", where=f"dtype {dtype!r}", fix="'float32', 'float64', or leave it out")
-    if isinstance(quality, (bool, str)) and quality not in ("apply", "ignore"):
+    if not isinstance(quality, (str, Sequence)) or (isinstance(quality, str) and quality not in ("apply", "ignore")):
         raise ConfigError("unknown quality", where=f"quality {quality!r}", fix="'apply', 'ignore', or classes or bits")
+
+
+def cube_of(given: Any) -> Any:
+    """Return a cube.
+
+    Raises:
+        ConfigError: it is something else, such as one node of a cube.
+    """
+    if hasattr(given, "children") and (given.children or not given.to_dataset().data_vars):
+        return given
+    fix = "give what geomm.load_cube(scenes, grid) returns"
+    if hasattr(given, "children") or hasattr(given, "data_vars"):
+        fix = "give the whole cube, or make one of the node: xarray.DataTree.from_dict({'/NAME': node})"
+    why = f"a cube is an xarray.DataTree with a node for every modality; got {type(given).__name__}"
+    raise ConfigError("this is no cube", where=repr(given)[:60].replace("\n", " "), why=why, fix=fix)
+
+
+def check_size(resolution: Any) -> None:
+    """Refuse what is no size of a pixel.
+
+    Raises:
+        GridError: it is not a positive number.
+    """
+    number = isinstance(resolution, Real) and not isinstance(resolution, bool)
+    if resolution is None or (number and 0 < resolution < math.inf):
+        return
+    fix = "give one number in units of the CRS: resolution=10 for 10 m in UTM, 0.0001 for about 10 m in degrees"
+    raise GridError("the pixel size is not positive, or no number", where=f"resolution {resolution!r}", fix=fix)
+
+
+def check_scale(resolution: float, bounds: Any, crs: Any, finest: float) -> None:
+    """Refuse a pixel size in the wrong unit: metres for degrees, or the other way round.
+
+    Args:
+        resolution: in units of the CRS.
+        bounds: of the grid to be, in units of the CRS.
+        crs: of the grid.
+        finest: pixel of the imagery on the ground in metres.
+
+    Raises:
+        GridError: a pixel is larger than all of the imagery, or a thousandth of one of the imagery.
+    """
+    metres = resolution * (_DEGREE if crs.geographic else 1.0)
+    large = resolution > max(bounds.right - bounds.left, bounds.top - bounds.bottom) and metres > 10 * finest
+    if not large and metres * 1000 > finest:
+        return
+    unit = "degrees" if crs.geographic else "units of the CRS, mostly metres"
+    right = f"{finest / _DEGREE:.2g}" if crs.geographic else f"{finest:g}"
+    raise GridError(
+        "a pixel is larger than all of the imagery" if large else "a pixel is a thousandth of one of the imagery",
+        where=f"resolution {resolution:g} in CRS {crs}",
+        why=f"it counts {unit}",
+        fix=f"for the imagery's own {finest:g} m give resolution={right}" + ", or crs='utm'" * crs.geographic,
+    )
 
 
 def _check_grid(geobox: Any) -> None:
@@ -77,6 +135,9 @@ def _check_modalities(modalities: Any) -> None:
             fix='write {"optical": Modality("sentinel2-l2a", ("B04", "B08"))}, or leave them out for all sensors',
         )
     for name, modality in modalities.items():
+        if not isinstance(name, str) or not name or "/" in name:
+            fix = 'give a plain name, for example "optical"'
+            raise ConfigError("a modality has no such name", where=f"modality {name!r}", fix=fix)
         if not isinstance(modality, Modality):
             fix = (
                 f'write Modality("{modality}")' if isinstance(modality, str) else 'write Modality(SENSOR, ("B4", "B3"))'

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import xarray as xr
 
+from geomm.cube.arguments import cube_of
 from geomm.cube.calibrate import calibrated
 from geomm.errors import RadiometryWarning
 from geomm.radiometry import offset_evidence
@@ -27,7 +28,7 @@ def check_radiometry(cube: xr.DataTree, *, sample: int = SAMPLE) -> dict[str, st
         nothing is suspicious. Every finding is also a :class:`geomm.errors.RadiometryWarning`.
     """
     found = {}
-    for name, node in cube.children.items():
+    for name, node in cube_of(cube).children.items():
         dataset = node.to_dataset()
         if not str(dataset.attrs.get("sensor", "")).startswith("sentinel2") or dataset.attrs["units"] != "reflectance":
             continue

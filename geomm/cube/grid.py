@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -16,9 +17,9 @@ from odc.geo.types import resxy_, xy_
 from odc.geo.xr import xr_coords
 from pyproj.exceptions import CRSError
 
-from geomm.catalog import BandSource, Grid, Scene, grid_of, naming, open_source
-from geomm.cube.arguments import scenes_of
-from geomm.errors import GridError
+from geomm.catalog import BandSource, Grid, Scene, bounds_of, grid_of, naming, open_source, turned
+from geomm.cube.arguments import check_scale, check_size, scenes_of
+from geomm.errors import CatalogError, GridError
 from geomm.types import BBox
 
 SNAP_TOLERANCE = 0.01
@@ -61,18 +62,12 @@ def common_geobox(
     if crs is None and any(not g.axis_aligned for g in placed):
         rotated = next(s.id for s in scenes if any((_grid(b).transform or (0, 0))[1] for b in s.bands.values()))
         raise GridError("the grid is rotated", where=f"item {rotated}", fix="give crs and resolution explicitly")
-    if aoi is not None and len(aoi) != 4:
-        raise GridError("the area of interest has four bounds", where=str(aoi), fix="west, south, east, north")
+    aoi = None if aoi is None else _area(aoi)
     area = aoi or _degrees(scenes)
     target = _choose_crs(crs, placed, area)
     same = [g for g in placed if g.crs == target and g.axis_aligned]
     reference = min(same, key=lambda g: abs(g.resolution.x), default=None)
-    if resolution is not None and not resolution > 0:
-        raise GridError(
-            "the pixel size is not positive",
-            where=f"resolution {resolution}",
-            fix="give it in units of the CRS: resolution=10 for 10 m in UTM, 0.0001 for about 10 m in degrees",
-        )
+    check_size(resolution)
     if resolution is None and reference is None and not target.projected:
         raise GridError(
             "the pixel size is unknown",
@@ -89,6 +84,8 @@ def common_geobox(
     bounds = bbox_union(_bounds(g, target) for g in grids)
     if aoi is not None:
         bounds = _cut(bounds, aoi, target, scenes)
+    if resolution is not None:
+        check_scale(resolution, bounds, target, min(_metres(g) for g in grids))
     grid = GeoBox.from_bbox(bounds, target, resolution=size, anchor=anchor, tol=SNAP_TOLERANCE)
     _warn_if_empty(grid, scenes)
     return _exact(grid, origin) if reference else grid
@@ -178,7 +175,7 @@ def _choose_crs(crs: str | None, placed: Sequence[GeoBox], area: BBox) -> CRS:
                 "the CRS is unknown",
                 where=str(crs),
                 why=str(error)[:200],
-                fix="such as EPSG:32632, 'utm', 'equal-area'",
+                fix=_crs_fix(str(crs), middle),
             ) from error
     if crossing and target.geographic:
         raise GridError(
@@ -188,6 +185,18 @@ def _choose_crs(crs: str | None, placed: Sequence[GeoBox], area: BBox) -> CRS:
             fix="give crs='utm', or make one grid on each side",
         )
     return target
+
+
+def _crs_fix(crs: str, middle: tuple[float, float]) -> str:
+    zone = re.fullmatch(r"utm[ _-]?(?:zone)?[ _-]?(\d{1,2})[ _-]?([a-z]?)", crs.strip(), re.IGNORECASE)
+    if crs.strip().lower() == "utm":
+        return "write it in lower case: crs='utm'"
+    if zone and 1 <= int(zone[1]) <= 60:
+        south = zone[2].lower() == "s" or (not zone[2] and middle[1] < 0)
+        return (
+            f"write crs='EPSG:{32700 + int(zone[1]) if south else 32600 + int(zone[1])}', or 'utm' for the right zone"
+        )
+    return "such as EPSG:32632, 'utm', 'equal-area'; codes are listed at epsg.org"
 
 
 def _grid(source: BandSource) -> Grid:
@@ -220,13 +229,23 @@ def _cut(bounds: BoundingBox, aoi: BBox, target: CRS, scenes: Sequence[Scene]) -
     x, y = CRS("EPSG:4326").transformer_to_crs(target, always_xy=True)(lon, lat)
     overlap = bbox_intersection([bounds, _box(x, y, target)])
     if overlap.left >= overlap.right or overlap.bottom >= overlap.top:
+        there, other = _degrees(scenes), turned(aoi)
+        swapped = other is not None and _overlap(other, there)
         raise GridError(
             "the area of interest does not overlap the imagery",
             where=f"aoi {aoi}",
-            why=f"the scenes lie in {tuple(round(v, 4) for v in _degrees(scenes))} (west, south, east, north)",
-            fix="check that longitude comes before latitude",
+            why=f"the scenes lie in {tuple(round(v, 4) for v in there)} (west, south, east, north)",
+            fix="check that longitude comes before latitude" + (f": did you swap them? aoi={other}" if swapped else ""),
         )
     return overlap
+
+
+def _area(aoi: Any) -> BBox:
+    try:
+        return bounds_of(aoi)
+    except CatalogError as error:
+        what = error.what if "4" not in error.why else "the area of interest has four bounds"
+        raise GridError(what, where=error.where, why=error.why, fix=error.fix) from error
 
 
 def _box(x: Any, y: Any, crs: CRS) -> BoundingBox:

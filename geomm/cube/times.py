@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from geomm.cube.arguments import cube_of
 from geomm.cube.calibrate import CALIBRATION, calibrated
 from geomm.errors import CatalogError, ConfigError
 
@@ -41,10 +42,13 @@ def composite(
         CatalogError: a modality has no observation within the tolerance.
         ConfigError: an unknown method, a date that cannot be understood, ``nearest`` or ``within`` without ``date``.
     """
+    cube = cube_of(cube)
     if method not in ("nearest", "median", "best"):
         raise ConfigError("unknown composite", where=f"method {method!r}", fix="write 'nearest', 'median' or 'best'")
     if date is None and (method == "nearest" or within is not None):
         raise ConfigError("the date is missing", why=f"composite {method!r} looks for what is near it", fix="give date")
+    if within is not None and not within >= 0:
+        raise ConfigError("days are counted from 0", where=f"within {within!r}", fix="give days, for example within=10")
     try:
         target = None if date is None else np.datetime64(date, "ns")
     except ValueError as error:

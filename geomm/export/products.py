@@ -13,7 +13,7 @@ import rasterio
 from odc.geo.geobox import GeoBox
 
 from geomm._version import __version__
-from geomm.errors import GeommError, OutputError
+from geomm.errors import ConfigError, GeommError, OutputError
 from geomm.export.cog import spool_blocks, write_cog
 from geomm.export.item import Provenance, file_of, stac_item
 from geomm.export.polygons import class_areas, class_polygons, write_polygons
@@ -72,7 +72,12 @@ def write_products(
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
         raise OutputError("the name is not a safe file name", where=repr(name), fix="use letters, digits, . _ and -")
+    if not hasattr(geobox, "affine"):
+        fix = "give that of the cube: geomm.common_geobox(scenes), or geomm.cube.geobox_of(cube)"
+        raise ConfigError("the grid is no GeoBox", where=repr(geobox)[:80], fix=fix)
     target = Path(folder)
+    if target.exists() and not target.is_dir():
+        raise OutputError("the output is a file", where=str(folder), fix="name a folder, such as maps")
     try:
         with staged(target, name, resume) as (spool_folder, staging):
             tags = {

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from geomm.errors import ConfigError, ContractError
-from geomm.types import Modality
+from geomm.types import Modality, check_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,13 @@ class ModelSpec:
     """Modality to sensor and bands, for encoders that ask for them."""
 
     def __post_init__(self) -> None:
+        given: Any = self.modalities
+        if not isinstance(given, Mapping):
+            fix = 'give the number of bands of every modality: ModelSpec({"optical": 6}, outputs=3)'
+            raise ConfigError("modalities are a mapping of names", where=repr(self.modalities)[:80], fix=fix)
+        fix = 'count bands and classes: ModelSpec({"optical": 6, "thermal": 2}, outputs=3)'
+        check_whole({f"bands of {name}": bands for name, bands in self.modalities.items()}, fix=fix)
+        check_whole({"outputs": self.outputs}, fix=fix)
         if self.width < 4 or self.width % 4:
             raise ConfigError(
                 "the width of a model is a multiple of 4",

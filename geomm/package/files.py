@@ -152,6 +152,10 @@ def load_package(folder: str | Path) -> ModelPackage:
     Raises:
         PackageError: a file is missing, changed or cannot be understood.
     """
+    given: object = folder
+    if not isinstance(given, (str, Path)):
+        fix = "give the folder of a model package, for example demo/model"
+        raise PackageError("this is not a model package", where=repr(given)[:80], fix=fix)
     path = Path(folder)
     try:
         sums = _verified(path)
@@ -182,8 +186,16 @@ def load_package(folder: str | Path) -> ModelPackage:
             "this is not a model package",
             where=str(folder),
             why=f"{type(error).__name__}: {error}",
-            fix=f"a package is a folder with {', '.join(FILES)} and SHA256SUMS",
+            fix=_where_it_may_be(path),
         ) from error
+
+
+def _where_it_may_be(path: Path) -> str:
+    """Return the package that was probably meant, or what one is."""
+    near = sorted([*path.glob("model/SHA256SUMS"), *path.glob("seed-*/model/SHA256SUMS")])
+    if near or (path.parent / "SHA256SUMS").is_file():
+        return f"did you mean {str(near[0].parent if near else path.parent)!r}?"
+    return f"a package is a folder with {', '.join(FILES)} and SHA256SUMS, such as RUN/model after `geomm run`"
 
 
 def _save_text(model: Any, folder: Path) -> None:

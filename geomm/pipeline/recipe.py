@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geomm import cards
-from geomm.config import RunConfig
+from geomm.config import RunConfig, recipe_of
 from geomm.cube import geobox_of, ground_size
 from geomm.errors import OutputError
 from geomm.export import Product
@@ -67,6 +67,7 @@ def run(config: RunConfig, out: str | Path, *, progress: Progress = silent, comm
     from geomm.pipeline.report import write_report
     from geomm.pipeline.results import Finished
 
+    config = recipe_of(config, RunConfig)
     check(config)
     target, notes = Path(out), Notes(command)
     clock = notes.clock

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from geomm.cube import geobox_of, ground_size
+from geomm.cube import cube_of, geobox_of, ground_size
+from geomm.errors import ConfigError
 from geomm.package import ModelPackage, check_cube, check_scale
 from geomm.prediction.cluster import predict_on
 from geomm.prediction.device import resolved
@@ -52,7 +54,9 @@ def predict(
         ContractError: at once, before anything is read: the cube lacks a modality or band, is in another unit, or has
             pixels of another size; the model answers with vectors; or the models differ.
         UnknownNameError: at once: there is no such layer.
+        ConfigError: at once: this is no cube, or no model package.
     """
+    cube_of(cube)
     for one in _listed(package):
         contract = (one.package if isinstance(one, Member) else one).contract
         check_cube(contract, cube)
@@ -92,7 +96,19 @@ def ready(package: Models, settings: PredictSettings) -> list[Member]:
 
 
 def _listed(package: Models) -> list[ModelPackage | Member]:
-    return [package] if isinstance(package, (ModelPackage, Member)) else list(package)
+    if isinstance(package, (ModelPackage, Member)):
+        return [package]
+    given = list(package) if isinstance(package, (list, tuple)) else []
+    if not given or not all(isinstance(one, (ModelPackage, Member)) for one in given):
+        raise ConfigError(
+            "this is no model package",
+            where=repr(package)[:80],
+            why=f"got {type(package).__name__}",
+            fix=f"load it first: geomm.load_package({str(package)!r})"
+            if isinstance(package, (str, Path))
+            else "the cube comes first, then the model: geomm.predict(cube, geomm.load_package(FOLDER))",
+        )
+    return given
 
 
 def _shape(cube: xr.DataTree) -> tuple[int, int]:

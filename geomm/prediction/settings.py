@@ -7,6 +7,7 @@ from typing import Literal
 
 from geomm.errors import ConfigError
 from geomm.mosaic import BLENDS
+from geomm.types import check_whole
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 """Of the model's arithmetic; ``auto`` is bf16 where the device has instructions for it, else fp32."""
@@ -46,6 +47,11 @@ class PredictSettings:
     """Compile the model first (``torch.compile``): worth it for many scenes on a GPU."""
 
     def __post_init__(self) -> None:
+        layers: object = self.layers
+        if isinstance(layers, str):
+            raise ConfigError("layers is one text", where=f"layers {self.layers!r}", fix=f"write ({self.layers!r},)")
+        numbers = {"size": self.size, "halo": self.halo, "block": self.block, "batch": self.batch}
+        check_whole(numbers, least=None, fix="give whole pixels, or leave it out")
         for what, number, least in (
             ("chip size", self.size, 1),
             ("margin", self.halo, 0),

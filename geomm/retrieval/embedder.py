@@ -32,6 +32,9 @@ class Embedder:
         Raises:
             ContractError: it was trained for something else.
         """
+        if not hasattr(package, "spec"):
+            fix = f"load it first: Embedder.of(geomm.load_package({str(package)!r}))"
+            raise ContractError("this is no model package", where=repr(package)[:80], fix=fix)
         if package.spec["task"] != "contrastive":
             raise ContractError(
                 "the model has no vectors to search by",

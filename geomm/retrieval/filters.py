@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geomm.catalog.criteria import parse_interval
+from geomm.catalog import in_degrees, parse_interval
 from geomm.errors import ConfigError, GeommError
 from geomm.retrieval.segment import Segment
 
@@ -87,6 +87,9 @@ def _area(aoi: Any) -> tuple[NDArray[np.float64], list[Any], bool]:
 
     if aoi is None:
         return np.empty((0, 4)), [], True
+    aoi = in_degrees(aoi)
+    if hasattr(aoi, "union_all"):
+        aoi = aoi.union_all()
     if isinstance(aoi, Mapping) or (hasattr(aoi, "__geo_interface__") and not isinstance(aoi, shapely.Geometry)):
         try:
             aoi = shapely.geometry.shape(aoi)

@@ -24,7 +24,12 @@ def incoming(
     Raises:
         ConfigError: something does not fit.
     """
-    values = np.asarray(vectors, np.float32)
+    try:
+        values = np.asarray(vectors, np.float32)
+        len(table)
+    except (TypeError, ValueError) as error:
+        fix = "vectors come first: index.append(vectors, table)"
+        raise ConfigError("vectors are numbers, and a table has rows", why=str(error)[:160], fix=fix) from error
     if values.ndim != 2 or values.shape[1] != dimension or len(values) != len(table):
         why = f"vectors {values.shape} for a dimension of {dimension}, table of {len(table)} rows"
         raise ConfigError("an index needs one vector per row", why=why, fix=_FIX)
@@ -37,7 +42,7 @@ def incoming(
     )
 
 
-def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
+def unit(vectors: NDArray[Any], fix: str = _FIX) -> NDArray[np.float32]:
     """Scale rows to unit length.
 
     Raises:
@@ -48,7 +53,7 @@ def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
     if not (np.isfinite(most) & (most > 0)).all():
         row = int(np.argmin(np.isfinite(most) & (most > 0)))
         why = f"row {row} has length zero" if most[row] == 0 else f"row {row} is not finite"
-        raise ConfigError("a vector of length zero or without numbers has no direction", why=why, fix=_FIX)
+        raise ConfigError("a vector of length zero or without numbers has no direction", why=why, fix=fix)
     exact /= most[:, None]  # the squares of neither huge nor tiny entries leave the range
     return (exact / np.linalg.norm(exact, axis=1, keepdims=True)).astype(np.float32)
 

@@ -21,7 +21,7 @@ from geomm.retrieval.incoming import incoming, unit
 from geomm.retrieval.manifest import Manifest
 from geomm.retrieval.query import Embedder, Method, embed, plain
 from geomm.retrieval.snapshot import Snapshot, threads
-from geomm.types import BBox
+from geomm.types import BBox, check_whole
 
 
 class Index:
@@ -51,12 +51,10 @@ class Index:
             ConfigError: the dimension is below 1, or ``about`` is not JSON.
             OutputError: the folder holds something, or cannot be written.
         """
+        fix = "give the number of values of a vector of your model, for example 512"
+        check_whole({"dimension": dimension}, least=None, fix=fix)
         if dimension < 1:
-            raise ConfigError(
-                "vectors have at least one number",
-                where=f"dimension {dimension}",
-                fix="give the number of values of a vector of your model, for example 512",
-            )
+            raise ConfigError("vectors have at least one number", where=f"dimension {dimension}", fix=fix)
         writing.create(Path(folder), Manifest(dimension, plain(about or {}, "about")))
         return cls.open(folder)
 
@@ -284,13 +282,15 @@ class Index:
     def _find(
         self, queries: NDArray[Any], k: int, wanted: Filter | None, method: Method
     ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        fix = "give k as a whole number of at least 1, and embed the query with the index's own model"
+        check_whole({"k": k}, least=None, fix=fix)
         if k < 1 or queries.ndim != 2 or queries.shape[1] != self.dimension or queries.dtype.kind not in "fiu":
             raise ConfigError(
                 "the query does not fit the index",
                 why=f"k {k}, query {queries.shape[1:]} of {queries.dtype}, vectors of {self.dimension}",
-                fix="give k of at least 1 and embed the query with the index's own model",
+                fix=fix,
             )
         if method not in {"auto", "exact", "ann"}:
             raise ConfigError(f"there is no method {method!r}", fix="say auto, exact or ann")
-        coded = Coded.of(unit(queries))
+        coded = Coded.of(unit(queries, "give a query without NaN that is not all zero; the index embeds texts itself"))
         return find(self.snapshot, self.snapshot.choices(wanted, self.pool), coded, k, method, self.pool)

@@ -7,18 +7,20 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from torch import Tensor
 
 from geomm.catalog import BandSource, Grid, Scene
 from geomm.cube.read import CACHE_MB, SourceReader
 from geomm.sensors import BandSpec, get_sensor
 from geomm.types import LayerSpec, Modality, Prediction
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ORIGIN = (500000.0, 4000000.0)
 """Upper left corner of synthetic scenes in UTM 32N."""

@@ -18,6 +18,7 @@ from geomm.errors import ConfigError
 from geomm.models.multimodal import ModelSpec, MultimodalModel
 from geomm.tasks import Task
 from geomm.train.checkpoints import BEST, FINAL, LAST, KeepLastAndBest, WholeFiles, save_whole
+from geomm.train.checks import check_fit
 from geomm.train.loggers import make_loggers
 from geomm.train.module import EpochData, Told, TrainModule
 from geomm.train.settings import Fitted, OnStep, TrainData, TrainSettings
@@ -50,11 +51,13 @@ def fit(
         The model in evaluation mode and its losses.
 
     Raises:
+        ContractError: the model has other outputs than the task has classes, or other modalities than the chips.
         PackageError: the checkpoint in ``folder`` is of another model or other settings.
         ConfigError: patience without validation, or several processes with validation and no folder where they find
             the best epoch.
         SplitError: the validation loss is not a number.
     """
+    check_fit(spec, task, data, settings)
     if settings.patience and data.validation is None:
         raise ConfigError("patience needs validation", why=f"patience {settings.patience}", fix="give TrainData some")
     if settings.devices > 1 and data.validation is not None and folder is None:

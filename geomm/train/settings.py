@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from geomm.batches import Batches
-from geomm.errors import ConfigError
+from geomm.errors import ConfigError, did_you_mean
 from geomm.models.clip import ClipModel
 from geomm.models.multimodal import MultimodalModel
 from geomm.transforms import Normaliser
+from geomm.types import check_whole
 
 type Schedule = Literal["one_cycle", "cosine", "constant"]
 type Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -51,7 +53,12 @@ class TrainSettings:
     """Processes, one per device; more than one is distributed data parallel."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.rate <= 0 or self.accumulate < 1 or self.devices < 1:
+        whole = {"steps": self.steps, "accumulate": self.accumulate, "devices": self.devices}
+        least = {"warmup": self.warmup, "patience": self.patience}
+        fix = "for example TrainSettings(steps=500, rate=1e-3)"
+        check_whole(whole, least=None, fix=fix)
+        check_whole(least, least=0, fix=fix)
+        if self.steps < 1 or not 0 < self.rate < math.inf or self.accumulate < 1 or self.devices < 1:
             raise ConfigError(
                 "training needs at least one step, batch and device, and a positive rate",
                 why=f"steps {self.steps}, rate {self.rate}, accumulate {self.accumulate}, devices {self.devices}",
@@ -61,7 +68,7 @@ class TrainSettings:
             raise ConfigError(
                 "there is no such schedule or precision",
                 why=f"{self.schedule}, {self.precision}",
-                fix=f"one of {', '.join((*get_args(Schedule.__value__), *get_args(Precision.__value__)))}",
+                fix=_near(self.schedule, Schedule) or _near(self.precision, Precision),
             )
         if self.warmup and self.schedule == "one_cycle":
             raise ConfigError("one_cycle has a warm-up of its own", why=f"warmup {self.warmup}", fix="use cosine")
@@ -103,3 +110,9 @@ class Fitted:
 
 OnStep = Callable[[int, float], None]
 """Told after every optimiser step: number of steps done, loss."""
+
+
+def _near(name: str, names: Any) -> str:
+    """Return what to write in place of a name; nothing for one that is right."""
+    known = get_args(names.__value__)
+    return "" if name in known else did_you_mean(name, known, f"one of {', '.join(known)}")

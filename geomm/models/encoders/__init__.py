@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from geomm.errors import ContractError, UnknownNameError
+from geomm.errors import ContractError, UnknownNameError, nearest
 from geomm.models.encoders.contract import Encoder, EncoderInput, Wants
 from geomm.models.encoders.galileo import build_galileo
 from geomm.models.encoders.galileo_bands import galileo_wants
@@ -48,7 +48,10 @@ def build_encoder(name: str, given: EncoderInput) -> Any:
     """
     family, _, rest = name.partition(":")
     if family not in ENCODERS:
-        raise UnknownNameError.of("encoder", family, ENCODERS)
+        error = UnknownNameError.of("encoder", family, ENCODERS)
+        if not nearest(family, ENCODERS):
+            error.fix = f"models of other libraries are named timm:{family} or torchgeo:{family}"
+        raise error
     nowhere = given.pretrained and family == "galileo" and not given.weights
     if nowhere or (given.weights and family.startswith("tiny")):
         raise ContractError(

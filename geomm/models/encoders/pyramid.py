@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from geomm.errors import PackageError, UnknownNameError
+from geomm.errors import PackageError, UnknownNameError, did_you_mean
 from geomm.models.encoders.contract import EncoderInput, require_multiple
 from geomm.models.features import FeatureMaps, shrink_valid
 
@@ -41,7 +41,9 @@ def build_timm(name: str, given: EncoderInput) -> PyramidEncoder:
     import timm
 
     if not timm.is_model(name):
-        raise UnknownNameError(f"timm has no model {name!r}", fix="timm.list_models() lists them")
+        raise UnknownNameError(
+            f"timm has no model {name!r}", fix=did_you_mean(name, timm.list_models(), "timm.list_models() lists them")
+        )
     try:
         network = timm.create_model(
             name,
