@@ -111,7 +111,7 @@ def _comparison(run: Finished, about: Mapping[str, Any]) -> str:
     rows = [
         [
             text(name_of(row)),
-            str(row.interval()),
+            interval_text(told["mean_iou"]),
             f"{row.seeds.std(ddof=1):.3f}" if len(row.seeds) > 1 else "-",
             interval_text(told["mean_f1"]),
             interval_text(told["accuracy"]),
