@@ -160,7 +160,7 @@ def curves(losses: Mapping[str, Sequence[Sequence[float]]], *, width: int = 10, 
 
     Args:
         losses: name to the losses of each of its runs, step by step.
-        width: steps that are averaged.
+        width: steps that are averaged; of short trainings a quarter of them.
         theme: colours.
 
     Raises:
@@ -171,7 +171,7 @@ def curves(losses: Mapping[str, Sequence[Sequence[float]]], *, width: int = 10, 
     figure, axes = _blank(WIDE, 3.2, theme)
     for k, (name, runs) in enumerate(losses.items()):
         table = np.array([r[: min(map(len, runs))] for r in runs], float)
-        steps = min(width, table.shape[1])
+        steps = max(1, min(width, table.shape[1] // 4))
         smooth = np.array([np.convolve(r, np.ones(steps) / steps, mode="valid") for r in table])
         color, style = theme.series[k % len(theme.series)], ("-", "--", ":")[k // len(theme.series) % 3]
         at = np.arange(steps, table.shape[1] + 1)

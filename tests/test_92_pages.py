@@ -52,8 +52,10 @@ def test_charts_show_what_they_were_given():
     np.testing.assert_allclose(axes.collections[0].get_sizes(), 260 * mass)
     low, high = charts.intervals({"a": Interval(0.5, 0.4, 0.7)}, "IoU", dots={"a": [0.1]}).axes[0].get_xlim()
     assert low < 0.1 < 0.7 < high
-    curve = charts.curves({"a": [[4.0, 2.0, 0.0], [2.0, 2.0, 2.0, 9.0]]}, width=2).axes[0].lines[0]
-    np.testing.assert_allclose(curve.get_xydata(), [(2, 2.5), (3, 1.5)])
+    runs = [[4.0, 2.0, 0.0, 4.0, 1.0, 1.0, 1.0, 3.0], [2.0] * 8 + [9.0]]
+    curve = charts.curves({"a": runs}, width=2).axes[0].lines[0]
+    np.testing.assert_allclose(curve.get_xydata(), np.stack([range(2, 9), [2.5, 1.5, 2, 2.25, 1.5, 1.5, 2]], 1))
+    assert len(charts.curves({"a": [[1.0]]}).axes[0].lines[0].get_xydata()) == 1
 
 
 def test_missing_modalities_are_rows_from_all_to_one_with_the_mean_of_each_number():
@@ -146,7 +148,25 @@ def test_the_same_run_gives_the_same_bytes_and_says_all(recipe, tmp_path):
     assert facts["recipe_sha256"] in html
     assert "the processing baseline is unknown" in html
     assert other.parent == tmp_path / "b"
-    assert "nothing of it was left out" in warned(Notes())
+    assert "everything that was found could be read" in warned(Notes())
+
+
+def test_addresses_are_noted_without_what_signs_them(recipe):
+    _, (site,), _ = places(recipe)
+    signed = {
+        "B2": replace(
+            site.scenes[1].bands["B2"], href="https://example.org/B2.tif?sig=secret", size=9, checksum="1220ab"
+        )
+    }
+    scene = replace(site.scenes[1], bands=signed, href="https://example.org/item.json?token=secret")
+    facts = inputs.input_facts([replace(site, scenes=(scene,))])
+    assert facts[0]["files"] == [{"href": "https://example.org/B2.tif", "size": 9, "checksum": "1220ab"}]
+    said = inputs.inputs_table(facts)
+    assert "secret" not in said + json.dumps(facts)
+    assert "1220ab" in said
+    many = inputs.inputs_table(facts * (inputs.LISTED + 5))
+    assert "5 more are in run.json" in many
+    assert many.count("<tr>") == inputs.LISTED + 1
 
 
 def test_warnings_are_noted_once_and_still_warned_of():

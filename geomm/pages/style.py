@@ -80,7 +80,7 @@ td.n{white-space:nowrap}
 .looks{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,17rem),1fr));gap:1rem;align-items:start}
 .looks img{display:block;width:100%;border:1px solid var(--line);border-radius:6px;background:var(--card);
 image-rendering:pixelated}
-.looks b{display:block;color:var(--ink);font-weight:600}
+section .looks .map text{font-size:28px}.looks b{display:block;color:var(--ink);font-weight:600}
 """
 
 _SIZES = """
