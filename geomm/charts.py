@@ -18,9 +18,9 @@ from geomm.metrics import Interval, Reliability
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDE = 5.9
+WIDE = 5.4
 """Inches of a chart: its letters stay readable when a page shows it at half its width."""
-_SMALL, _TEXT = 8.5, 9.5
+_SMALL, _TEXT = 9.5, 10.5
 """Points of ticks and of labels."""
 
 
@@ -95,7 +95,7 @@ def intervals(
     Args:
         rows: name to figure, from top to bottom.
         label: what the figure is.
-        marked: names in another colour.
+        marked: names in a quieter colour, such as those of what is compared with.
         dots: single values of a row, such as those of its seeds.
         theme: colours.
 
@@ -106,11 +106,11 @@ def intervals(
         raise ConfigError("a chart of intervals needs a row", where=label)
     figure, axes = _blank(WIDE, 0.85 + 0.34 * len(rows), theme)
     for y, (name, found) in enumerate(rows.items()):
-        color = theme.series[1] if name in marked else theme.series[0]
+        color = theme.series[5] if name in marked else theme.series[0]
         for value in (dots or {}).get(name, ()):
             axes.plot([value], [y], "|", color=theme.ink, alpha=0.8, ms=9, mew=1.2)
         _interval(axes, y, found, color, theme)
-    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_yticks(range(len(rows)), map(_plainly, rows))
     axes.set_ylim(len(rows) - 0.5, -0.5)
     _frame(axes, list(rows.values()), [v for values in (dots or {}).values() for v in values])
     axes.grid(axis="x", color=theme.grid, lw=0.7)
@@ -160,7 +160,7 @@ def curves(losses: Mapping[str, Sequence[Sequence[float]]], *, width: int = 10, 
 
     Args:
         losses: name to the losses of each of its runs, step by step.
-        width: steps that are averaged.
+        width: steps that are averaged; of short trainings a quarter of them.
         theme: colours.
 
     Raises:
@@ -171,11 +171,11 @@ def curves(losses: Mapping[str, Sequence[Sequence[float]]], *, width: int = 10, 
     figure, axes = _blank(WIDE, 3.2, theme)
     for k, (name, runs) in enumerate(losses.items()):
         table = np.array([r[: min(map(len, runs))] for r in runs], float)
-        steps = min(width, table.shape[1])
+        steps = max(1, min(width, table.shape[1] // 4))
         smooth = np.array([np.convolve(r, np.ones(steps) / steps, mode="valid") for r in table])
         color, style = theme.series[k % len(theme.series)], ("-", "--", ":")[k // len(theme.series) % 3]
         at = np.arange(steps, table.shape[1] + 1)
-        axes.plot(at, smooth.mean(0), style, color=color, lw=1.4, label=name)
+        axes.plot(at, smooth.mean(0), style, color=color, lw=1.4, label=_plainly(name))
         if len(runs) > 1:
             axes.fill_between(at, smooth.min(0), smooth.max(0), color=color, alpha=0.16, lw=0)
     axes.grid(axis="y", color=theme.grid, lw=0.7)
@@ -211,7 +211,7 @@ def _matrix(names: Sequence[str], rows: int, theme: Theme) -> tuple[Figure, tupl
     matrix, axes = figure.subplots(1, 2, sharey=True, width_ratios=[share, 1.7])
     for part in (matrix, axes):
         _plain(part, theme)
-    matrix.set_xticks(range(len(names)), names, rotation=55, ha="left", rotation_mode="anchor")
+    matrix.set_xticks(range(len(names)), map(_plainly, names), rotation=55, ha="left", rotation_mode="anchor")
     matrix.xaxis.tick_top()
     matrix.set_xlim(-0.6, len(names) - 0.4)
     for part in (matrix, axes):
@@ -266,6 +266,11 @@ def _legend(figure: Figure, axes: Any, theme: Theme) -> None:
         frameon=False,
         labelcolor=theme.ink,
     )
+
+
+def _plainly(name: str) -> str:
+    """Return a name that matplotlib does not take for a formula."""
+    return name.replace("$", r"\$")
 
 
 def _name(axes: Any, across: str, up: str, theme: Theme) -> None:

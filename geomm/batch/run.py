@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
+import shlex
 import shutil
 import socket
 import sys
@@ -86,7 +87,7 @@ def run_batch(
     if options.dry_run:
         return _dry(planner)
     with alone(state), Ledger(state / LEDGER, write=True) as ledger:
-        note = RunNote(_run_id(), time.time(), None, os.getpid(), socket.gethostname(), " ".join(sys.argv), None)
+        note = RunNote(_run_id(), time.time(), None, os.getpid(), socket.gethostname(), _command(), None)
         if not ledger.runs():
             for unit, manifest in adopted(target):
                 ledger.add([unit])
@@ -101,6 +102,12 @@ def run_batch(
                 progress, fetch=config.trust.fetch,
             )  # fmt: skip
             return _run(planner, bench)
+
+
+def _command() -> str:
+    """Return the command that this process was called with, as it can be typed again."""
+    name = Path(sys.argv[0]).name
+    return shlex.join(["geomm" if name in ("geomm", "__main__.py") else sys.argv[0], *sys.argv[1:]])
 
 
 def _run(planner: Planner, bench: Bench) -> BatchResult:

@@ -10,6 +10,8 @@ from geomm.types import BBox
 
 WIDE = 600.0
 """Width of a map in its own units, pixels on a large screen."""
+SMALL = 5.0
+"""Least side of an outline, so that it is seen."""
 _FLAT, _HIGH = 0.5, 0.8
 """Least and greatest height, as shares of the width."""
 _LINES = 5
@@ -130,10 +132,13 @@ def framed(view: View, shapes: str, *, label: str, legend: str, notes: Sequence[
 
 
 def _drawn(view: View, outline: Outline) -> str:
-    path = ""
-    for ring in outline.rings:
-        corners = [view.place(lon, lat) for lon, lat in ring]
-        path += "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in corners) + "z"
+    west, south, east, north = outline.box
+    (left, top), (right, bottom) = view.place(west, north), view.place(east, south)
+    if max(right - left, bottom - top) < SMALL:
+        path = f"M{(left + right - SMALL) / 2:.1f} {(top + bottom - SMALL) / 2:.1f}h{SMALL:g}v{SMALL:g}h-{SMALL:g}z"
+    else:
+        corners = [[view.place(lon, lat) for lon, lat in ring] for ring in outline.rings]
+        path = "".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in ring) + "z" for ring in corners)
     title = f"<title>{outline.title}</title>" if outline.title else ""
     return f'<path class="{outline.kind}" d="{path}">{title}</path>'
 

@@ -52,7 +52,7 @@ _PARTS = """
 font-size:.87rem;min-width:0;overflow-wrap:anywhere}
 .outcome{border-left:4px solid var(--t);background:var(--card);border-radius:0 8px 8px 0;padding:.7rem 1rem;
 margin:0 0 1.2rem;overflow-wrap:anywhere}
-.outcome b{display:block}.outcome small{color:var(--soft)}
+.outcome b{display:block}.outcome p{margin:0}.outcome p+p{margin-top:.5rem}.outcome small{color:var(--soft)}
 .good{--t:var(--green)}.wary{--t:var(--amber)}.bad{--t:var(--red)}.idle{--t:var(--grey)}
 .tiles{display:flex;flex-wrap:wrap;gap:.6rem;margin-bottom:.9rem}
 .tile{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.45rem .9rem;min-width:6rem}
@@ -68,7 +68,7 @@ margin:0 0 1.2rem;overflow-wrap:anywhere}
 .map path{stroke:var(--c);fill:var(--c);fill-opacity:.3;stroke-width:1.2;vector-effect:non-scaling-stroke}
 .map .grid{stroke:var(--line);fill:none}.sea{fill:var(--sea)}
 .map text{font-size:14px;fill:var(--soft);stroke:var(--sea);stroke-width:3px;paint-order:stroke}
-.wide{overflow-x:auto}
+.wide{overflow-x:auto}.few{width:auto;min-width:min(100%,34rem)}
 table{border-collapse:collapse;width:100%;font-size:.87rem;margin:.9rem 0}
 th{font-weight:600;color:var(--soft);text-align:left;vertical-align:bottom;border-bottom:1px solid var(--line)}
 td,th{padding:.45rem .7rem .45rem 0;vertical-align:top}
@@ -76,11 +76,11 @@ td{border-bottom:1px solid var(--line);overflow-wrap:anywhere;unicode-bidi:isola
 .n{text-align:right;padding:.45rem 0 .45rem .7rem;font-variant-numeric:tabular-nums}
 td.n{white-space:nowrap}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr));gap:1rem;align-items:start}
-.chart img{display:block;max-width:100%;width:37rem;border:1px solid var(--line);border-radius:8px}
+.chart{max-width:100%}.chart img{display:block;width:100%;border:1px solid var(--line);border-radius:8px}
 .looks{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,17rem),1fr));gap:1rem;align-items:start}
 .looks img{display:block;width:100%;border:1px solid var(--line);border-radius:6px;background:var(--card);
 image-rendering:pixelated}
-.looks b{display:block;color:var(--ink);font-weight:600}
+section .looks .map text{font-size:28px}.looks b{display:block;color:var(--ink);font-weight:600}
 """
 
 _SIZES = """

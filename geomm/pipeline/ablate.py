@@ -113,7 +113,7 @@ def _write(folder: Path, config: RunConfig, rows: dict[str, Row], losses: dict[s
     best = max(alone, key=lambda n: float(np.mean(rows[n].seeds)))
     gains = {n: paired_bootstrap(r.counts, rows[best].counts) for n, r in rows.items() if n not in alone}
     found = {n: block_bootstrap(r.counts) for n, r in rows.items()}
-    label = "mean IoU on test blocks, 95 % over blocks and seeds"
+    label = "mean IoU on test blocks (95 %)"
     about: dict[str, Any] = {
         "geomm": __version__,
         "recipe": config.model_dump(exclude={"root"}),
@@ -166,7 +166,7 @@ def _body(config: RunConfig, about: dict[str, Any], pictures: dict[str, Chart], 
 
 def _table(about: dict[str, Any]) -> str:
     best = about["best_alone"]
-    head = ["", "When", "Mean IoU", f"Against {text(best)} alone", "Log-loss", "ECE", "Training loss", "Parameters"]
+    head = ["Row", "When", "Mean IoU", f"Against {text(best)} alone", "Log-loss", "ECE", "Training loss", "Parameters"]
     rows = [
         [
             text(n),

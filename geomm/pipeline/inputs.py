@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from geomm.catalog import Scene
+from geomm.catalog.policy import shown
 from geomm.chips import SpatialSplit
 from geomm.cube import geobox_of
 from geomm.pages import Outline, code, digest, map_of, size, table, text
@@ -20,7 +21,7 @@ _SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 
 
 def input_facts(sites: Sequence[Site]) -> list[dict[str, Any]]:
-    """Return the scenes with their files, JSON types."""
+    """Return the scenes with their files, JSON types; addresses without what signs them."""
     return [
         {
             "site": site.name,
@@ -29,7 +30,7 @@ def input_facts(sites: Sequence[Site]) -> list[dict[str, Any]]:
             "sensor": scene.sensor,
             "time": scene.time.isoformat(),
             "bands": list(scene.bands),
-            "href": scene.href,
+            "href": shown(scene.href),
             "files": _files(scene),
         }
         for site in sites
@@ -69,14 +70,15 @@ def _row(about: Mapping[str, Any]) -> list[str]:
     sums = [f["checksum"] for f in files if f["checksum"]]
     sizes = [f["size"] for f in files if f["size"]]
     stated = digest(sums[0]) if len(sums) == 1 == len(files) else f"{len(sums)} of {len(files)}" if sums else "-"
-    names = [Path(f["href"]).name for f in files]
+    names = [Path(f["href"]).name or f["href"] for f in files]
     bands = ", ".join(about["bands"])
     return [
         code(about["item"], 60),
         text(about["sensor"]),
         text(about["time"][:16].replace("T", " ")),
         f'<span title="{text(bands, 200)}">{text(bands, 40)}</span>',
-        code(names[0], 50) + (f"<br><small>and {len(names) - 1} more</small>" if len(names) > 1 else ""),
+        f'<span title="{text(files[0]["href"], 300)}">{code(names[0], 50)}</span>'
+        + (f"<br><small>and {len(names) - 1} more</small>" if len(names) > 1 else ""),
         stated,
         size(sum(sizes)) if len(sizes) == len(files) else "-",
     ]
@@ -84,7 +86,7 @@ def _row(about: Mapping[str, Any]) -> list[str]:
 
 def _files(scene: Scene) -> list[dict[str, Any]]:
     found = {b.href: b for b in scene.bands.values()}
-    return [{"href": h, "size": b.size or _size(h), "checksum": b.checksum} for h, b in found.items()]
+    return [{"href": shown(h), "size": b.size or _size(h), "checksum": b.checksum} for h, b in found.items()]
 
 
 def _size(href: str) -> int | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from geomm import charts
-from geomm.metrics import accuracy, block_bootstrap, mean_f1
+from geomm.metrics import Interval, accuracy, block_bootstrap, mean_f1, mean_iou
 from geomm.pipeline.compare import FUSED, Row
 from geomm.pipeline.figures import site_looks
 from geomm.pipeline.inputs import input_facts
@@ -24,7 +24,8 @@ def write_report(out: Path, run: Finished) -> Path:
     Returns:
         Path of the page.
     """
-    facts, pictures = _facts(run, out), charts_of(run)
+    facts = _facts(run, out)
+    pictures = charts_of(run, facts["comparison"])
     looks = {
         s.name: site_looks(run.config, s, run.folds[0], run.products[s.name])
         for s in list(run.sites)[:MOST]
@@ -42,18 +43,24 @@ def write_report(out: Path, run: Finished) -> Path:
     return write_page(out, run.config.name, body, {}, {"run.json": facts}, more=more)
 
 
-def charts_of(run: Finished) -> dict[str, Chart]:
-    """Draw the comparison, the calibration of the fused models, and the losses."""
-    intervals = {name_of(r): r.interval() for r in run.rows}
-    fused = [name_of(r) for r in run.rows if r.variant == FUSED]
+def charts_of(run: Finished, comparison: Sequence[Mapping[str, Any]]) -> dict[str, Chart]:
+    """Draw the comparison, the calibration of the fused models, and the losses.
+
+    Args:
+        run: what there is to report.
+        comparison: figures of each row, as in ``run.json``.
+    """
+    found = [told["mean_iou"] for told in comparison]
+    intervals = {name_of(r): Interval(f["value"], *f["interval"]) for r, f in zip(run.rows, found, strict=True)}
+    alone = [name_of(r) for r in run.rows if r.variant != FUSED]
     dots = {name_of(r): [float(v) for v in r.seeds] for r in run.rows}
-    label = "mean IoU on test blocks; line: 95 % over blocks and seeds, strokes: seeds"
+    label = "mean IoU on test blocks (95 %; strokes: seeds)"
     losses: dict[str, list[Sequence[float]]] = {}
     for (_, variant), runs in run.losses.items():
         losses.setdefault(variant, []).extend(runs)
     return {
         "comparison": drawn(
-            lambda theme: charts.intervals(intervals, label, marked=fused, dots=dots, theme=theme),
+            lambda theme: charts.intervals(intervals, label, marked=alone, dots=dots, theme=theme),
             "Mean IoU of every variant with its interval",
         ),
         "reliability": drawn(
@@ -93,15 +100,15 @@ def _facts(run: Finished, out: Path) -> dict[str, Any]:
 
 
 def _row_facts(row: Row) -> dict[str, Any]:
-    found = {n: block_bootstrap(row.counts, statistic=s) for n, s in (("mean_f1", mean_f1), ("accuracy", accuracy))}
-    interval = row.interval()
+    judged = (("mean_iou", mean_iou), ("mean_f1", mean_f1), ("accuracy", accuracy))
+    found = {n: block_bootstrap(row.counts, statistic=s) for n, s in judged}
     return {
         "fold": row.fold,
         "variant": row.variant,
         "modalities": list(row.modalities),
         "mean_iou_by_seed": [round(float(v), 6) for v in row.seeds],
         "iou_by_class": [None if np.isnan(v) else round(float(v), 6) for v in row.per_class],
-        "interval": [interval.low, interval.high],
+        "interval": [found["mean_iou"].low, found["mean_iou"].high],
         **{n: {"value": f.value, "interval": [f.low, f.high]} for n, f in found.items()},
         "ece": row.ece,
         "log_loss": row.log_loss,

@@ -70,7 +70,7 @@ def write_search_report(out: Path, run: Searched) -> Path:
 def _charts(run: Searched) -> dict[str, Chart]:
     found = {d.name: d.recall[min(d.recall)] for d in run.directions}
     first = min(min(d.recall) for d in run.directions) if run.directions else 1
-    label = f"R@{first} on test chips, the same text counts; 95 % over places and seeds"
+    label = f"R@{first} on test chips (95 %)"
     drawings = {"training": drawn(lambda theme: charts.curves({"all": run.losses}, theme=theme), "Training loss")}
     if found:
         drawings["recall"] = drawn(

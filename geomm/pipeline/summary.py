@@ -111,7 +111,7 @@ def _comparison(run: Finished, about: Mapping[str, Any]) -> str:
     rows = [
         [
             text(name_of(row)),
-            str(row.interval()),
+            interval_text(told["mean_iou"]),
             f"{row.seeds.std(ddof=1):.3f}" if len(row.seeds) > 1 else "-",
             interval_text(told["mean_f1"]),
             interval_text(told["accuracy"]),
@@ -176,7 +176,7 @@ def _places(run: Finished, looks: Mapping[str, Sequence[Look]]) -> str:
 def warned(notes: Notes) -> str:
     """Return what was warned of while imagery and labels were read."""
     if not notes.warnings:
-        return "<p>Nothing: everything that was found could be read, and nothing of it was left out.</p>"
+        return "<p>Nothing: everything that was found could be read.</p>"
     return f"<ul>{''.join(f'<li>{text(w, 400)}</li>' for w in notes.warnings)}</ul>"
 
 

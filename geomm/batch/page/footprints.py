@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from geomm.batch.record import STATES, RunRecord, State, UnitRow
-from geomm.pages.maps import View, framed, turns
+from geomm.pages.maps import SMALL, View, framed, turns
 from geomm.pages.words import LONG, text
 from geomm.types import BBox
 
 NAMED = 300
 """Most outlines that say whose they are; more would make the page heavy."""
-_SMALL = 5.0
-"""Least side of an outline, so that it is seen."""
 _LAYERS: tuple[State, ...] = ("PENDING", "SKIPPED", "DONE", "ABORTED", "QUARANTINED", "FAILED")
 """From the lowest to the uppermost."""
 
@@ -54,7 +52,7 @@ def _beside(pieces: Sequence[tuple[UnitRow, BBox]]) -> list[tuple[UnitRow, BBox]
 def _outline(view: View, box: BBox) -> str:
     left, top = view.place(box[0], box[3])
     right, bottom = view.place(box[2], box[1])
-    wide, high = max(right - left, _SMALL), max(bottom - top, _SMALL)
+    wide, high = max(right - left, SMALL), max(bottom - top, SMALL)
     across, down = (left + right - wide) / 2, (top + bottom - high) / 2
     return f"M{across:.1f} {down:.1f}h{wide:.1f}v{high:.1f}h-{wide:.1f}z"
 
