@@ -58,12 +58,16 @@ def main(demo: Path, out: Path) -> None:
             figure.text((x0 + x1) / 2, 0.485, "+", ha="center", va="center", fontsize=22)
         else:
             figure.add_artist(
-                FancyArrowPatch((x0 + 0.003, 0.485), (x1 - 0.003, 0.485), arrowstyle="-|>", mutation_scale=22, lw=2, color="black")
+                FancyArrowPatch(
+                    (x0 + 0.003, 0.485), (x1 - 0.003, 0.485), arrowstyle="-|>", mutation_scale=22, lw=2, color="black"
+                )
             )
     buffer = io.BytesIO()
     figure.savefig(buffer, facecolor="white")
     out.parent.mkdir(parents=True, exist_ok=True)
-    Image.open(buffer).convert("RGB").quantize(128, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(out, optimize=True)
+    Image.open(buffer).convert("RGB").quantize(128, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+        out, optimize=True
+    )
 
 
 def imagery(demo: Path) -> tuple[np.ndarray, np.ndarray]:
