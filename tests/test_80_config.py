@@ -26,12 +26,6 @@ def test_shipped_recipes_are_valid(path):
     assert len(config.streams()) == len(config.modalities)
 
 
-def test_the_recipe_of_the_readme_is_valid(tmp_path):
-    text = (PIPELINES.parent / "README.md").read_text().partition("```yaml\n")[2].partition("```")[0]
-    (tmp_path / "recipe.yaml").write_text(text)
-    assert load_batch(tmp_path / "recipe.yaml").stages[0].kind == "predict"
-
-
 def _write(tmp_path, change):
     raw = yaml.safe_load((PIPELINES / "clouds_landsat.yaml").read_text())
     change(raw)
