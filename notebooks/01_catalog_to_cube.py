@@ -28,7 +28,7 @@ import geomm
 
 catalog = geomm.demo_catalog("out-01/catalog")
 scenes = catalog.search(sensors=["landsat-oli-l1", "landsat-tirs-l1"])
-[(scene.id, scene.sensor, list(scene.bands)) for scene in scenes]
+scenes
 
 # %% [markdown]
 # `open_catalog` takes a STAC catalog on disk, a stac-geoparquet file, the address of a STAC API or the name of a public

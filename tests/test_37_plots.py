@@ -320,3 +320,47 @@ def test_many_rows_and_places_stay_small():
 
 def test_a_place_across_the_antimeridian_is_drawn_once():
     assert 'width="10.00"' in cards.world([(170.0, -10.0, -170.0, 10.0)])
+
+
+def test_what_a_search_found_says_what_it_is(landsat):
+    found = landsat.search()
+    assert isinstance(found, list)
+    text = read(found._repr_html_())
+    for word in ("landsat-oli-l1", "B2 B3 B4", "2020-06-01", "3 of 1 items"):
+        assert word in text
+    assert "nothing in the catalog matches" in read(landsat.search(ids=["other"])._repr_html_())
+
+
+def test_models_and_runs_say_what_they_are(recipe, tmp_path):
+    config = geomm.load_recipe(
+        recipe, {"train.steps": 2, "train.seeds": [0], "chips.number": 8, "description": "<b>x</b>"}
+    )
+    done = geomm.run(config, tmp_path)
+    text = read(done._repr_html_())
+    for word in ("optical", "thermal", "fused", "mean IoU", "clouds-class.tif"):
+        assert word in text
+    text = read(geomm.load_package(done.package)._repr_html_())
+    for word in ("landsat-tirs-l1", "kelvin brightness temperature", "cirrus", "segmentation", "attention"):
+        assert word in text
+
+
+def test_an_index_says_what_it_holds(tmp_path):
+    import geopandas
+    import shapely
+
+    index = geomm.Index.create(tmp_path / "places", 4)
+    rows = geopandas.GeoDataFrame(
+        {
+            "id": ["a", "b"],
+            "datetime": ["2020-06-01", "2021-06-01"],
+            "sensors": ["s1", "s1,s2"],
+            "text": ["<i>sea</i>", ""],
+        },
+        geometry=[shapely.box(9, 45, 10, 46)] * 2,
+        crs="EPSG:4326",
+    )
+    assert "0 vectors" in read(index._repr_html_())
+    index.append(np.eye(4, dtype=np.float32)[:2], rows)
+    text = read(index._repr_html_())
+    for word in ("2 vectors of 4", "2020-06-01 to 2021-06-01", "s1,s2", "50.0%", "texts"):
+        assert word in text

@@ -15,6 +15,7 @@ from geomm.catalog.criteria import Query, check_words, matches, parse_interval, 
 from geomm.catalog.interpret import Customs, holds, to_scene
 from geomm.catalog.policy import POLICY, ReadPolicy, shown
 from geomm.catalog.scene import Scene
+from geomm.catalog.scenes import Scenes
 from geomm.errors import CatalogError, did_you_mean, nearest
 from geomm.sensors import SENSORS, SensorSpec, get_sensor
 from geomm.types import BBox
@@ -66,7 +67,7 @@ class Catalog:
         ids: Sequence[str] | None = None,
         cloud_cover: float | None = None,
         sentinel2_offset: float | None = None,
-    ) -> list[Scene]:
+    ) -> Scenes:
         """Find scenes.
 
         Args:
@@ -119,7 +120,7 @@ class Catalog:
                 "(s2:processing_baseline), or say the offset in DN: search(sentinel2_offset=0 or -1000).",
                 stacklevel=2,
             )
-        return sorted(scenes, key=lambda s: (s.time, s.id, s.sensor))
+        return Scenes(sorted(scenes, key=lambda s: (s.time, s.id, s.sensor)))
 
     def outline(
         self,
