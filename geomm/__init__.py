@@ -26,7 +26,15 @@ if TYPE_CHECKING:
         timed_chips,
     )
     from geomm.config import RunConfig, load_batch, load_recipe
-    from geomm.cube import calibrated, check_radiometry, common_geobox, composite, group_sites, load_cube
+    from geomm.cube import (
+        calibrated,
+        check_radiometry,
+        common_geobox,
+        composite,
+        from_xarray,
+        group_sites,
+        load_cube,
+    )
     from geomm.dataset import ChipDataset, ChipLoader
     from geomm.errors import GeommError
     from geomm.export import Provenance, write_products
@@ -78,7 +86,7 @@ _MODULES = {
         "timed_chips",
     ),
     "config": ("RunConfig", "load_batch", "load_recipe"),
-    "cube": ("calibrated", "check_radiometry", "common_geobox", "composite", "group_sites", "load_cube"),
+    "cube": ("calibrated", "check_radiometry", "common_geobox", "composite", "from_xarray", "group_sites", "load_cube"),
     "dataset": ("ChipDataset", "ChipLoader"),
     "errors": ("GeommError",),
     "export": ("Provenance", "write_products"),
@@ -165,6 +173,7 @@ __all__ = [
     "find_leaks",
     "fit",
     "from_torchgeo",
+    "from_xarray",
     "get_task",
     "ground",
     "group_sites",

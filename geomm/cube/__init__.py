@@ -12,6 +12,7 @@ among dates.
 from __future__ import annotations
 
 from geomm.cube.areas import close_files
+from geomm.cube.arrays import from_xarray
 from geomm.cube.calibrate import calibrated
 from geomm.cube.check import check_radiometry
 from geomm.cube.grid import common_geobox, coords_of, geobox_of, ground_size, group_sites
@@ -27,6 +28,7 @@ __all__ = [
     "common_geobox",
     "composite",
     "coords_of",
+    "from_xarray",
     "geobox_of",
     "ground_size",
     "group_sites",
