@@ -39,10 +39,11 @@ if TYPE_CHECKING:
     from geomm.errors import GeommError
     from geomm.export import Provenance, write_products
     from geomm.grounding import Prompts, ground, read_prompts, zero_shot
-    from geomm.interop import from_torchgeo, to_torchgeo
+    from geomm.interop import chips_frame, from_torchgeo, scenes_frame, to_torchgeo
     from geomm.models.multimodal import ModelSpec
     from geomm.package import ModelPackage, load_package
     from geomm.pipeline.indexing import index_source, open_index
+    from geomm.pipeline.labels import rasterize_labels
     from geomm.pipeline.recipe import run
     from geomm.prediction import (
         Predictor,
@@ -91,10 +92,11 @@ _MODULES = {
     "errors": ("GeommError",),
     "export": ("Provenance", "write_products"),
     "grounding": ("Prompts", "ground", "read_prompts", "zero_shot"),
-    "interop": ("from_torchgeo", "to_torchgeo"),
+    "interop": ("chips_frame", "from_torchgeo", "scenes_frame", "to_torchgeo"),
     "models.multimodal": ("ModelSpec",),
     "package": ("ModelPackage", "load_package"),
     "pipeline.indexing": ("index_source", "open_index"),
+    "pipeline.labels": ("rasterize_labels",),
     "pipeline.recipe": ("run",),
     "prediction": (
         "PredictSettings",
@@ -166,6 +168,7 @@ __all__ = [
     "calibrated",
     "centred_chips",
     "check_radiometry",
+    "chips_frame",
     "common_geobox",
     "composite",
     "derive_annotations",
@@ -192,11 +195,13 @@ __all__ = [
     "predict_map",
     "predictor_of_module",
     "random_chips",
+    "rasterize_labels",
     "read_annotations",
     "read_prompts",
     "read_questions",
     "run",
     "run_batch",
+    "scenes_frame",
     "search_partitions",
     "settings_for",
     "split_places",

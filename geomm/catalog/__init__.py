@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from geomm.catalog.build import build_catalog
-from geomm.catalog.criteria import parse_interval
+from geomm.catalog.criteria import in_degrees, parse_interval
 from geomm.catalog.definition import parse_yaml
 from geomm.catalog.fetch import FetchSettings, fetch, fetched_scene
 from geomm.catalog.limits import Limits
@@ -34,6 +34,7 @@ __all__ = [
     "fetch",
     "fetched_scene",
     "grid_of",
+    "in_degrees",
     "local_path",
     "locate",
     "naming",

@@ -57,27 +57,61 @@ def parse_interval(text: str | None) -> tuple[dt.datetime | None, dt.datetime | 
     return start, end
 
 
-def area_of(aoi: Any) -> tuple[tuple[BBox, ...], Any]:
-    """Return boxes that do not cross the antimeridian, and the exact geometry where one was given."""
-    from shapely import union_all
-    from shapely.errors import ShapelyError
+def in_degrees(aoi: Any) -> Any:
+    """Return an area that is more than four bounds as a shapely geometry in degrees, None for four bounds.
+
+    Args:
+        aoi: what has a CRS of its own (GeoDataFrame, GeoSeries, odc-geo's ``Geometry``) is brought to degrees, in which
+            GeoJSON and the geometries of shapely are already.
+
+    Raises:
+        CatalogError: it is empty, no geometry, or a table without a CRS.
+    """
+    import shapely
     from shapely.geometry import shape
 
+    if not isinstance(aoi, Mapping) and not hasattr(aoi, "__geo_interface__"):
+        return None
+    try:
+        if hasattr(aoi, "to_crs"):
+            area = _brought(aoi)
+        else:
+            given = aoi if isinstance(aoi, Mapping) else aoi.__geo_interface__
+            many = given.get("type") == "FeatureCollection"
+            parts = [f["geometry"] for f in given["features"]] if many else [given.get("geometry", given)]
+            area = shapely.union_all([shape(p) for p in parts]) if many else shape(parts[0])
+        empty = area.is_empty
+    except (shapely.errors.ShapelyError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, CatalogError):
+            raise
+        raise CatalogError("the area of interest is no geometry", where=str(aoi)[:80], why=str(error)) from error
+    if empty:
+        raise CatalogError("the area of interest is empty", where=str(aoi)[:80])
+    return area
+
+
+def _brought(table: Any) -> Any:
+    """Return a table or a geometry with a CRS in degrees, its long edges bent as they are there."""
+    import geopandas
+    import shapely
+
+    if table.crs is None:
+        raise CatalogError("the area of interest has no CRS", fix='say which it is: .set_crs("EPSG:4326")')
+    shapes = list(table.geometry) if hasattr(table, "geometry") else [table.geom]
+    if all(s is None or s.is_empty for s in shapes):
+        return shapely.GeometryCollection()
+    bounds = shapely.total_bounds(shapes)
+    step = max(bounds[2] - bounds[0], bounds[3] - bounds[1], 1e-9) / 64
+    dense = geopandas.GeoSeries([shapely.segmentize(s, step) for s in shapes if s is not None], crs=str(table.crs))
+    return dense.to_crs("EPSG:4326").union_all()
+
+
+def area_of(aoi: Any) -> tuple[tuple[BBox, ...], Any]:
+    """Return boxes that do not cross the antimeridian, and the exact geometry where one was given."""
     if aoi is None:
         return (), None
-    area = None
-    if isinstance(aoi, Mapping) or hasattr(aoi, "__geo_interface__"):
-        try:
-            given = aoi if isinstance(aoi, Mapping) else aoi.__geo_interface__
-            if given.get("type") == "FeatureCollection":
-                area = union_all([shape(f["geometry"]) for f in given["features"]])
-            else:
-                area = shape(given["geometry"] if given.get("type") == "Feature" else given)
-            bounds = area.bounds
-        except (ShapelyError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CatalogError("the area of interest is no geometry", where=str(aoi)[:80], why=str(error)) from error
-    else:
-        bounds = tuple(aoi)
+    area = in_degrees(aoi)
+    bounds = tuple(aoi) if area is None else area.bounds
     if len(bounds) != 4 or bounds[1] > bounds[3] or not (bounds[1] >= -90 and bounds[3] <= 90) or max(
         abs(bounds[0]), abs(bounds[2])
     ) > 180.0:  # fmt: skip

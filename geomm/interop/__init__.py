@@ -1,0 +1,8 @@
+"""To other tools and back: torchgeo's data sets, tables of geopandas."""
+
+from __future__ import annotations
+
+from geomm.interop.frames import chips_frame, scenes_frame
+from geomm.interop.torchgeo import from_torchgeo, to_torchgeo
+
+__all__ = ["chips_frame", "from_torchgeo", "scenes_frame", "to_torchgeo"]
