@@ -26,18 +26,27 @@ if TYPE_CHECKING:
         timed_chips,
     )
     from geomm.config import RunConfig, load_batch, load_recipe
-    from geomm.cube import calibrated, check_radiometry, common_geobox, composite, group_sites, load_cube
+    from geomm.cube import (
+        calibrated,
+        check_radiometry,
+        common_geobox,
+        composite,
+        from_xarray,
+        group_sites,
+        load_cube,
+    )
     from geomm.dataset import ChipDataset, ChipLoader
     from geomm.errors import GeommError
     from geomm.explanations import explain
     from geomm.export import Provenance, write_products
     from geomm.grounding import Prompts, ground, read_prompts, zero_shot
-    from geomm.interop import from_torchgeo, to_torchgeo
+    from geomm.interop import chips_frame, from_torchgeo, scenes_frame, to_torchgeo
     from geomm.models.fusion import register_fusion
     from geomm.models.multimodal import ModelSpec
     from geomm.package import ModelPackage, load_package
     from geomm.pipeline.demo import demo_catalog
     from geomm.pipeline.indexing import index_source, open_index
+    from geomm.pipeline.labels import rasterize_labels
     from geomm.pipeline.recipe import run
     from geomm.prediction import (
         Predictor,
@@ -82,18 +91,19 @@ _MODULES = {
         "timed_chips",
     ),
     "config": ("RunConfig", "load_batch", "load_recipe"),
-    "cube": ("calibrated", "check_radiometry", "common_geobox", "composite", "group_sites", "load_cube"),
+    "cube": ("calibrated", "check_radiometry", "common_geobox", "composite", "from_xarray", "group_sites", "load_cube"),
     "dataset": ("ChipDataset", "ChipLoader"),
     "errors": ("GeommError",),
     "explanations": ("explain",),
     "export": ("Provenance", "write_products"),
     "grounding": ("Prompts", "ground", "read_prompts", "zero_shot"),
-    "interop": ("from_torchgeo", "to_torchgeo"),
+    "interop": ("chips_frame", "from_torchgeo", "scenes_frame", "to_torchgeo"),
     "models.fusion": ("register_fusion",),
     "models.multimodal": ("ModelSpec",),
     "package": ("ModelPackage", "load_package"),
     "pipeline.demo": ("demo_catalog",),
     "pipeline.indexing": ("index_source", "open_index"),
+    "pipeline.labels": ("rasterize_labels",),
     "pipeline.recipe": ("run",),
     "prediction": (
         "PredictSettings",
@@ -176,6 +186,7 @@ __all__ = [
     "calibrated",
     "centred_chips",
     "check_radiometry",
+    "chips_frame",
     "common_geobox",
     "composite",
     "demo_catalog",
@@ -185,6 +196,7 @@ __all__ = [
     "find_leaks",
     "fit",
     "from_torchgeo",
+    "from_xarray",
     "get_task",
     "ground",
     "group_sites",
@@ -203,6 +215,7 @@ __all__ = [
     "predict_map",
     "predictor_of_module",
     "random_chips",
+    "rasterize_labels",
     "read_annotations",
     "read_prompts",
     "read_questions",
@@ -211,6 +224,7 @@ __all__ = [
     "register_task",
     "run",
     "run_batch",
+    "scenes_frame",
     "search_partitions",
     "settings_for",
     "split_places",

@@ -64,7 +64,11 @@ def reliability(found: Reliability | Sequence[Reliability], *, theme: Theme = LI
     """
     seeds = [found] if isinstance(found, Reliability) else list(found)
     if not seeds:
-        raise ConfigError("a reliability diagram needs predictions", why="none is given")
+        raise ConfigError(
+            "a reliability diagram needs predictions",
+            why="none is given",
+            fix="give what evaluate(...).reliability holds",
+        )
     figure, axes = _blank(4.6, 4.3, theme)
     axes.plot([0, 1], [0, 1], color=theme.ink, alpha=0.55, lw=1, ls="--")
     for k, seed in enumerate(seeds):
@@ -103,7 +107,7 @@ def intervals(
         ConfigError: there is no row.
     """
     if not rows:
-        raise ConfigError("a chart of intervals needs a row", where=label)
+        raise ConfigError("a chart of intervals needs a row", where=label, fix="give a name and its Interval at least")
     figure, axes = _blank(WIDE, 0.85 + 0.34 * len(rows), theme)
     for y, (name, found) in enumerate(rows.items()):
         color = theme.series[5] if name in marked else theme.series[0]
@@ -130,7 +134,11 @@ def missing(found: Mapping[tuple[str, ...], Interval], label: str, *, theme: The
         ConfigError: there is no subset.
     """
     if not found:
-        raise ConfigError("a chart of missing modalities needs a subset", where=label)
+        raise ConfigError(
+            "a chart of missing modalities needs a subset",
+            where=label,
+            fix="evaluate subsets(names), each with only=...",
+        )
     names = list(dict.fromkeys(n for subset in found for n in subset))
     order = sorted(found, key=lambda s: (-len(s), [names.index(n) for n in s]))
     figure, (matrix, axes) = _matrix(names, len(order), theme)
@@ -167,7 +175,7 @@ def curves(losses: Mapping[str, Sequence[Sequence[float]]], *, width: int = 10, 
         ConfigError: there is no loss.
     """
     if not any(len(run) for runs in losses.values() for run in runs):
-        raise ConfigError("a chart of losses needs some")
+        raise ConfigError("a chart of losses needs some", fix="give the losses of a fitted model, by name")
     figure, axes = _blank(WIDE, 3.2, theme)
     for k, (name, runs) in enumerate(losses.items()):
         table = np.array([r[: min(map(len, runs))] for r in runs], float)

@@ -180,7 +180,7 @@ def _box(name="forest"):
             lambda p: _write(p, _box() + _box("rock") * 2 + _box(None)),
             {},
             ConfigError,
-            r"\(empty\) \(1\), rock \(2\); the recipe names forest, water, field.*label\.ignore",
+            r"\(empty\) \(1\), rock \(2\); named are forest, water, field.*label\.ignore",
         ),
         (lambda p: _write(p, _box("rock")), {"ignore": ["rock"]}, ConfigError, "no polygon of any class"),
         (lambda p: _write(p, _box() + _box("rock")), {"ignore": ["sand"]}, ConfigError, r"rock \(1\)"),
@@ -346,7 +346,7 @@ def test_recipes_with_polygons_that_cannot_work_say_so(drawn, tmp_path):
         ({"split.block": 90}, "a split lacks a class.*in train, .*in test"),
         (
             {"label.classes": [{"value": k, "name": n, "color": "#000000"} for k, n in enumerate("ab")]},
-            r"cirrus \(8\), clear \(8\), cloud \(8\); the recipe names a, b",
+            r"cirrus \(8\), clear \(8\), cloud \(8\); named are a, b",
         ),
         (
             {

@@ -10,6 +10,7 @@ from typing import Any
 from geomm.errors import CatalogError
 from geomm.types import BBox
 
+_GIVE = "give (west, south, east, north) in degrees, a GeoJSON geometry, or a shapely geometry"
 _WHAT = "the area of interest is not west, south, east, north in degrees"
 
 
@@ -18,7 +19,7 @@ def area_of(aoi: Any) -> tuple[tuple[BBox, ...], Any]:
     if aoi is None:
         return (), None
     west, south, east, north = bounds_of(aoi)
-    area = _geometry(in_degrees(aoi))
+    area = in_degrees(aoi)
     if west > east:
         return ((west, south, 180.0, north), (-180.0, south, east, north)), area
     return ((west, south, east, north),), area
@@ -28,8 +29,7 @@ def bounds_of(aoi: Any) -> BBox:
     """Return west, south, east and north of an area in degrees; west greater than east across the antimeridian.
 
     Args:
-        aoi: four numbers in degrees; a geometry in degrees (GeoJSON, or any object with ``__geo_interface__``); or a
-            table or geometry that knows its CRS, such as a GeoDataFrame, which is brought to degrees.
+        aoi: four numbers in degrees, or what :func:`in_degrees` takes.
 
     Raises:
         CatalogError: it is none of these; the message says what it looks like.
@@ -37,8 +37,7 @@ def bounds_of(aoi: Any) -> BBox:
     if isinstance(aoi, (str, Path)):
         fix = "give four numbers: (9.0, 46.0, 9.2, 46.2), or read the file: geopandas.read_file(FILE)"
         raise CatalogError(_WHAT, where=f"aoi {str(aoi)!r}", why="it is one text", fix=fix)
-    aoi = in_degrees(aoi)
-    area = _geometry(aoi)
+    area = in_degrees(aoi)
     try:
         bounds = tuple(float(v) for v in (area.bounds if area is not None else aoi))
     except (TypeError, ValueError) as error:
@@ -86,39 +85,50 @@ def _beyond(west: float, south: float, east: float, north: float) -> tuple[str, 
 
 
 def in_degrees(aoi: Any) -> Any:
-    """Bring what knows its CRS to degrees.
+    """Return an area that is more than four bounds as a shapely geometry in degrees, None for four bounds.
+
+    Args:
+        aoi: what has a CRS of its own (GeoDataFrame, GeoSeries, odc-geo's ``Geometry``) is brought to degrees, in which
+            GeoJSON and the geometries of shapely are already.
 
     Raises:
-        CatalogError: it cannot be done.
+        CatalogError: it is empty, no geometry, or a table without a CRS.
     """
-    if getattr(aoi, "crs", None) is None or not hasattr(aoi, "to_crs"):
-        return aoi
-    try:
-        return aoi.to_crs("EPSG:4326")
-    except Exception as error:
-        fix, where = "bring it to degrees yourself: GeoDataFrame.to_crs(4326)", f"CRS {aoi.crs}"[:120]
-        raise CatalogError(
-            "the area of interest cannot be brought to degrees", where=where, why=str(error), fix=fix
-        ) from error
-
-
-def _geometry(aoi: Any) -> Any:
-    """Return the shapely geometry of what is one, else None."""
-    from shapely import union_all
-    from shapely.errors import ShapelyError
+    import shapely
     from shapely.geometry import shape
 
     if not isinstance(aoi, Mapping) and not hasattr(aoi, "__geo_interface__"):
         return None
     try:
-        given = aoi if isinstance(aoi, Mapping) else aoi.__geo_interface__
-        if given.get("type") == "FeatureCollection":
-            return union_all([shape(f["geometry"]) for f in given["features"]])
-        return shape(given["geometry"] if given.get("type") == "Feature" else given)
-    except (ShapelyError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CatalogError(
-            "the area of interest is no geometry",
-            where=str(aoi)[:80],
-            why=str(error),
-            fix="give (west, south, east, north) in degrees, a GeoJSON geometry, or a shapely geometry",
-        ) from error
+        if hasattr(aoi, "to_crs"):
+            area = _brought(aoi)
+        else:
+            given = aoi if isinstance(aoi, Mapping) else aoi.__geo_interface__
+            many = given.get("type") == "FeatureCollection"
+            parts = [f["geometry"] for f in given["features"]] if many else [given.get("geometry", given)]
+            area = shapely.union_all([shape(p) for p in parts]) if many else shape(parts[0])
+        empty = area.is_empty
+    except (shapely.errors.ShapelyError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, CatalogError):
+            raise
+        where = str(aoi)[:80]
+        raise CatalogError("the area of interest is no geometry", where=where, why=str(error), fix=_GIVE) from error
+    if empty:
+        raise CatalogError("the area of interest is empty", where=str(aoi)[:80], fix=_GIVE)
+    return area
+
+
+def _brought(table: Any) -> Any:
+    """Return a table or a geometry with a CRS in degrees, its long edges bent as they are there."""
+    import geopandas
+    import shapely
+
+    if table.crs is None:
+        raise CatalogError("the area of interest has no CRS", fix='say which it is: .set_crs("EPSG:4326")')
+    shapes = list(table.geometry) if hasattr(table, "geometry") else [table.geom]
+    if all(s is None or s.is_empty for s in shapes):
+        return shapely.GeometryCollection()
+    bounds = shapely.total_bounds(shapes)
+    step = max(bounds[2] - bounds[0], bounds[3] - bounds[1], 1e-9) / 64
+    dense = geopandas.GeoSeries([shapely.segmentize(s, step) for s in shapes if s is not None], crs=str(table.crs))
+    return dense.to_crs("EPSG:4326").union_all()

@@ -72,7 +72,8 @@ class Catalog:
 
         Args:
             aoi: west, south, east, north in degrees, west greater than east across the antimeridian; or a geometry in
-                degrees (GeoJSON, or any object with ``__geo_interface__``); None for everywhere.
+                degrees (GeoJSON, or any object with ``__geo_interface__``), or a GeoDataFrame in any CRS; None for
+                everywhere.
             datetime: an instant or an interval ``start/end`` in RFC 3339 (``..`` leaves an end open).
             sensors: names from the table; None for all that the catalog holds.
             ids: item ids; None for all.

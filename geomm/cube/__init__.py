@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from geomm.cube.areas import close_files
 from geomm.cube.arguments import cube_of
+from geomm.cube.arrays import from_xarray
 from geomm.cube.calibrate import calibrated
 from geomm.cube.check import check_radiometry
 from geomm.cube.grid import common_geobox, coords_of, geobox_of, ground_size, group_sites
@@ -30,6 +31,7 @@ __all__ = [
     "composite",
     "coords_of",
     "cube_of",
+    "from_xarray",
     "geobox_of",
     "ground_size",
     "group_sites",

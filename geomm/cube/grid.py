@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import shapely
 from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
@@ -17,7 +18,7 @@ from odc.geo.types import resxy_, xy_
 from odc.geo.xr import xr_coords
 from pyproj.exceptions import CRSError
 
-from geomm.catalog import BandSource, Grid, Scene, bounds_of, grid_of, naming, open_source, turned
+from geomm.catalog import BandSource, Grid, Scene, bounds_of, grid_of, in_degrees, naming, open_source, turned
 from geomm.cube.arguments import check_scale, check_size, scenes_of
 from geomm.errors import CatalogError, GridError
 from geomm.types import BBox
@@ -35,7 +36,7 @@ def common_geobox(
     *,
     crs: str | None = None,
     resolution: float | None = None,
-    aoi: BBox | None = None,
+    aoi: BBox | Any | None = None,
 ) -> GeoBox:
     """Choose one grid for a set of scenes.
 
@@ -49,7 +50,8 @@ def common_geobox(
             CRS of the scenes. A CRS of no scene gets a grid with corners at multiples of the pixel size.
         resolution: pixel size in units of the CRS; default the finest one of the scenes in that CRS, else, for a
             projected CRS, the finest one on the ground.
-        aoi: west, south, east, north in degrees, to cut the grid to; west greater than east across the antimeridian.
+        aoi: west, south, east, north in degrees, to cut the grid to, west greater than east across the antimeridian; or
+            a geometry in degrees, or a GeoDataFrame in any CRS, to whose bounds it is cut.
 
     Raises:
         CatalogError: there is no scene.
@@ -62,7 +64,7 @@ def common_geobox(
     if crs is None and any(not g.axis_aligned for g in placed):
         rotated = next(s.id for s in scenes if any((_grid(b).transform or (0, 0))[1] for b in s.bands.values()))
         raise GridError("the grid is rotated", where=f"item {rotated}", fix="give crs and resolution explicitly")
-    aoi = None if aoi is None else _area(aoi)
+    shape, aoi = (None, None) if aoi is None else _area(aoi)
     area = aoi or _degrees(scenes)
     target = _choose_crs(crs, placed, area)
     same = [g for g in placed if g.crs == target and g.axis_aligned]
@@ -83,7 +85,7 @@ def common_geobox(
     anchor = xy_((origin.c / abs(size.x)) % 1.0, (origin.f / abs(size.y)) % 1.0)
     bounds = bbox_union(_bounds(g, target) for g in grids)
     if aoi is not None:
-        bounds = _cut(bounds, aoi, target, scenes)
+        bounds = _cut(bounds, aoi if shape is None else shape, target, scenes)
     if resolution is not None:
         check_scale(resolution, bounds, target, min(_metres(g) for g in grids))
     grid = GeoBox.from_bbox(bounds, target, resolution=size, anchor=anchor, tol=SNAP_TOLERANCE)
@@ -222,27 +224,32 @@ def _bounds(grid: Grid, target: CRS) -> BoundingBox:
     return _box(east, north, target)
 
 
-def _cut(bounds: BoundingBox, aoi: BBox, target: CRS, scenes: Sequence[Scene]) -> BoundingBox:
-    """Return the part of an extent inside an area of interest."""
-    west, south, east, north = aoi
-    lon, lat = np.meshgrid(np.linspace(west, east + 360.0 * (west > east), 51), np.linspace(south, north, 51))
+def _cut(bounds: BoundingBox, aoi: Any, target: CRS, scenes: Sequence[Scene]) -> BoundingBox:
+    """Return the part of an extent inside an area of interest, four bounds or a geometry in degrees."""
+    if isinstance(aoi, shapely.Geometry):
+        step = max(*np.subtract(aoi.bounds[2:], aoi.bounds[:2]), 1e-9) / 64
+        lon, lat = shapely.get_coordinates(shapely.segmentize(aoi, step)).T
+    else:
+        west, south, east, north = aoi
+        lon, lat = np.meshgrid(np.linspace(west, east + 360.0 * (west > east), 51), np.linspace(south, north, 51))
     x, y = CRS("EPSG:4326").transformer_to_crs(target, always_xy=True)(lon, lat)
     overlap = bbox_intersection([bounds, _box(x, y, target)])
     if overlap.left >= overlap.right or overlap.bottom >= overlap.top:
-        there, other = _degrees(scenes), turned(aoi)
+        there, other = _degrees(scenes), turned(aoi.bounds if isinstance(aoi, shapely.Geometry) else aoi)
         swapped = other is not None and _overlap(other, there)
         raise GridError(
             "the area of interest does not overlap the imagery",
-            where=f"aoi {aoi}",
+            where=f"aoi {str(aoi)[:80]}",
             why=f"the scenes lie in {tuple(round(v, 4) for v in there)} (west, south, east, north)",
             fix="check that longitude comes before latitude" + (f": did you swap them? aoi={other}" if swapped else ""),
         )
     return overlap
 
 
-def _area(aoi: Any) -> BBox:
+def _area(aoi: Any) -> tuple[Any, BBox]:
+    """Return an area of interest as a geometry in degrees, None for four bounds, and its bounds."""
     try:
-        return bounds_of(aoi)
+        return in_degrees(aoi), bounds_of(aoi)
     except CatalogError as error:
         what = error.what if "4" not in error.why else "the area of interest has four bounds"
         raise GridError(what, where=error.where, why=error.why, fix=error.fix) from error

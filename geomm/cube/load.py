@@ -11,11 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
-from odc.geo.xr import xr_coords
 
 from geomm.catalog import Scene
 from geomm.cube.arguments import check_load, scenes_of
 from geomm.cube.calibrate import CALIBRATION
+from geomm.cube.grid import coords_of
 from geomm.cube.plan import STATUS, Plan, reach, time_steps
 from geomm.cube.read import SourceReader
 from geomm.cube.show import Cube
@@ -68,10 +68,11 @@ def load_cube(
     check_load(geobox, modalities=modalities, chunks=chunks, quality=quality, errors=errors, dtype=dtype)
     wanted = modalities or {name: Modality(name) for name in dict.fromkeys(s.sensor for s in scenes)}
     settings: dict[str, Any] = {"chunk": chunks, "errors": errors, "reader": reader or SourceReader()}
-    nodes = {name: _node(_plan(name, m, scenes, geobox, quality, settings, dtype)) for name, m in wanted.items()}
-    root = xr.Dataset(coords=xr_coords(geobox, always_yx=True))
-    cube: Cube = Cube.from_dict({"/": root, **nodes})
-    return cube
+    root = xr.Dataset(coords=coords_of(geobox))
+    crs = root[["spatial_ref"]].coords  # a tree hands down y and x, but not what has no dimension
+    plans = {name: _plan(name, m, scenes, geobox, quality, settings, dtype) for name, m in wanted.items()}
+    nodes = {name: _node(plan).assign_coords(crs) for name, plan in plans.items()}
+    return Cube.from_dict({"/": root, **nodes})
 
 
 def _plan(
@@ -94,7 +95,7 @@ def _plan(
             fix="widen the search or drop the modality",
         )
     bands = tuple(sensor.band(b).name for b in modality.bands) or _offered(mine, sensor)
-    _one_unit(sensor, bands, name)
+    one_unit(sensor, bands, name)
     rule = _rule(sensor, mine, quality)
     extra = (rule.band,) if rule and rule.band not in bands else ()
     located = [_located(s.only((*bands, *(b for b in extra if b in s.bands))), settings["reader"]) for s in mine]
@@ -174,7 +175,7 @@ def _node(plan: Plan) -> xr.Dataset:
         },
         attrs={
             "sensor": plan.sensor,
-            "units": _one_unit(sensor, plan.bands, plan.sensor),
+            "units": one_unit(sensor, plan.bands, plan.sensor),
             "kind": sensor.band(plan.bands[0]).kind,
             **_remark(sensor, plan),
             "items": [[s.id for s in step] for step in plan.steps],
@@ -257,7 +258,12 @@ def _coefficients(scene: Scene, band: str) -> tuple[float, float, float, float]:
     return c.scale, c.offset, k1, k2
 
 
-def _one_unit(sensor: SensorSpec, bands: Sequence[str], name: str) -> str:
+def one_unit(sensor: SensorSpec, bands: Sequence[str], name: str) -> str:
+    """Return the unit of some bands of a modality.
+
+    Raises:
+        UnitError: there are several.
+    """
     units = {sensor.band(b).unit for b in bands}
     if len(units) > 1:
         raise UnitError(

@@ -157,7 +157,7 @@ class Plan:
         canvas = Canvas(flags, known, np.zeros(1, flags.dtype))
         unread = self._file(scene, [self.rule.band], window, reach, canvas, keep=True)
         valid = state == STATUS["valid"]
-        state[valid & ~_usable(self.rule, flags[0], self.invalid)] = STATUS["quality"]
+        state[valid & ~usable(self.rule, flags[0], self.invalid)] = STATUS["quality"]
         state[valid & (known != STATUS["valid"])] = STATUS["nodata"]
         if unread is not None:
             state[valid & unread & (known != STATUS["valid"])] = STATUS["unreadable"]
@@ -225,7 +225,8 @@ def reach(grid: Grid | None, bbox: BBox, geobox: GeoBox) -> Window | None:
     return Window(y0, x0, y1 - y0, x1 - x0) if y0 < y1 and x0 < x1 else None
 
 
-def _usable(rule: QualityRule, quality: NDArray[Any], invalid: tuple[int, ...] | None) -> Any:
+def usable(rule: QualityRule, quality: NDArray[Any], invalid: tuple[int, ...] | None) -> Any:
+    """Return where a quality band says that pixels may be used."""
     function = {
         "qa_pixel": radiometry.valid_from_qa_pixel,
         "scl": radiometry.valid_from_scl,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from geomm.config import LabelConfig
+from geomm.config.parts import ClassConfig
+from geomm.cube import coords_of
 from geomm.cube.calibrate import CALIBRATION
 from geomm.errors import ConfigError, GridError, SourceWarning
-from geomm.types import INVALID_CLASS
+from geomm.types import INVALID_CLASS, ClassSpec
 
 AREA = "polygon"
 """Variable of the label node that numbers the labelled areas: ``(y, x)``, negative where there is none."""
@@ -44,20 +46,31 @@ def read_polygons(label: LabelConfig, root: Path) -> Any:
             recipe does not know.
         GridError: it has no CRS.
     """
-    import geopandas
-
     assert label.polygons is not None
     path = root / label.polygons
     table = _table(path, label.column)
-    names = table[label.column].convert_dtypes().astype("string").fillna("").str.strip()
-    known = {c.name: k for k, c in enumerate(label.classes)}
-    unknown = names[~names.isin([*known, *label.ignore])].value_counts().sort_index()
+    return areas_of(table, label.column, label.classes, label.ignore, where=str(path))
+
+
+def areas_of(
+    table: Any, column: str, classes: Sequence[ClassConfig | ClassSpec], ignore: Collection[str], *, where: str
+) -> Any:
+    """Return the areas of labelled polygons, see :func:`read_polygons`.
+
+    Raises:
+        ConfigError: classes that nobody knows, or no polygon.
+    """
+    import geopandas
+
+    names = table[column].convert_dtypes().astype("string").fillna("").str.strip()
+    known = {c.name: k for k, c in enumerate(classes)}
+    unknown = names[~names.isin([*known, *ignore])].value_counts().sort_index()
     if len(unknown):
         raise ConfigError(
-            "the polygons hold classes that the recipe does not name",
-            where=f"{path}, column {label.column}",
-            why=f"{_listed(unknown)}; the recipe names {', '.join(known)}",
-            fix="add them to label.classes, or to label.ignore to leave them out",
+            "the polygons hold classes that are not named",
+            where=f"{where}, column {column}",
+            why=f"{_listed(unknown)}; named are {', '.join(known)}",
+            fix="add them to the classes (label.classes of a recipe), or to what is left out (label.ignore)",
         )
     shapes = geopandas.GeoSeries(table.geometry.make_valid(method="structure", keep_collapsed=False))
     merged = {k: shapes[(names == name) & ~shapes.is_empty].union_all() for name, k in known.items()}
@@ -67,9 +80,9 @@ def read_polygons(label: LabelConfig, root: Path) -> Any:
     if areas.empty:
         raise ConfigError(
             "there is no polygon of any class",
-            where=str(path),
-            why=f"the recipe names {', '.join(known)}",
-            fix="check label.column and label.classes of the recipe",
+            where=where,
+            why=f"named are {', '.join(known)}",
+            fix="check the column and the classes: label.column and label.classes of a recipe",
         )
     return areas
 
@@ -91,28 +104,35 @@ def _table(path: Path, column: str) -> Any:
             why=str(error),
             fix="ogrinfo FILE shows whether it can be read; GeoPackage, GeoJSON and GeoParquet are",
         ) from error
+    return _checked(table, column, str(path))
+
+
+def _checked(table: Any, column: str, where: str) -> Any:
+    """Return the rows of a table that have a place, and check what they are."""
+    import geopandas
+
     if not isinstance(table, geopandas.GeoDataFrame):
         raise ConfigError(
             "the label polygons have no geometry",
-            where=str(path),
-            fix="give a vector file with polygons: GeoPackage, GeoJSON or GeoParquet",
+            where=where,
+            fix="give a vector file with polygons: GeoPackage, GeoJSON or GeoParquet; or a GeoDataFrame",
         )
     columns = [str(c) for c in table.columns if c != table.geometry.name]
     if column not in columns:
         raise ConfigError(
             f"the label polygons have no column {column!r}",
-            where=str(path),
+            where=where,
             why=f"they have {', '.join(columns) or 'none'}",
             fix="name it in label.column",
         )
     if table.crs is None:
-        raise GridError("the label polygons have no CRS", where=str(path), fix="set one with GeoDataFrame.set_crs")
+        raise GridError("the label polygons have no CRS", where=where, fix="set one with GeoDataFrame.set_crs")
     table = table[table.geometry.notna() & ~table.geometry.is_empty]
     others = table.geom_type[~table.geom_type.isin(["Polygon", "MultiPolygon"])].value_counts().sort_index()
     if len(others):
         raise ConfigError(
             "the labels are not polygons",
-            where=str(path),
+            where=where,
             why=_listed(others),
             fix="draw areas; points say nothing of the pixel around them",
         )
@@ -170,6 +190,54 @@ def label_node(areas: Any, geobox: Any, label: LabelConfig, time: dt.datetime) -
     Returns:
         ``data (time, band, y, x)`` uint8, ``valid (time, y, x)``, and :data:`AREA`.
     """
+    assert label.polygons is not None
+    return _node(areas, geobox, [c.value for c in label.classes], time, label.polygons)
+
+
+def rasterize_labels(
+    frame: Any,
+    classes: Sequence[ClassSpec],
+    geobox: Any,
+    *,
+    column: str = "class",
+    ignore: Collection[str] = (),
+    time: dt.datetime | None = None,
+) -> xr.Dataset:
+    """Put labelled polygons on a grid, as a node of a cube: ``cube["label"] = xr.DataTree(rasterize_labels(...))``.
+
+    A pixel gets the class of the polygon that holds its centre; without one, or within polygons of different classes,
+    it is not ``valid``.
+
+    Args:
+        frame: GeoDataFrame of polygons in any CRS.
+        classes: the classes.
+        geobox: the grid.
+        column: holds the name of the class.
+        ignore: names that are left out.
+        time: of the labels; default 1970, as a time step has one.
+
+    Returns:
+        Lazy ``data (time, band, y, x)`` uint8 with the values of the classes, 255 where there is none, and ``valid``;
+        for a :class:`geomm.Target` of ``[c.value for c in classes]``.
+
+    Raises:
+        ConfigError: no such column, a class that is not among ``classes``, or other shapes than polygons.
+        GridError: the frame has no CRS, or nothing of it lies on the grid.
+    """
+    table = _checked(frame, column, "the frame")
+    areas = areas_of(table, column, classes, ignore, where="the frame")
+    if not areas.to_crs(geobox.crs.proj).intersects(geobox.extent.geom).any():
+        raise GridError(
+            "no polygon lies on the grid",
+            why=f"they cover {_degrees(areas)}; the grid {geobox.geographic_extent.boundingbox.bbox}",
+            fix="check the CRS of the frame",
+        )
+    when = time or dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    moment = when.astimezone(dt.UTC) if when.tzinfo else when
+    return _node(areas, geobox, [c.value for c in classes], moment, "labels").assign_coords(coords_of(geobox))
+
+
+def _node(areas: Any, geobox: Any, known: Sequence[int], time: dt.datetime, source: str) -> xr.Dataset:
     import dask.array as da
 
     placed = areas.to_crs(geobox.crs.proj)
@@ -178,7 +246,7 @@ def label_node(areas: Any, geobox: Any, label: LabelConfig, time: dt.datetime) -
         _numbers, chunks=chunks, dtype="int32", meta=np.empty((0, 0), "int32"), areas=placed, geobox=geobox
     )
     # Looked up by number, from the end of the list where there is none.
-    values = [label.classes[k].value for k in placed["kind"]]
+    values = [known[k] for k in placed["kind"]]
     codes = np.array([*values, INVALID_CLASS, INVALID_CLASS], np.uint8)
     plain = dict(zip(CALIBRATION, (1.0, 0.0, np.nan, np.nan), strict=True))
     return xr.Dataset(
@@ -192,7 +260,7 @@ def label_node(areas: Any, geobox: Any, label: LabelConfig, time: dt.datetime) -
             "band": ["class"],
             **{key: (("time", "band"), np.full((1, 1), value)) for key, value in plain.items()},
         },
-        attrs={"sensor": "landcover", "units": "class", "kind": "class", "items": [[]], "sources": [label.polygons]},
+        attrs={"sensor": "landcover", "units": "class", "kind": "class", "items": [[]], "sources": [source]},
     )
 
 

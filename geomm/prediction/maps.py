@@ -77,11 +77,15 @@ def to_xarray(blocks: Iterable[tuple[Window, Prediction]], geobox: Any) -> xr.Da
             _must_fit(layers, shape)
             arrays = {spec.name: _empty(spec, shape) for spec in layers}
         if window.y < 0 or window.x < 0 or window.y + window.height > shape[0] or window.x + window.width > shape[1]:
-            raise GridError("a block lies outside of the grid", where=str(window), why=f"the grid has {shape} pixels")
+            fix = "give the grid that was predicted: cube.odc.geobox"
+            raise GridError(
+                "a block lies outside of the grid", where=str(window), why=f"it has {shape} pixels", fix=fix
+            )
         for spec in layers:
             arrays[spec.name][:, *window.slices] = _values(prediction.arrays[spec.name], spec)
     if not arrays:
-        raise ConfigError("there is no map", why="the prediction has no block")
+        fix = "give the stream itself; one that was used up has no more blocks"
+        raise ConfigError("there is no map", why="the prediction has no block", fix=fix)
     return xr.Dataset({spec.name: _variable(spec, arrays[spec.name]) for spec in layers}, coords=coords_of(geobox))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomm.catalog import in_degrees, parse_interval
-from geomm.errors import ConfigError, GeommError
+from geomm.errors import CatalogError, ConfigError, GeommError
 from geomm.retrieval.segment import Segment
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -87,16 +87,12 @@ def _area(aoi: Any) -> tuple[NDArray[np.float64], list[Any], bool]:
 
     if aoi is None:
         return np.empty((0, 4)), [], True
-    aoi = in_degrees(aoi)
-    if hasattr(aoi, "union_all"):
-        aoi = aoi.union_all()
-    if isinstance(aoi, Mapping) or (hasattr(aoi, "__geo_interface__") and not isinstance(aoi, shapely.Geometry)):
+    if not isinstance(aoi, shapely.Geometry):
         try:
-            aoi = shapely.geometry.shape(aoi)
-        except (shapely.errors.ShapelyError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(
-                "the area of interest is no geometry", where=str(aoi)[:80], why=str(error), fix=_AREA
-            ) from error
+            shape = in_degrees(aoi)
+        except CatalogError as error:
+            raise ConfigError(error.what, where=error.where, why=error.why, fix=error.fix or _AREA) from error
+        aoi = aoi if shape is None else shape
     if isinstance(aoi, shapely.Geometry):
         if aoi.is_empty or not aoi.is_valid:
             raise ConfigError("the area of interest is empty or not valid", where=aoi.wkt[:80], fix=_AREA)

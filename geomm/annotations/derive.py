@@ -1,0 +1,51 @@
+"""Text that is made from labels, for places where nobody wrote any."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from geomm.annotations.table import Annotations, area_of, complete
+from geomm.types import ClassSpec
+
+
+def derive_annotations(
+    fractions: Sequence[Sequence[float]],
+    windows: Sequence[Any],
+    classes: Sequence[ClassSpec],
+    *,
+    time: dt.datetime | None = None,
+    source: str = "labels",
+) -> Annotations:
+    """Make text from labels, for places where nobody wrote any; every row says that it is derived.
+
+    Args:
+        fractions: ``(window, class)``, parts of each window's valid pixels.
+        windows: boxes of degrees, GeoBoxes or geometries.
+        classes: in the order of the fractions.
+        time: of the labels.
+        source: where they come from.
+    """
+    import geopandas
+
+    rows = {"text": [derive_text(f, classes) for f in fractions], "derived": True, "datetime": time, "source": source}
+    geometry = [area_of(w) for w in windows]
+    return complete(geopandas.GeoDataFrame(rows, geometry=geometry, crs="EPSG:4326"))
+
+
+def derive_text(fractions: Sequence[float], classes: Sequence[ClassSpec]) -> str:
+    """Describe a chip by its label fractions, for places where nobody wrote a text. Mark it as derived.
+
+    >>> from geomm.types import ClassSpec
+    >>> derive_text([0.7, 0.3], [ClassSpec(1, "water", "#0000ff"), ClassSpec(2, "trees", "#00ff00")])
+    'mostly water, some trees'
+    """
+    words = []
+    for k in np.argsort(-np.asarray(fractions), kind="stable"):
+        share = fractions[k]
+        if share >= 0.05:
+            words.append(f"{'only' if share > 0.95 else 'mostly' if share >= 0.5 else 'some'} {classes[k].name}")
+    return ", ".join(words) or "nothing labelled"

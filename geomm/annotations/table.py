@@ -1,0 +1,186 @@
+"""A table of texts with footprints, and what of it is said of a window."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from geomm.catalog import Grid, degrees_of
+from geomm.errors import CatalogError
+from geomm.types import BBox
+
+COLUMNS = ("text", "answer", "derived", "datetime", "source", "geometry")
+"""Columns of every table of annotations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A text about a window."""
+
+    text: str
+    """What is said, or asked."""
+    answer: str = ""
+    """Answer, where the text is a question."""
+    derived: bool = False
+    """Whether it was made from labels rather than written by somebody."""
+    time: dt.datetime | None = None
+    """When it is true, UTC; None where that is unknown."""
+    source: str = ""
+    """File, item or image that it comes from."""
+    share: float = 0.0
+    """Part of the window that its footprint covers, 0 to 1; 0 for points."""
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """A table of texts with footprints."""
+
+    table: Any
+    """GeoDataFrame in WGS 84 with the columns :data:`COLUMNS`; ``datetime`` is NaT, ``answer`` empty where unknown."""
+
+    @classmethod
+    def of(cls, frame: Any, *, text: str = "text", time: str | None = None, source: str = "") -> Annotations:
+        """Return the annotations that a GeoDataFrame holds; :attr:`table` is the way back.
+
+        Args:
+            frame: in any CRS; rows without a text or a place are left out. Its own columns ``answer``, ``derived`` and
+                ``source`` are kept.
+            text: column of the text.
+            time: column of the time, if there is one.
+            source: where the texts come from, for rows that do not say it.
+
+        Raises:
+            CatalogError: a column is missing, or the frame has no CRS.
+        """
+        import pandas as pd
+
+        lacking = [c for c in (text, time) if c is not None and c not in frame]
+        if lacking or frame.crs is None:
+            raise CatalogError(
+                f"the annotations have no {f'column {lacking[0]!r}' if lacking else 'CRS'}",
+                where=source,
+                why=f"there are {', '.join(map(str, frame.columns))}" if lacking else "",
+                fix="name the column of the text, and of the time" if lacking else "set one with GeoDataFrame.set_crs",
+            )
+        kept = [c for c in ("answer", "derived", "source") if c in frame and c not in (text, time)]
+        columns = {text: "text"} | ({time: "datetime"} if time else {}) | {c: c for c in kept}
+        table = _named(frame)[[*columns, "geometry"]].rename(columns=columns)
+        if time:
+            try:
+                table["datetime"] = pd.to_datetime(table["datetime"], utc=True, format="ISO8601")
+            except ValueError as error:
+                where, fix = f"column {time}", "write them as 2024-05-31 or 2024-05-31T10:10:00Z: pandas.to_datetime"
+                raise CatalogError("the times cannot be understood", where=where, why=str(error), fix=fix) from error
+        _on_globe(table, source)
+        table = table[table["text"].notna() & ~table.geometry.is_empty & table.geometry.notna()]
+        table = table.set_geometry(table.geometry.make_valid()).to_crs("EPSG:4326")
+        return complete(table if "source" in table else table.assign(source=source))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __add__(self, other: Annotations) -> Annotations:
+        import pandas as pd
+
+        parts = [t for t in (self.table, other.table) if len(t)]
+        return Annotations(pd.concat(parts, ignore_index=True)) if parts else self
+
+    def at(self, window: Any, time: str | None = None, *, within: float | None = None) -> tuple[str, ...]:
+        """Return the texts of a window, see :meth:`find`."""
+        return tuple(note.text for note in self.find(window, time, within=within))
+
+    def find(self, window: Any, time: str | None = None, *, within: float | None = None) -> tuple[Note, ...]:
+        """Return the notes whose footprint touches a window, the best covered first.
+
+        Args:
+            window: west, south, east, north in degrees (west greater than east across the antimeridian), a GeoBox such
+                as that of a cube or of a chip, or a geometry in degrees.
+            time: such as ``2024-05-31``; notes of an unknown time are always true. None for any time.
+            within: greatest distance from ``time`` in days; default one day.
+        """
+        import pandas as pd
+        import shapely
+
+        area = area_of(window)
+        rows = self.table.iloc[np.sort(self.table.sindex.query(area, predicate="intersects"))]
+        if time is not None:
+            moment = pd.Timestamp(time)
+            moment = moment.tz_localize("UTC") if moment.tz is None else moment.tz_convert("UTC")
+            away = (rows["datetime"] - moment).abs()
+            rows = rows[rows["datetime"].isna() | (away <= pd.Timedelta(days=1.0 if within is None else within))]
+        share = shapely.area(shapely.intersection(rows.geometry.to_numpy(), area)) / max(area.area, 1e-300)
+        order = np.argsort(-share, kind="stable")
+        return tuple(
+            Note(
+                str(row.text),
+                str(row.answer),
+                bool(row.derived),
+                None if pd.isna(row.datetime) else row.datetime.to_pydatetime(),
+                str(row.source),
+                float(part),
+            )
+            for row, part in zip(rows.iloc[order].itertuples(), share[order], strict=True)
+        )
+
+
+def complete(table: Any) -> Annotations:
+    """Give a table all columns, with their types."""
+    import pandas as pd
+
+    table = table.reset_index(drop=True)
+    for name, missing in (("answer", ""), ("derived", False), ("datetime", pd.NaT), ("source", "")):
+        if name not in table:
+            table[name] = missing
+    table["datetime"] = pd.to_datetime(table["datetime"], utc=True).astype("datetime64[us, UTC]")
+    return Annotations(table[list(COLUMNS)])
+
+
+def _named(frame: Any) -> Any:
+    """Return a table whose places are in the column ``geometry``."""
+    return frame if frame.geometry.name == "geometry" else frame.rename_geometry("geometry")
+
+
+def _on_globe(table: Any, source: str) -> None:
+    """Refuse degrees that are none.
+
+    Raises:
+        CatalogError: latitudes beyond the poles, or longitudes that go round twice.
+    """
+    west, south, east, north = table.total_bounds
+    if table.crs.is_geographic and (max(-south, north) > 90.0 or max(-west, east) > 360.0):
+        raise CatalogError(
+            "the annotations lie beside the globe",
+            where=f"{source}, bounds {tuple(round(float(v), 3) for v in (west, south, east, north))}",
+            why="latitudes go from -90 to 90 degrees",
+            fix="did you swap lon and lat? If the file is in metres, set its CRS",
+        )
+
+
+def area_of(window: Any) -> Any:
+    """Return a window as a geometry in degrees."""
+    import shapely
+    from shapely.geometry import shape
+
+    if hasattr(window, "geographic_extent"):
+        box = degrees_of(Grid(str(window.crs), tuple(window.affine[:6]), tuple(window.shape)))
+        if box[0] <= box[2]:
+            return window.geographic_extent.geom
+        window = box  # across the antimeridian an outline of degrees would span the globe
+    if hasattr(window, "__geo_interface__") or isinstance(window, dict):
+        return shape(window)
+    west, south, east, north = _box(window)
+    if west <= east:
+        return shapely.box(west, south, east, north)
+    return shapely.MultiPolygon([shapely.box(west, south, 180.0, north), shapely.box(-180.0, south, east, north)])
+
+
+def _box(window: Any) -> BBox:
+    if not hasattr(window, "__len__") or len(window) != 4:
+        raise CatalogError(
+            "a window has four bounds", where=str(type(window).__name__), fix="give west, south, east, north"
+        )
+    west, south, east, north = (float(v) for v in window)
+    return west, south, east, north
