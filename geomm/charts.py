@@ -118,7 +118,7 @@ def intervals(
     axes.set_ylim(len(rows) - 0.5, -0.5)
     _frame(axes, list(rows.values()), [v for values in (dots or {}).values() for v in values])
     axes.grid(axis="x", color=theme.grid, lw=0.7)
-    _name(axes, label, "", theme)
+    figure.supxlabel(label, fontsize=_TEXT, color=theme.ink)
     return figure
 
 
@@ -159,7 +159,7 @@ def missing(found: Mapping[tuple[str, ...], Interval], label: str, *, theme: The
     axes.grid(axis="x", color=theme.grid, lw=0.7)
     if len(groups) > 1:
         _legend(figure, axes, theme)
-    _name(axes, label, "", theme)
+    figure.supxlabel(label, fontsize=_TEXT, color=theme.ink)
     return figure
 
 

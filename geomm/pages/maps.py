@@ -10,7 +10,7 @@ from geomm.types import BBox
 
 WIDE = 600.0
 """Width of a map in its own units, pixels on a large screen."""
-SMALL = 5.0
+SMALL = 7.0
 """Least side of an outline, so that it is seen."""
 _FLAT, _HIGH = 0.5, 0.8
 """Least and greatest height, as shares of the width."""

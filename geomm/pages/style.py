@@ -74,7 +74,7 @@ th{font-weight:600;color:var(--soft);text-align:left;vertical-align:bottom;borde
 td,th{padding:.45rem .7rem .45rem 0;vertical-align:top}
 td{border-bottom:1px solid var(--line);overflow-wrap:anywhere;unicode-bidi:isolate}
 .n{text-align:right;padding:.45rem 0 .45rem .7rem;font-variant-numeric:tabular-nums}
-td.n{white-space:nowrap}
+td.n{white-space:nowrap}td:first-child{min-width:8rem}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr));gap:1rem;align-items:start}
 .chart{max-width:100%}.chart img{display:block;width:100%;border:1px solid var(--line);border-radius:8px}
 .looks{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,17rem),1fr));gap:1rem;align-items:start}
@@ -88,7 +88,8 @@ _SIZES = """
 @media (max-width:47rem){
 .map text{font-size:19px}
 thead{display:none}tr{display:block;border-bottom:1px solid var(--line);padding:.55rem 0}
-td,td.n{display:grid;grid-template-columns:7.2rem minmax(0,1fr);gap:.6rem;border:0;padding:.12rem 0;text-align:left;
+td,td.n,td:first-child{min-width:0;display:grid;grid-template-columns:7.2rem minmax(0,1fr);
+gap:.6rem;border:0;padding:.12rem 0;text-align:left;
 white-space:normal}
 td::before{content:attr(data-name);color:var(--soft)}
 .tile{min-width:5.2rem;padding:.4rem .7rem}.looks{grid-template-columns:repeat(auto-fill,minmax(9.5rem,1fr))}}
