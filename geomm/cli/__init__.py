@@ -47,12 +47,21 @@ def main() -> None:
     """Run the command line; an error that geomm raises on purpose is one line and status 1 (2: usage, 75: busy)."""
     # rasterio's warper says this of its own in-memory target; it means nothing to a user.
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")
+    plain = warnings.formatwarning
+    warnings.formatwarning = _one_line
     try:
         app()
     except GeommError as error:
         sys.stderr.write(f"geomm: {error}\n")
         status = 75 if isinstance(error, BusyError) else 2 if isinstance(error, ConfigError) else 1
         raise SystemExit(status) from None
+    finally:
+        warnings.formatwarning = plain
+
+
+def _one_line(message: Warning | str, *_where: object, **_more: object) -> str:
+    """Write a warning for people: no file, no line of code."""
+    return f"geomm: warning: {message}\n"
 
 
 @app.callback(invoke_without_command=True)

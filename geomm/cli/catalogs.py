@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,7 +32,7 @@ def build(
 
     Example: `geomm catalog build scenes --sensor landsat-oli-l1 --sensor landsat-tirs-l1 --datetime 2016-02-09`
     """
-    from geomm.catalog import build_catalog, parse_yaml
+    from geomm.catalog import build_catalog
 
     if definition is not None and not definition.is_file():
         raise ConfigError(
@@ -45,7 +45,7 @@ def build(
         folder,
         target,
         sensors=sensor or ["generic"],
-        definition=parse_yaml(definition.read_text(), str(definition)) if definition else None,
+        definition=_definition(definition) if definition else None,
         datetime=datetime,
     )
     typer.echo(f"{catalog.href}: {len(catalog.items())} items of {', '.join(catalog.sensors())}")
@@ -89,6 +89,18 @@ def index(
 
     items = open_catalog(catalog).items()
     typer.echo(f"{write_parquet(items, out)}: {len(items)} items")
+
+
+def _definition(path: Path) -> dict[str, Any]:
+    from geomm.catalog import parse_yaml
+
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        fix = "give a YAML file; examples are in catalogs/"
+        raise ConfigError("the catalog definition cannot be read", where=str(path), why=str(error), fix=fix) from error
+    content: dict[str, Any] = parse_yaml(text, str(path))
+    return content
 
 
 def _listed(bands: Iterable[str]) -> str:

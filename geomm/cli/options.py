@@ -35,11 +35,15 @@ def assignment(text: str) -> tuple[str, object]:
     """Read ``field=value``.
 
     Raises:
-        ConfigError: there is no ``=``.
+        ConfigError: there is no ``=``, or the value is no YAML.
     """
     import yaml
 
     key, found, value = text.partition("=")
     if not found:
         raise ConfigError("an override has the form field=value", where=text, fix="for example --set train.steps=50")
-    return key, yaml.safe_load(value)
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        why, fix = "its value is no YAML", "close brackets and quotes, for example --set 'train.seeds=[0, 1]'"
+        raise ConfigError("an override cannot be understood", where=text, why=why, fix=fix) from error

@@ -176,7 +176,7 @@ def _search(
             "the search found nothing",
             where=str(source),
             why=f"no item of {', '.join(wanted)} in {aoi or 'any place'} at {datetime or 'any time'}",
-            fix="widen the area or the time",
+            fix=f"widen the area or the time; `geomm catalog search {source}` lists what there is",
         )
     return [_seen(contract, s) for s in scenes]
 

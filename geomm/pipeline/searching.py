@@ -39,7 +39,10 @@ class Question:
 
     def __post_init__(self) -> None:
         if bool(self.words.strip()) == bool(self.like):
-            raise ConfigError("say what to look for: words, or the chip that it is like", fix="one of the two")
+            raise ConfigError(
+                "say what to look for: words, or the chip that it is like",
+                fix="""geomm search INDEX "open water", or --like ID""",
+            )
 
     @property
     def title(self) -> str:

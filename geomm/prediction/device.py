@@ -27,7 +27,10 @@ def check_device(name: str) -> None:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(
-            "the device is not here", where=f"device {name!r}", why=str(error).splitlines()[0][:160], fix="use cpu"
+            "the device is not here",
+            where=f"device {name!r}",
+            why=str(error).splitlines()[0][:160],
+            fix="use cpu; or cuda, if `geomm doctor` finds a GPU",
         ) from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from geomm.errors import ConfigError
+from geomm.errors import ConfigError, did_you_mean
 from geomm.mosaic import BLENDS
 from geomm.types import check_whole
 
@@ -80,5 +80,5 @@ class PredictSettings:
                 raise ConfigError(
                     f"unknown {name} {value!r}",
                     why=f"known: {', '.join(map(str, known))}",
-                    fix=f"use one of {', '.join(map(str, known))}",
+                    fix=did_you_mean(str(value), known, f"use one of {', '.join(map(str, known))}"),
                 )
