@@ -20,8 +20,10 @@ from geomm.pipeline.gallery.hits import Hit, read_hits, score_text
 from geomm.pipeline.gallery.page import gallery_page, write_gallery
 from geomm.pipeline.gallery.pictures import HeatScale, heat_colours, heated
 
-HEIGHT = 640
+HEIGHT = 680
 """Height of the page in a notebook, in pixels."""
+SCALE = 0.8
+"""Size of the page there: it is made for a window, and the cells of a notebook are narrower."""
 COLUMNS = 6
 """Hits beside each other in a picture."""
 _INCHES, _LETTERS = 1.9, 26
@@ -52,9 +54,10 @@ class Gallery:
     def _repr_html_(self) -> str:
         page = gallery_page(self.hits, self.pictures, self.heats, query=self.query, notes=self.notes)
         title = escape(f"Hits of {plain(self.query)}")
+        size = f"width:{100 / SCALE:g}%;height:{HEIGHT / SCALE:g}px;transform:scale({SCALE:g});transform-origin:0 0"
         return (
-            f'<iframe title="{title}" sandbox="" srcdoc="{escape(page)}" '
-            f'style="width:100%;height:{HEIGHT}px;border:1px solid #8888;border-radius:6px"></iframe>'
+            f'<div style="height:{HEIGHT}px;overflow:hidden;border:1px solid #8888;border-radius:6px">'
+            f'<iframe title="{title}" sandbox="" srcdoc="{escape(page)}" style="{size};border:0"></iframe></div>'
         )
 
     def save(self, path: str | Path) -> Path:
@@ -112,10 +115,9 @@ def _draw(
         axes[0, column].set_title(f"{hit.rank}   score {score_text(hit.score)}", fontsize=9)
         if scale is not None:
             _picture(axes[1, column], None if heat is None else heated(view, np.asarray(heat), scale))
-        said = f"{hit.text} (derived)" if hit.text and hit.derived else hit.text
-        lines = textwrap.wrap(said, _LETTERS, max_lines=3, placeholder=" ...")
-        sensors = textwrap.wrap(", ".join(hit.sensors), _LETTERS)
-        axes[-1, column].set_xlabel("\n".join(_literal(t) for t in lines + sensors), fontsize=7.5)
+        said = f"derived: {hit.text}" if hit.text and hit.derived else hit.text
+        lines = [*textwrap.wrap(said, _LETTERS, max_lines=3, placeholder=" ..."), *hit.sensors]
+        axes[-1, column].set_xlabel("\n".join(map(_literal, lines)), fontsize=7.5)
     figure.suptitle(_literal(textwrap.shorten(plain(query), 90, placeholder=" ...")), fontsize=11)
     if scale is not None:
         _bar(figure, axes, scale)
