@@ -50,13 +50,8 @@ class SearchResult:
 
     def _repr_html_(self) -> str:
         depths = sorted({k for d in self.directions for k in d.recall})
-        head = [
-            "who finds whom",
-            *(f"R@{k}" for k in depths),
-            f"one chip counts: R@{min(depths, default=1)}",
-            "at most",
-            "of chips",
-        ]
+        alone = f"one chip counts: R@{min(depths, default=1)}"
+        head = ["who finds whom", *(f"R@{k}" for k in depths), alone, "at most", "test chips"]
         rows = []
         for d in self.directions:
             ranked = d.ranked[0]

@@ -22,7 +22,7 @@ from geomm.pipeline.gallery.pictures import HeatScale, heat_colours, heated
 
 HEIGHT = 680
 """Height of the page in a notebook, in pixels."""
-SCALE = 0.8
+SCALE = 0.75
 """Size of the page there: it is made for a window, and the cells of a notebook are narrower."""
 COLUMNS = 6
 """Hits beside each other in a picture."""
