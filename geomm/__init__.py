@@ -44,10 +44,13 @@ if TYPE_CHECKING:
     from geomm.models.fusion import register_fusion
     from geomm.models.multimodal import ModelSpec
     from geomm.package import ModelPackage, load_package
+    from geomm.pipeline.chips import recipe_chips
     from geomm.pipeline.demo import demo_catalog
     from geomm.pipeline.indexing import index_source, open_index
     from geomm.pipeline.labels import rasterize_labels
     from geomm.pipeline.recipe import run
+    from geomm.pipeline.retrieve import run_search
+    from geomm.pipeline.searching import Question, gallery
     from geomm.prediction import (
         Predictor,
         PredictSettings,
@@ -101,10 +104,13 @@ _MODULES = {
     "models.fusion": ("register_fusion",),
     "models.multimodal": ("ModelSpec",),
     "package": ("ModelPackage", "load_package"),
+    "pipeline.chips": ("recipe_chips",),
     "pipeline.demo": ("demo_catalog",),
     "pipeline.indexing": ("index_source", "open_index"),
     "pipeline.labels": ("rasterize_labels",),
     "pipeline.recipe": ("run",),
+    "pipeline.retrieve": ("run_search",),
+    "pipeline.searching": ("Question", "gallery"),
     "prediction": (
         "PredictSettings",
         "Predictor",
@@ -167,6 +173,7 @@ __all__ = [
     "Prompts",
     "Provenance",
     "QualityRule",
+    "Question",
     "ReadPolicy",
     "RunConfig",
     "Scene",
@@ -197,6 +204,7 @@ __all__ = [
     "fit",
     "from_torchgeo",
     "from_xarray",
+    "gallery",
     "get_task",
     "ground",
     "group_sites",
@@ -219,11 +227,13 @@ __all__ = [
     "read_annotations",
     "read_prompts",
     "read_questions",
+    "recipe_chips",
     "register_fusion",
     "register_sensor",
     "register_task",
     "run",
     "run_batch",
+    "run_search",
     "scenes_frame",
     "search_partitions",
     "settings_for",

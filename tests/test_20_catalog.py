@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import os
 
@@ -14,6 +15,7 @@ import geomm
 from geomm.catalog.criteria import parse_interval
 from geomm.errors import (
     CatalogError,
+    ChecksumError,
     ConfigError,
     GridError,
     MissingBandError,
@@ -42,6 +44,25 @@ def test_catalog_moves_with_its_data(tmp_path):
     os.rename(tmp_path / "a", tmp_path / "b")
     (scene,) = geomm.open_catalog(tmp_path / "b" / "cat").search()
     assert os.path.samefile(scene.bands["BQA"].href, tmp_path / "b" / "data" / "scene_BQA.tif")
+
+
+def test_a_catalog_with_checksums_knows_its_files(tmp_path):
+    files = write_scene(tmp_path / "data", "sentinel1-rtc", item="s1")
+    options = {"sensors": ["sentinel1-rtc"], "datetime": "2020-06-01"}
+    plain = geomm.build_catalog(tmp_path / "data", tmp_path / "plain", **options)
+    catalog = geomm.build_catalog(tmp_path / "data", tmp_path / "catalog", checksums=True, **options)
+    (before,), (scene,) = plain.search(), catalog.search()
+    for file in files:
+        band = scene.bands[file.stem.rpartition("_")[2]]
+        assert band.checksum == f"1220{hashlib.sha256(file.read_bytes()).hexdigest()}"
+    assert {b.checksum for b in before.bands.values()} == {""}
+    damaged = bytearray(files[0].read_bytes())
+    damaged[-40] ^= 1  # a pixel: the file opens as before
+    files[0].write_bytes(damaged)
+    geobox = geomm.common_geobox([scene])
+    assert geomm.load_cube([before], geobox, errors="raise").compute()
+    with pytest.raises(ChecksumError, match="not the one"):
+        geomm.load_cube([scene], geobox, errors="raise").compute()
 
 
 def test_search_by_place_and_time(landsat):

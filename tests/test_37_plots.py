@@ -183,6 +183,21 @@ def maps(three):
     )  # fmt: skip
 
 
+def test_long_names_leave_room_for_the_picture(maps):
+    names = {f"flag_{k}": v for k, v in (("values", [0, 1, 2, 3]), ("meanings", " ".join(["a_very_long_name"] * 4)))}
+    long = maps.assign({"class": maps["class"].assign_attrs(names, flag_colors="#0000ff #00aa00 #ff0000 #ffffff")})
+    axes = long.geomm.plot("class")
+    axes.figure.canvas.draw()  # a layout that collapses warns, and warnings are errors
+    assert axes.get_legend().get_window_extent().width < axes.figure.bbox.width
+    assert axes.get_window_extent().width > 0.8 * axes.figure.bbox.width
+
+
+def test_what_has_no_unit_says_what_it_is(maps):
+    plain = maps.assign(heat=maps["probability"][0].drop_vars("class_name").assign_attrs(units="1") - 0.5)
+    axes = plain.geomm.plot("heat")
+    assert [a.get_ylabel() for a in axes.figure.axes if a is not axes] == ["heat"]
+
+
 def test_classes_lie_over_the_imagery_with_their_names_and_shares(maps, three):
     assert [(c.value, c.name, c.color) for c in classes_of(maps["class"])] == [
         (0, "open water", "#0000ff"),

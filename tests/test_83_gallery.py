@@ -17,6 +17,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import colormaps
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.image import imread, imsave
 from pyproj import Geod
@@ -25,7 +26,7 @@ from shapely.geometry import MultiPolygon, Polygon, box
 from geomm.charts import DARK, LIGHT
 from geomm.errors import ConfigError, OutputError
 from geomm.pages import plain
-from geomm.pipeline.gallery import HEAD, hits_table, overview, pictures, write_gallery, write_hits
+from geomm.pipeline.gallery import HEAD, Gallery, hits_table, overview, pictures, write_gallery, write_hits
 from geomm.pipeline.gallery.hits import read_hits, unwrapped
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&amp;\x1b[31m\u202e"
@@ -190,6 +191,11 @@ def test_few_columns_are_enough(tmp_path):
     page = Page(write_gallery(tmp_path / "g.html", bare, [png_of(0.1)], [None], query="x"))
     assert "1 hit" in page.words
     assert hits_table(bare) == [["1", "-", "-", "-", "0.5000° N, 0.5000° E", "-", "-"]]
+
+
+def test_sensors_of_an_index_are_told_apart(hits):
+    joined = hits.iloc[:2].assign(sensors=["landsat-oli-l1,landsat-tirs-l1", ""])
+    assert [h.sensors for h in read_hits(joined)] == [("landsat-oli-l1", "landsat-tirs-l1"), ()]
 
 
 def test_what_cannot_be_shown_is_refused(hits, tmp_path):
@@ -399,3 +405,57 @@ def test_lines_for_a_terminal(hits):
     assert shown == ["2021-06-04 12:00 UTC to 2021-06-05 00:00 UTC", "summer", "2021-06-04 23:00 UTC", "-"]
     named = hits.iloc[:1].assign(sensors=[{"optical": "sentinel-2-l2a", "radar": None}])
     assert hits_table(named)[0][5] == "sentinel-2-l2a"
+
+
+class Frame(HTMLParser):
+    """The frame that a notebook shows."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.attributes = [], {}
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes |= dict(attrs)
+
+    def handle_data(self, data):
+        raise AssertionError(f"text beside the frame: {data!r}")
+
+
+def test_a_notebook_shows_the_page_in_a_frame_that_runs_nothing(hits, tmp_path):
+    heat = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)
+    found = Gallery(HOSTILE, hits, [png_of(0.5), None, png_of(0.2), None], [heat, None, heat, None], [HOSTILE])
+    frame = Frame(found._repr_html_())
+    assert frame.tags == ["div", "iframe"]
+    assert frame.attributes["sandbox"] == ""
+    assert "onerror" not in frame.attributes
+    assert frame.attributes["srcdoc"] == found.save(tmp_path / "g.html").read_text()
+    assert (len(found), repr(found)) == (4, f"Gallery({HOSTILE!r}, 4 hits)")
+    assert len(geopandas.read_file(found.save(tmp_path / "g.geojson"))) == 4
+    with pytest.raises(ConfigError, match="cannot be written as such a file"):
+        found.save(tmp_path / "g.docx")
+
+
+def test_pictures_stand_above_their_heat(hits):
+    hot = np.zeros((8, 8), np.float32)
+    hot[:4] = 1.0
+    dear = hits.assign(text=["costs $5 or $6", "", "", ""])
+    found = Gallery("a lake", dear, [png_of(0.5), None, png_of(0.2), None], [hot, None, hot, hot])
+    axes = found.plot(most=3)
+    figure = axes[0, 0].figure
+    figure.canvas.draw()  # a text that is no formula can be drawn
+    assert axes.shape == (2, 3)
+    assert [a.get_title() for a in axes[0]] == ["1   score 0.900", "2   score 0.500", "3   score 0.250"]
+    assert axes[1, 0].get_xlabel().startswith("derived: costs \\$5 or \\$6\nsentinel-2-l2a\n")
+    np.testing.assert_allclose(axes[0, 0].get_images()[0].get_array()[..., :3], 0.5, atol=0.01)
+    shown = axes[1, 0].get_images()[0].get_array()
+    assert shown[:100].mean() > shown[-100:].mean() + 0.3  # the upper half is hot
+    assert not axes[0, 1].get_images()
+    assert figure.axes[-1].get_ylabel() == "heat: part of the score"
+    assert Gallery("a lake", hits, [png_of(0.5)] * 4, [None] * 4).plot().shape == (1, 4)
+    with pytest.raises(ConfigError, match="no hit to draw"):
+        Gallery("a lake", hits.iloc[:0], [], []).plot()
+    with pytest.raises(ConfigError, match="4 hits, at most 0"):
+        found.plot(most=0)
+    plt.close("all")

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import geomm
 from geomm.cli import app
 from geomm.config import load_recipe
-from geomm.errors import CatalogError, ConfigError, ContractError, OutputError, PackageError
+from geomm.errors import CatalogError, ConfigError, ContractError, OutputError, PackageError, UnknownNameError
 from geomm.grounding import Prompts, ground, read_prompts, zero_shot
 from geomm.package import load_package
 from geomm.pipeline.ablate import ablate
@@ -134,6 +134,41 @@ def test_rows_say_what_the_chip_is(result, package, landsat):
     found = index.search(sample, k=48)
     assert found.loc[number, "score"] == pytest.approx(1.0, abs=1e-3)
     assert found.loc[number, "score"] >= found["score"].iloc[0] - 1e-3
+
+
+def test_a_gallery_is_the_page_that_a_run_leaves(result, tmp_path):
+    index = open_index(result.index)
+    found = geomm.gallery(index, "mostly cloud")
+    assert found.save(tmp_path / "a.html").read_bytes() == result.answers["mostly cloud"].read_bytes()
+    some = index.search("mostly cloud", k=9).iloc[[8, 0]]  # rows as the index gives them, in an order of one's own
+    other = geomm.gallery(index, "mostly cloud", hits=some)
+    assert other.hits.index.tolist() == some.index.tolist()
+    assert other.pictures[1] == found.pictures[0]
+    assert np.array_equal(other.heats[1], found.heats[0])
+    name = found.hits["id"].iloc[0]
+    like = geomm.gallery(index, geomm.Question(like=name, k=3))
+    assert like.hits["score"].iloc[0] == pytest.approx(1.0, abs=1e-3)  # itself, or one that is the same to the model
+    assert (like.query, len(like)) == (f"like {name}", 3)
+
+
+def test_a_run_looks_like_its_figures(result):
+    html, first = result._repr_html_(), result.directions[0]
+    assert "text -&gt; fused" in html
+    assert f"{first.ranked[0].ceiling[1]:.3f}" in html
+    assert f"{first.ranked[0].recall[1]:.3f}" in html
+
+
+def test_the_chips_of_a_recipe_can_be_looked_at(recipe_file, result):
+    config = load_recipe(recipe_file)
+    with pytest.raises(ConfigError, match=r"geomm\.run_search"):
+        geomm.run(config, recipe_file.with_name("none"))
+    chips = geomm.recipe_chips(config, split="test")
+    assert set(chips) == {"scene"}
+    first = result.directions[0].ranked[0]
+    assert len(chips["scene"]) == first.queries
+    assert set(chips["scene"].read([0]).text[0].split()) & {"clear", "cloud", "cirrus"}
+    with pytest.raises(UnknownNameError, match="split"):
+        geomm.recipe_chips(config, split="validation")
 
 
 def test_a_heat_map_adds_up_to_the_score(result):

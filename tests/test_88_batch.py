@@ -51,6 +51,7 @@ def why(result):
 
 def test_new_scenes_are_mapped_and_published_ones_left_alone(archive, tmp_path, model):
     catalog, recipe = archive
+    assert "nothing yet" in go(recipe, tmp_path / "out", dry_run=True)._repr_html_()
     first = go(recipe, tmp_path / "out")
     assert first.code == 0
     assert states(first) == {f"scene-000{k}": "DONE" for k in range(3)}
@@ -58,6 +59,7 @@ def test_new_scenes_are_mapped_and_published_ones_left_alone(archive, tmp_path, 
     again = go(recipe, tmp_path / "out")
     assert again.code == 0
     assert not again.units
+    assert "nothing to do" in again._repr_html_()
     assert set(why(again).values()) == {"present"}
     assert published(tmp_path / "out") == files
     write_archive(catalog.parent, [3])

@@ -19,7 +19,10 @@ def result_card(result: BatchResult) -> str:
     planned = Counter[tuple[str, str]]((a.unit.stage, a.why) for a in result.actions)
     ended = Counter[tuple[str, str]]((u.stage, u.state) for u in result.units)
     stages = list(dict.fromkeys(a.unit.stage for a in result.actions))
-    rows = [[s, _told(planned, s), _told(ended, s) or "nothing to do"] for s in stages]
+    left = {a.unit.stage for a in result.actions if a.does}
+    rows = [
+        [s, _told(planned, s), _told(ended, s) or ("nothing yet" if s in left else "nothing to do")] for s in stages
+    ]
     bad = [
         [u.name, u.state.lower(), u.code, " ".join(p for p in (u.item, u.asset, u.window) if p), u.message[:300]]
         for u in result.units

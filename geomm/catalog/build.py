@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from geomm.catalog.checksum import state_files
 from geomm.catalog.criteria import parse_interval
 from geomm.catalog.interpret import SENSORS_PROPERTY
 from geomm.catalog.mtl import Metadata, parse_mtl
@@ -30,6 +31,7 @@ def build_catalog(
     sensors: Sequence[str] = ("generic",),
     definition: Mapping[str, Any] | None = None,
     datetime: str | None = None,
+    checksums: bool = False,
 ) -> Catalog:
     """Describe the GeoTIFFs of a folder as a static STAC catalog; the files stay where they are.
 
@@ -45,6 +47,8 @@ def build_catalog(
             lists values that mean a missing pixel beside those that the files declare; ``id`` makes the item's id from
             ``{id}``; ``scale`` and ``offset`` go before the sensor's calibration.
         datetime: instant, or interval ``start/end``, of all items; by default each file's own date.
+        checksums: read every file whole and state its SHA-256 and size: whoever reads the catalog then refuses files
+            that were damaged or exchanged.
 
     Returns:
         The new catalog, opened.
@@ -75,9 +79,8 @@ def build_catalog(
             fix="name the sensor (geomm sensors lists them) or give a catalog definition",
         )
     about = definition or {}
-    return _write(
-        found, target, source.name, when=datetime or about.get("datetime"), properties=about.get("properties", {})
-    )
+    when, properties = datetime or about.get("datetime"), about.get("properties", {})
+    return _write(found, target, source.name, when=when, properties=properties, hashed=checksums)
 
 
 def _check_target(source: Path, target: Path) -> None:
@@ -104,7 +107,7 @@ def _check_target(source: Path, target: Path) -> None:
 
 
 def _write(
-    found: Sequence[Found], target: Path, title: str, *, when: str | None, properties: Mapping[str, Any]
+    found: Sequence[Found], target: Path, title: str, *, when: str | None, properties: Mapping[str, Any], hashed: bool
 ) -> Catalog:
     """Write the catalog aside, then move it into place."""
     import pystac
@@ -115,6 +118,8 @@ def _write(
     for name, files in groups.items():
         item = _item(name, files, files[0].rule.datetime or when)
         item.properties |= {**properties.get("*", {}), **properties.get(name, {})}
+        if hashed:
+            state_files(item)
         catalog.add_item(item)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,15 @@ def hasher(checksum: str) -> Any:
     return hashlib.new(known[0] if known else "sha256", usedforsecurity=False)
 
 
+def state_files(item: Any) -> None:
+    """State SHA-256 and size of the local files of a STAC item, by the file extension."""
+    item.stac_extensions.append("https://stac-extensions.github.io/file/v2.1.0/schema.json")
+    for asset in item.assets.values():
+        with Path(asset.href).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        asset.extra_fields |= {"file:checksum": f"1220{digest}", "file:size": Path(asset.href).stat().st_size}
+
+
 def compare(where: str, checksum: str, size: int | None, found: tuple[str, int]) -> None:
     """Compare hexadecimal digest (of :func:`hasher`) and size of a file with what its catalog says.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _INCHES = 1.9
 """Width of a chip."""
+_LETTERS = 30
+"""Letters of a text that fit below a chip."""
 
 
 class ChipViews:
@@ -106,7 +109,8 @@ def plot_arrays(
         text = arrays.text[row] if arrays.text else ""
         axes[row, 0].set_ylabel(f"chip {number_}", fontsize=8)
         if text:
-            axes[row, 0].set_xlabel(text if len(text) < 90 else text[:88] + " ...", fontsize=8, loc="left")
+            lines = textwrap.wrap(text, _LETTERS * columns, max_lines=3, placeholder=" ...")
+            axes[row, 0].set_xlabel("\n".join(lines).replace("$", r"\$"), fontsize=8, loc="left")
     figure.align_ylabels()
     found: NDArray[np.object_] = axes
     return found

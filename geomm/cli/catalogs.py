@@ -27,6 +27,7 @@ def build(
     ] = None,
     definition: Annotated[Path | None, typer.Option(help="catalog definition (YAML), see catalogs/")] = None,
     datetime: TimeOption = None,
+    checksums: Annotated[bool, typer.Option("--checksums", help="state SHA-256 and size of every file")] = False,  # noqa: FBT002
 ) -> None:
     """Describe a folder of GeoTIFFs as a STAC catalog; the files stay where they are.
 
@@ -47,6 +48,7 @@ def build(
         sensors=sensor or ["generic"],
         definition=_definition(definition) if definition else None,
         datetime=datetime,
+        checksums=checksums,
     )
     typer.echo(f"{catalog.href}: {len(catalog.items())} items of {', '.join(catalog.sensors())}")
 

@@ -1,14 +1,50 @@
-"""From a recipe to a chip store: every site's splits as tiles, labels beside them."""
+"""The chips of a recipe: every site's splits as tiles, labels beside them, to look at or in a store."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from geomm.chipping import ChipReader
 from geomm.config import RunConfig
+from geomm.errors import UnknownNameError
+from geomm.pipeline.learn import dataset_of
 from geomm.pipeline.sites import load_sites, make_folds, target_of
 from geomm.store import StorePart, write_store
 from geomm.types import Progress, silent
+
+if TYPE_CHECKING:
+    from geomm.dataset import ChipDataset
+
+
+def recipe_chips(config: RunConfig, *, split: str = "train") -> dict[str, ChipDataset]:
+    """Lay out the chips of a recipe to look at them, with the labels or the texts that a model of it learns from.
+
+    Args:
+        config: see :func:`geomm.load_recipe`; its ``chips.size`` is the size of the chips.
+        split: such as ``train``, ``validation`` or ``test``; each of its pixels is in one chip. Where sites are left
+            out one by one, the first is the test.
+
+    Returns:
+        Chips by site, of those sites that have some; chips of which nothing is said are left out.
+
+    Raises:
+        UnknownNameError: no site has such a split.
+        GeommError: the catalog, the imagery or the labels cannot be used.
+    """
+    with tempfile.TemporaryDirectory(prefix="geomm-") as scratch:
+        sites = load_sites(config, Path(scratch))
+    (fold, *_), found = make_folds(config, sites), {}
+    names = sorted({n for s in fold.splits.values() for n in s.names})
+    if split not in names:
+        raise UnknownNameError.of("split", split, names)
+    for site in sites:
+        drawn = fold.splits[site.name]
+        if split in drawn.names:
+            tiles = drawn.tiles(split, config.chips.size)
+            found[site.name] = dataset_of(config, site, tuple(config.modalities), tiles, (drawn, split))
+    return {name: chips for name, chips in found.items() if len(chips)}
 
 
 def build_chips(

@@ -90,7 +90,7 @@ def check(config: RunConfig, *, alone: bool = True, tasks: tuple[str, ...] = ("s
             f"this is for recipes of the task {' or '.join(tasks)}",
             where=config.name,
             why=f"its task is {config.task}",
-            fix="`geomm run` does what there is to do with any recipe",
+            fix="`geomm run` takes any recipe; in Python contrastive ones are for geomm.run_search",
         )
     find_fusion(config.model.fusion)
     task_of(config)
@@ -114,9 +114,9 @@ def train_data(config: RunConfig, sites: list[Site], fold: Fold, names: tuple[st
         split = fold.splits[site.name]
         if "train" in split.names:
             chips = split.random_chips("train", size, share, seed)
-            parts.append(_dataset(config, site, names, chips, (split, "train")))
+            parts.append(dataset_of(config, site, names, chips, (split, "train")))
         if "validation" in split.names:
-            held.append(_dataset(config, site, names, split.tiles("validation", size), (split, "validation")))
+            held.append(dataset_of(config, site, names, split.tiles("validation", size), (split, "validation")))
     normaliser = Normaliser.fit(ChipBatches(parts, batch, shuffle=False).epoch(0))
     validation = ChipBatches(held, batch, shuffle=False) if held else None
     return TrainData(ChipBatches(parts, batch, seed=seed), normaliser, validation)
@@ -132,7 +132,7 @@ def test_sets(config: RunConfig, sites: list[Site], fold: Fold, names: tuple[str
         if "test" in split.names:
             # A whole block at a time, so that test pixels see as much of their block as they can.
             chips = split.tiles("test", -(-split.block // config.chips.size) * config.chips.size)
-            found.append(HeldOut(_dataset(config, site, names, chips, (split, "test")), split.block))
+            found.append(HeldOut(dataset_of(config, site, names, chips, (split, "test")), split.block))
     return found
 
 
@@ -149,7 +149,7 @@ def test_chips(
             continue
         tell = teller_of(config, site, (split, "test"))
         told = [c for c in split.tiles("test", config.chips.size) if tell(c.read)]
-        data = _dataset(config, site, names, told, (split, "test"))
+        data = dataset_of(config, site, names, told, (split, "test"))
         blocks = [f"{site.name} {c.write.y // split.block} {c.write.x // split.block}" for c in data.chips]
         if blocks:
             found[site.name] = ChipBatches([data], config.train.batch, shuffle=False), blocks
@@ -232,7 +232,7 @@ def settings_of(config: RunConfig) -> TrainSettings:
     return TrainSettings(**{k: v for k, v in config.train.model_dump().items() if k not in own and k != "loss"})
 
 
-def _dataset(config: RunConfig, site: Site, names: tuple[str, ...], chips: Any, split: Any) -> ChipDataset:
+def dataset_of(config: RunConfig, site: Site, names: tuple[str, ...], chips: Any, split: Any) -> ChipDataset:
     """Lay out chips with their labels, or with their texts; of the latter, those that have some."""
     from geomm.dataset import ChipDataset
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geomm.cards import card, facts, table
 from geomm.config import RunConfig
 from geomm.errors import OutputError
 from geomm.pipeline.clock import Clock, Notes, noted
@@ -46,6 +47,20 @@ class SearchResult:
     """Query to its hits."""
     report: Path
     """HTML report."""
+
+    def _repr_html_(self) -> str:
+        depths = sorted({k for d in self.directions for k in d.recall})
+        alone = f"one chip counts: R@{min(depths, default=1)}"
+        head = ["who finds whom", *(f"R@{k}" for k in depths), alone, "at most", "test chips"]
+        rows = []
+        for d in self.directions:
+            ranked = d.ranked[0]
+            one = ["-", "-"]
+            if ranked.ceiling is not None:
+                one = [f"{r[min(depths)]:.3f}" for r in (ranked.recall, ranked.ceiling)]
+            rows.append([d.name, *(str(d.recall[k]) for k in depths), *one, f"{ranked.queries:,}"])
+        paths = {"model": str(self.package), "index": str(self.index), "report": str(self.report)}
+        return card(self.index.parent.name, [table(head, rows, most=40), facts(paths)], kind="run of a search")
 
 
 def run_search(config: RunConfig, out: str | Path, *, progress: Progress = silent, command: str = "") -> SearchResult:

@@ -12,7 +12,7 @@ import numpy as np
 
 from geomm.errors import ConfigError
 from geomm.grounding import heat_of
-from geomm.pipeline.gallery import write_gallery, write_hits
+from geomm.pipeline.gallery import Gallery
 from geomm.retrieval import Index
 from geomm.types import BBox
 
@@ -24,7 +24,7 @@ EARTH = 111.32
 class Question:
     """What is asked of an index."""
 
-    words: str
+    words: str = ""
     """What to look for; empty with ``like``."""
     k: int = 10
     """How many places."""
@@ -69,7 +69,14 @@ def ask(index: Index, question: Question) -> Any:
         datetime=question.datetime,
         sensors=question.sensors,
     )
-    return hits.assign(items=[json.loads(text) for text in hits["items"]]) if "items" in hits else hits
+    return listed(hits)
+
+
+def listed(hits: Any) -> Any:
+    """Return rows of an index with their items as lists; those that have them so stay as they are."""
+    if "items" not in hits:
+        return hits
+    return hits.assign(items=[json.loads(i) if isinstance(i, str) else i for i in hits["items"]])
 
 
 def direction_of(index: Index, question: Question) -> np.ndarray:
@@ -161,6 +168,31 @@ def tell(index: Index, name: str, texts: Sequence[str] = (), *, k: int = 5) -> l
     return [(offered[b], float(scores[b])) for b in best]
 
 
+def gallery(index: Index, asked: str | Question, *, hits: Any | None = None) -> Gallery:
+    """Ask an index, and return what it found as something to look at.
+
+    Args:
+        index: with its model where words are asked, see :func:`geomm.open_index`.
+        asked: words, or a question with filters or a chip to be like.
+        hits: rows of the index, such as ``index.search`` returns, to be shown instead of the best ones: some of them,
+            or in another order.
+
+    Returns:
+        A notebook shows it as a page; ``.plot()`` draws pictures beside heat, ``.hits`` is the table.
+
+    Raises:
+        ConfigError: the index has no model that understands words, or no such chip.
+    """
+    question = Question(asked) if isinstance(asked, str) else asked
+    found = ask(index, question) if hits is None else listed(hits)
+    notes = [*question.told(), f"{len(index)} chips in the index"]
+    made_by = index.about.get("model_sha256")
+    notes += [f"model {made_by[:12]}"] if made_by else []
+    pictures = [p or None for p in index.pictures(found.index)]
+    heat = heats(index, direction_of(index, question), found.index)
+    return Gallery(question.title, found, pictures, heat, notes)
+
+
 def leave(index: Index, question: Question, hits: Any, page: Path | None, files: Sequence[Path] = ()) -> None:
     """Write hits as files and as a page with pictures.
 
@@ -171,16 +203,10 @@ def leave(index: Index, question: Question, hits: Any, page: Path | None, files:
         page: HTML file; None for none.
         files: GeoJSON, GeoPackage or GeoParquet, by their extension.
     """
-    for path in files:
-        write_hits(path, hits)
-    if page is None:
-        return
-    pictures = [p or None for p in index.pictures(hits.index)]
-    notes = [*question.told(), f"{len(index)} chips in the index"]
-    made_by = index.about.get("model_sha256")
-    notes += [f"model {made_by[:12]}"] if made_by else []
-    found = heats(index, direction_of(index, question), hits.index)
-    write_gallery(page, hits, pictures, found, query=question.title, notes=notes)
+    found = gallery(index, question, hits=hits)
+    for path in (*files, page):
+        if path is not None:
+            found.save(path)
 
 
 def near(text: str) -> BBox:

@@ -143,15 +143,10 @@ def _picture(array: xr.DataArray, name: Any = None) -> Picture:
         for c in classes:
             table[c.value] = (*c.rgb, 255)
         return Picture(table[values.astype(np.uint8)], every, "", "classes", (), classes=classes)
-    limits, colours = _scale(str(name or array.name), values)
-    return Picture(
-        heat(values, limits, colours),
-        every,
-        "",
-        str(array.attrs.get("units", "")).removeprefix("1"),
-        (limits,),
-        colours,
-    )
+    called, unit = str(name or array.name), str(array.attrs.get("units", ""))
+    limits, colours = _scale(called, values)
+    # What has no unit says at least what it is.
+    return Picture(heat(values, limits, colours), every, "", called if unit in ("", "1") else unit, (limits,), colours)
 
 
 def _scale(name: str, values: NDArray[Any]) -> tuple[tuple[float, float], str]:

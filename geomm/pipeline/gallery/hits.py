@@ -64,7 +64,7 @@ def read_hits(table: Any) -> list[Hit]:
 
     Args:
         table: GeoDataFrame in EPSG:4326, best first, with any of the columns ``id, score, datetime, sensors, text,
-            derived, items``.
+            derived, items``; several sensors are a list, or joined by commas as an index has them.
 
     Raises:
         ConfigError: the table has another CRS or none.
@@ -81,7 +81,7 @@ def read_hits(table: Any) -> list[Hit]:
             "" if _missing(row.get("id")) else plain(row["id"]),
             math.nan if _missing(row.get("score")) else float(row["score"]),
             _time(row.get("datetime")),
-            tuple(map(plain, _listed(row.get("sensors")))),
+            tuple(plain(s) for names in _listed(row.get("sensors")) for s in str(names).split(",") if s),
             "" if _missing(row.get("text")) else plain(row["text"]),
             not _missing(row.get("derived")) and bool(row["derived"]),
             tuple(map(str, _listed(row.get("items")))),

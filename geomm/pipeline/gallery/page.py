@@ -38,10 +38,9 @@ def write_gallery(
 
     Args:
         path: of the HTML file.
-        hits: GeoDataFrame in EPSG:4326, best first, with any of the columns ``id, score, datetime, sensors, text,
-            derived, items``; of ``items`` only addresses of the web, of files and relative ones become links.
+        hits: see :func:`gallery_page`, as all that follows.
         pictures: a PNG for each, or None.
-        heats: how much each part of the picture is like the words, ``(rows, columns)``, or None; one scale for all.
+        heats: how much each part of the picture is like the words, or None.
         query: what was asked.
         notes: lines such as the filter that was used and the hash of the model.
 
@@ -51,6 +50,41 @@ def write_gallery(
     Raises:
         ConfigError: not one picture and one heat per hit, a picture that is not a PNG, or another CRS.
         OutputError: the file cannot be written.
+    """
+    text = gallery_page(hits, pictures, heats, query=query, notes=notes)
+    target = Path(path)
+    try:
+        write_aside(target, lambda aside: aside.write_bytes(text.encode()))
+    except OSError as error:
+        raise OutputError(
+            "the gallery cannot be written",
+            where=str(path),
+            why=str(error),
+            fix="name a file in a folder that you may write to",
+        ) from error
+    return target
+
+
+def gallery_page(
+    hits: Any,
+    pictures: Sequence[bytes | None],
+    heats: Sequence[NDArray[np.floating] | None],
+    *,
+    query: str,
+    notes: Sequence[str] = (),
+) -> str:
+    """Return the page of a search as HTML that loads nothing and runs nothing.
+
+    Args:
+        hits: GeoDataFrame in EPSG:4326, best first, with any of the columns ``id, score, datetime, sensors, text,
+            derived, items``; of ``items`` only addresses of the web, of files and relative ones become links.
+        pictures: a PNG for each, or None.
+        heats: how much each part of the picture is like the words, ``(rows, columns)``, or None; one scale for all.
+        query: what was asked.
+        notes: lines such as the filter that was used and the hash of the model.
+
+    Raises:
+        ConfigError: not one picture and one heat per hit, a picture that is not a PNG, or another CRS.
     """
     if not len(hits) == len(pictures) == len(heats):
         sizes = f"{len(hits)} hits, {len(pictures)} pictures, {len(heats)} heats"
@@ -77,17 +111,7 @@ def write_gallery(
         if cards
         else '<p class="none">No hits. Nothing in the index passes the filter: try a larger place or a longer time.</p>'
     )
-    target, text = Path(path), _page(plain(query), _head(found, scale, query, notes) + body)
-    try:
-        write_aside(target, lambda aside: aside.write_bytes(text.encode()))
-    except OSError as error:
-        raise OutputError(
-            "the gallery cannot be written",
-            where=str(path),
-            why=str(error),
-            fix="name a file in a folder that you may write to",
-        ) from error
-    return target
+    return _page(plain(query), _head(found, scale, query, notes) + body)
 
 
 def _page(title: str, body: str) -> str:
