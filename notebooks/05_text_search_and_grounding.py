@@ -196,7 +196,7 @@ f"IoU with the agency's clouds: {cloud:.2f}, of what is clear: {clear:.2f}; clou
 # %% [markdown]
 # Clouds are found, and their edges are not: the captions called cold places clouds, and a chip gives its caption to all
 # of its pixels. Compare the figure with that of a model that was trained on the agency's labels
-# ([fusion](03_fusion_ablation.py)) before you believe that labels are not needed. And try other prompts: how far the
+# ([fusion](03_fusing_optical_and_thermal.py)) before you believe that labels are not needed. And try other prompts: how far the
 # map changes between *clouds* and *thin haze* is how much of it is the wording. All that is neither cloud nor ground
 # nor water here became forest, because nothing else was offered.
 #

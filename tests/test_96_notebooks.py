@@ -6,6 +6,7 @@ import ast
 import base64
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -92,3 +93,9 @@ def test_a_notebook_is_thin_and_tells_a_story(path):
 
 def test_there_are_seven():
     assert [p.stem[:2] for p in NOTEBOOKS] == [f"{k:02}" for k in range(1, 8)]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_links_between_notebooks_lead_somewhere(path):
+    for name in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+        assert (path.parent / name).exists(), name
