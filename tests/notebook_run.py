@@ -40,7 +40,7 @@ def main(notebook, out):
         loopback_up()
         assert not reachable(), "the network is not blocked"
     book = jupytext.read(notebook)
-    client = NotebookClient(book, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(Path.cwd())}})
+    client = NotebookClient(book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(Path.cwd())}})
     try:
         client.execute()
     finally:
