@@ -41,7 +41,7 @@ class Question:
         if bool(self.words.strip()) == bool(self.like):
             raise ConfigError(
                 "say what to look for: words, or the chip that it is like",
-                fix="""geomm search INDEX "open water", or --like ID""",
+                fix="""one of the two: geomm search INDEX "open water", or --like ID""",
             )
 
     @property
