@@ -8,19 +8,20 @@ HERE = Path(__file__).resolve().parent
 NOTEBOOKS = HERE.parent / "notebooks"
 
 GROUPS = {
-    "Catalogs and scenes": ["open_catalog", "build_catalog", "Scene", "ReadPolicy"],
+    "Catalogs and scenes": ["open_catalog", "build_catalog", "demo_catalog", "Scene", "scenes_frame", "ReadPolicy"],
     "Sensors": ["SENSORS", "SensorSpec", "BandSpec", "Calibration", "QualityRule", "register_sensor"],
     "Cubes": [
         "common_geobox", "load_cube", "Modality", "calibrated", "composite", "check_radiometry", "group_sites",
+        "from_xarray",
     ],
     "Text in place and time": [
         "Annotations", "annotations_of", "read_annotations", "read_questions", "derive_annotations",
     ],
     "Chips and splits": [
         "Chip", "Window", "ChipGrid", "SpatialSplit", "split_places", "random_chips", "balanced_chips", "label_counts",
-        "centred_chips", "timed_chips",
+        "centred_chips", "timed_chips", "chips_frame",
     ],
-    "Chips as data": ["Target", "ChipDataset", "ChipLoader", "ChipReader", "ChipBatches", "Normaliser"],
+    "Chips as data": ["Target", "ChipDataset", "ChipLoader", "ChipReader", "ChipBatches", "Normaliser", "rasterize_labels"],
     "Chip stores": ["StoredChips", "StorePart", "write_store", "verify_store", "find_leaks"],
     "torchgeo": ["to_torchgeo", "from_torchgeo"],
     "Models and training": [
@@ -30,17 +31,17 @@ GROUPS = {
     "Model packages": ["ModelPackage", "load_package"],
     "Prediction": [
         "predict", "PredictSettings", "settings_for", "predict_blocks", "Predictor", "predictor_of_module",
-        "Prediction", "LayerSpec",
+        "Prediction", "LayerSpec", "predict_map", "to_xarray",
     ],
     "Maps": ["write_products", "Provenance"],
     "Search": [
         "open_index", "index_source", "Index", "IndexSettings", "index_cube", "Embedder", "merge_indexes",
-        "search_partitions", "verify_index",
+        "search_partitions", "verify_index", "gallery", "Question",
     ],
     "Where words hold": ["ground", "Prompts", "read_prompts", "zero_shot"],
-    "Recipes": ["RunConfig", "load_recipe", "run"],
+    "Recipes": ["RunConfig", "load_recipe", "run", "run_search", "recipe_chips"],
     "Batches": ["load_batch", "run_batch", "BatchOptions"],
-    "Errors": ["GeommError"],
+    "Errors": ["GeommError", "explain"],
 }  # fmt: skip
 """The public names in the order of a scene's way; tests/test_93_reference.py compares them with `geomm.__all__`."""
 
