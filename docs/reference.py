@@ -21,7 +21,9 @@ GROUPS = {
         "Chip", "Window", "ChipGrid", "SpatialSplit", "split_places", "random_chips", "balanced_chips", "label_counts",
         "centred_chips", "timed_chips", "chips_frame",
     ],
-    "Chips as data": ["Target", "ChipDataset", "ChipLoader", "ChipReader", "ChipBatches", "Normaliser", "rasterize_labels"],
+    "Chips as data": [
+        "Target", "rasterize_labels", "ChipDataset", "ChipLoader", "ChipReader", "ChipBatches", "Normaliser",
+    ],
     "Chip stores": ["StoredChips", "StorePart", "write_store", "verify_store", "find_leaks"],
     "torchgeo": ["to_torchgeo", "from_torchgeo"],
     "Models and training": [

@@ -6,12 +6,15 @@ from typing import Annotated
 
 import typer
 
+from geomm.cli import complete
 from geomm.explanations import EXPLANATIONS
 from geomm.explanations import explain as explanation
 
 
 def explain(
-    code: Annotated[str, typer.Argument(help="such as E301 or GEOMM-E301; without it, all codes")] = "",
+    code: Annotated[
+        str, typer.Argument(help="such as E301 or GEOMM-E301; without it, all codes", autocompletion=complete.codes)
+    ] = "",
 ) -> None:
     """Explain the code at the end of an error: what it means, usual causes, what to do.
 

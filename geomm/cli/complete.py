@@ -37,6 +37,13 @@ def sensors(incomplete: str) -> list[str]:
     return [n for n in SENSORS if n.startswith(incomplete)]
 
 
+def codes(incomplete: str) -> list[str]:
+    """Offer the codes of errors."""
+    from geomm.explanations import EXPLANATIONS
+
+    return [c for c in EXPLANATIONS if c.startswith(incomplete.upper())]
+
+
 def recipes(incomplete: str) -> list[str]:
     """Offer YAML files that begin like this, and those of ``pipelines/`` where that is here."""
     typed = Path(incomplete)
