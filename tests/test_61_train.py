@@ -122,6 +122,15 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(data, tmp_path, opt
     assert all(torch.equal(done.model.state_dict()[n], w) for n, w in whole.model.state_dict().items())
 
 
+def test_a_run_that_is_told_to_stop_ends_with_the_status_that_says_so(data, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        _fit(data, folder=tmp_path, steps=40, on_step=lambda done, _: done != 3 or os.kill(os.getpid(), signal.SIGTERM))
+    assert ended.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert len(_fit(data, folder=tmp_path, steps=40).losses) == 40
+
+
 def test_a_checkpoint_of_another_run_is_refused(data, tmp_path):
     _fit(data, folder=tmp_path, steps=6)
     with pytest.raises(PackageError, match="another run.*rate"):

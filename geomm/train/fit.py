@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from geomm.errors import ConfigError
 from geomm.models.multimodal import ModelSpec, MultimodalModel
@@ -73,7 +75,8 @@ def fit(
         else:
             trainer = _trainer(settings, checkpoints, Path(folder) if folder else None, on_step)
             last = checkpoints / LAST if checkpoints and (checkpoints / LAST).is_file() else None
-            trainer.fit(module, datamodule=EpochData(data), ckpt_path=last)
+            with _told_to_stop():
+                trainer.fit(module, datamodule=EpochData(data), ckpt_path=last)
             if checkpoints:  # with a moving average, a checkpoint holds that
                 wanted = checkpoints / (LAST if data.validation is None else BEST)
                 module.load_state_dict(torch.load(wanted, map_location="cpu", weights_only=True)["state_dict"])
@@ -119,6 +122,15 @@ def _trainer(settings: TrainSettings, checkpoints: Path | None, folder: Path | N
         enable_model_summary=False,
         default_root_dir=folder,
     )
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[None]:
+    """Let a process that was told to stop end with the status that says so; Lightning's own is that of success."""
+    try:
+        yield
+    except SIGTERMException:
+        raise SystemExit(128 + signal.SIGTERM) from None
 
 
 @contextmanager
