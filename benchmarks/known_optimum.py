@@ -19,8 +19,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +27,11 @@ import torch
 from scipy.spatial import cKDTree
 
 from geomm.chips import SpatialSplit
-from geomm.dataset import Sample
 from geomm.metrics import Reliability, accuracy, block_bootstrap, confusion
 from geomm.models.fusion import find_fusion
 from geomm.models.multimodal import ModelSpec
 from geomm.tasks import get_task
+from geomm.testing.fresh import FreshBatches, sample_of
 from geomm.testing.known import DIURNAL, XOR_FLOOD, Drawn, Views, Xor, leakage_field
 from geomm.train import Fitted, TrainData, TrainSettings
 from geomm.train.evaluate import subsets, without
@@ -47,41 +46,9 @@ LATE = ("late_mean", "late_probability", "late_vote", "late_weighted", "late_pro
 XOR_STEPS, VIEW_STEPS, RATE, BATCH = 250, 800, 6e-3, 64
 
 
-def sample_of(drawn: Drawn) -> Sample:
-    """Return a batch as the library's own loaders make it."""
-    images = {n: torch.from_numpy(a)[:, None] for n, a in drawn.images.items()}
-    count, size = len(drawn.target), drawn.target.shape[1:]
-    plain = torch.tensor([1.0, 0.0, float("nan"), float("nan")]).expand(count, 1, 1, 4)
-    everywhere = torch.ones(count, 1, *size, dtype=torch.bool)
-    return Sample(
-        images,
-        dict.fromkeys(images, everywhere),
-        dict.fromkeys(images, plain),
-        dict.fromkeys(images, torch.ones(count, dtype=torch.bool)),
-        torch.from_numpy(drawn.target),
-    )
-
-
-@dataclass(frozen=True)
-class Fresh:
-    """Batches that are drawn anew, so that nothing can be learned by heart."""
-
-    task: Xor | Views
-    seed: int
-    batches: int = 50
-    only: tuple[str, ...] = ()
-
-    def epoch(self, number: int, *, rank: int = 0, world: int = 1) -> Iterator[Sample]:  # noqa: ARG002
-        generator = np.random.default_rng([self.seed, number, rank])
-        for _ in range(self.batches):
-            drawn = self.task.draw(BATCH, generator)
-            images = {n: a for n, a in drawn.images.items() if not self.only or n in self.only}
-            yield sample_of(Drawn(images, drawn.target, drawn.posterior))
-
-
 def train(task: Xor | Views, fusion: str, seed: int, *, only: tuple[str, ...] = (), dropout: float = 0.0) -> Fitted:
     """Train a fusion in its default configuration."""
-    fresh = Fresh(task, seed, only=only)
+    fresh = FreshBatches(task, BATCH, seed, only=only)
     normaliser = Normaliser.fit(fresh.epoch(0))
     spec = ModelSpec(dict.fromkeys(normaliser.mean, 1), 2, fusion=fusion)
     steps = XOR_STEPS if isinstance(task, Xor) else VIEW_STEPS

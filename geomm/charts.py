@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -200,11 +201,23 @@ def png(figure: Figure, *, dpi: int = 150) -> bytes:
     return buffer.getvalue()
 
 
-def _blank(width: float, height: float, theme: Theme) -> tuple[Figure, Any]:
-    """Return an empty figure and its axes, in inches."""
+@cache
+def _chart() -> type[Figure]:
+    """Return a kind of figure that notebooks show; plain ones are shown only once pyplot was used."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), facecolor=theme.paper, layout="constrained")
+    class Chart(Figure):
+        """A chart."""
+
+        def _repr_png_(self) -> bytes:
+            return png(self, dpi=100)
+
+    return Chart
+
+
+def _blank(width: float, height: float, theme: Theme) -> tuple[Figure, Any]:
+    """Return an empty figure and its axes, in inches."""
+    figure = _chart()(figsize=(width, height), facecolor=theme.paper, layout="constrained")
     axes = figure.subplots()
     _plain(axes, theme)
     return figure, axes
@@ -212,9 +225,7 @@ def _blank(width: float, height: float, theme: Theme) -> tuple[Figure, Any]:
 
 def _matrix(names: Sequence[str], rows: int, theme: Theme) -> tuple[Figure, tuple[Any, Any]]:
     """Return a figure with a column for each name at the left, and room for a chart at the right."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDE, 1.6 + 0.32 * rows), facecolor=theme.paper, layout="constrained")
+    figure = _chart()(figsize=(WIDE, 1.6 + 0.32 * rows), facecolor=theme.paper, layout="constrained")
     share = min(0.16 * len(names), 0.9)
     matrix, axes = figure.subplots(1, 2, sharey=True, width_ratios=[share, 1.7])
     for part in (matrix, axes):

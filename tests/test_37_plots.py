@@ -118,6 +118,18 @@ def test_valid_says_why_not(three, tmp_path):
     assert len(cube.geomm.plot.valid()) == 3
 
 
+def test_what_was_taken_out_of_valid_later_is_shown(three):
+    cube = three.copy()
+    valid = cube["s2"]["valid"].copy(deep=True)
+    valid[:, :45] = False
+    cube["s2/valid"] = valid
+    ax = cube.geomm.plot.valid("s2")
+    names = {t.get_text().rsplit("  ", 1)[0] for t in ax.get_legend().get_texts()}
+    assert "excluded by quality" in names
+    before = three.geomm.plot.valid("s2")
+    assert "excluded by quality" not in {t.get_text().rsplit("  ", 1)[0] for t in before.get_legend().get_texts()}
+
+
 def test_every_date_is_shown_or_the_one_that_is_named(three):
     cube = three.copy(deep=False)
     node = three["s1"].to_dataset()
@@ -214,6 +226,18 @@ def test_classes_lie_over_the_imagery_with_their_names_and_shares(maps, three):
     page = maps.geomm.explore(over=three).get_root().render()
     assert "open water" in page
     assert page.count("image_overlay") >= 4
+
+
+def test_long_names_leave_room_for_the_map(maps):
+    names = (
+        "as_good_as_either_of_the_two only_both_together_are_right one_alone_was_right_before nobody_at_all_is_right"
+    )
+    maps["class"].attrs |= {"flag_values": np.arange(4, dtype=np.uint8), "flag_meanings": names, "flag_colors": ""}
+    ax = maps.geomm.plot("class")
+    ax.figure.draw_without_rendering()
+    assert ax.get_position().width > 0.8
+    names = {t.get_text() for t in ax.get_legend().get_texts()}
+    assert any(n.startswith("as good as either of the two") for n in names)
 
 
 def test_maps_of_another_grid_are_refused(maps, three):

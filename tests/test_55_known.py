@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from geomm.testing.fresh import FreshBatches
 from geomm.testing.known import DIURNAL, XOR_FLOOD, Gaussian, Speckle, Views, Xor, leakage_field
 
 
@@ -77,3 +78,21 @@ def test_the_leakage_field_reaches_as_far_as_it_says():
         assert found == pytest.approx(np.exp(-(d**2) / (4 * 4.0**2)), abs=0.05)
     assert stats.pointbiserialr(labels.ravel(), shown[..., 0].ravel()).statistic > 0.3
     assert abs(stats.pointbiserialr(labels.ravel(), field.ravel()).statistic) < 0.2
+
+
+def test_fresh_batches_are_the_task_and_never_the_same_twice():
+    fresh = FreshBatches(XOR_FLOOD, 4, seed=3, number=2)
+    first, second = fresh.epoch(0)
+    again = next(iter(fresh.epoch(0)))
+    same = XOR_FLOOD.draw(4, np.random.default_rng([3, 0, 0]))
+    for name, image in same.images.items():
+        assert (first.images[name].numpy() == image[:, None]).all()
+        assert (again.images[name].numpy() == image[:, None]).all()
+        assert (second.images[name].numpy() != image[:, None]).any()
+        assert first.valid[name].all()
+        assert first.present[name].all()
+    assert (first.target.numpy() == same.target).all()
+    assert (next(iter(fresh.epoch(1))).images["sar"].numpy() != first.images["sar"].numpy()).any()
+    alone = next(iter(FreshBatches(XOR_FLOOD, 4, seed=3, only=("sar",)).epoch(0)))
+    assert list(alone.images) == ["sar"]
+    assert (alone.images["sar"].numpy() == first.images["sar"].numpy()).all()

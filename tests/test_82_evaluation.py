@@ -13,7 +13,7 @@ import rasterio
 from typer.testing import CliRunner
 
 import geomm
-from geomm import cli
+from geomm import charts, cli
 from geomm.errors import ConfigError, ContractError, OutputError, PackageError, UnknownNameError
 from geomm.metrics import mean_iou
 from geomm.pipeline.ablate import FUSIONS, ablate, reading
@@ -185,3 +185,11 @@ def test_a_fusion_without_shares_says_so(recipe, landsat_folder, tmp_path):
     package = geomm.load_package(train(config, tmp_path / "run") / "seed-0" / "model")
     with pytest.raises(ContractError, match="no shares of its modalities.*fusion concat"):
         predict_source(package, landsat_folder, Path(tmp_path / "maps"), datetime="2020-06-01", options=SHARES)
+
+
+def test_a_notebook_shows_a_chart_though_nothing_was_plotted_before():
+    from IPython.core.formatters import DisplayFormatter
+
+    chart = charts.curves({"loss": [[3.0, 2.0, 1.0]]})
+    shown, _ = DisplayFormatter().format(chart)
+    assert shown["image/png"].startswith(b"\x89PNG")

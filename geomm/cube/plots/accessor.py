@@ -285,12 +285,15 @@ def _status(ax: Any, cube: xr.DataTree, time: int | str | None, name: str = "") 
 
 
 def _codes(cube: xr.DataTree, name: str, time: int | str | None) -> np.ndarray:
-    """Return the status of a modality, sampled; of a cube without one, valid or nodata."""
-    node, every = node_of(cube, name), _every(cube)
+    """Return the status of a modality, sampled; what was taken out of ``valid`` later counts as excluded by quality."""
+    node, step = node_of(cube, name), slice(None, None, _every(cube))
     part = node.isel(time=steps_of(node, time)[0]) if "time" in node.dims else node
-    array = part["status"] if "status" in part else part["valid"]
-    codes = array[::every, ::every].to_numpy()
-    return np.where(codes, STATUS["valid"], STATUS["nodata"]) if codes.dtype == bool else codes
+    seen = part[[n for n in ("status", "valid") if n in part]].isel(y=step, x=step).compute()  # files are read once
+    valid = seen["valid"].to_numpy()
+    if "status" not in seen:
+        return np.where(valid, STATUS["valid"], STATUS["nodata"])
+    codes = seen["status"].to_numpy()
+    return np.where((codes == STATUS["valid"]) & ~valid, STATUS["quality"], codes)
 
 
 def _every(cube: xr.DataTree) -> int:

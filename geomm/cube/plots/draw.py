@@ -17,10 +17,10 @@ from geomm.types import ClassSpec
 SIZE = 4.2
 """Width of a picture in inches."""
 MOST_COLUMNS = 4
-LEGEND_LETTERS = 60
-"""Letters of a legend that fit beside each other below a picture."""
 MOST_CLASSES = 16
 """Classes that a legend names where nothing says what they are."""
+LETTERS = 72
+"""Letters of a legend's line that are as wide as a picture."""
 
 
 def canvas(
@@ -121,7 +121,7 @@ def round_length(metres: float) -> float:
 
 
 def legend(ax: Any, classes: Sequence[ClassSpec], shares: Sequence[float] | None = None) -> None:
-    """Name the classes below the axes, with the share of each, where given."""
+    """Name the classes below the axes, with the share of each, where given; long names in fewer columns."""
     from matplotlib.patches import Patch
 
     known = shares if shares is not None else [math.nan] * len(classes)
@@ -129,14 +129,14 @@ def legend(ax: Any, classes: Sequence[ClassSpec], shares: Sequence[float] | None
         Patch(facecolor=c.color, edgecolor="#555555", lw=0.5, label=c.name + ("" if math.isnan(s) else f"  {s:.1%}"))
         for c, s in zip(classes, known, strict=True)
     ]
-    columns = LEGEND_LETTERS // max(len(str(p.get_label())) + 6 for p in patches) if patches else 1
+    longest = max((len(str(p.get_label())) for p in patches), default=0)
     ax.legend(
         handles=patches,
         loc="upper left",
         bbox_to_anchor=(0.0, -0.01),
         fontsize=8,
         frameon=False,
-        ncols=max(1, min(4, columns, len(patches))),
+        ncols=max(1, min(4, len(patches), LETTERS // (longest + 5))),
         handlelength=1.0,
         handleheight=1.0,
         columnspacing=1.2,
