@@ -30,7 +30,7 @@ GROUPS = {
         "ModelSpec", "register_fusion", "get_task", "register_task", "TrainData", "TrainSettings", "fit", "HeldOut",
         "evaluate", "calibrate", "ClassSpec",
     ],
-    "Model packages": ["ModelPackage", "load_package"],
+    "Model packages": ["ModelPackage", "load_package", "InputContract", "save_package"],
     "Prediction": [
         "predict", "PredictSettings", "settings_for", "predict_blocks", "Predictor", "predictor_of_module",
         "Prediction", "LayerSpec", "predict_map", "to_xarray",

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from geomm.interop import chips_frame, from_torchgeo, scenes_frame, to_torchgeo
     from geomm.models.fusion import register_fusion
     from geomm.models.multimodal import ModelSpec
-    from geomm.package import ModelPackage, load_package
+    from geomm.package import InputContract, ModelPackage, load_package, save_package
     from geomm.pipeline.chips import recipe_chips
     from geomm.pipeline.demo import demo_catalog
     from geomm.pipeline.indexing import index_source, open_index
@@ -103,7 +103,7 @@ _MODULES = {
     "interop": ("chips_frame", "from_torchgeo", "scenes_frame", "to_torchgeo"),
     "models.fusion": ("register_fusion",),
     "models.multimodal": ("ModelSpec",),
-    "package": ("ModelPackage", "load_package"),
+    "package": ("InputContract", "ModelPackage", "load_package", "save_package"),
     "pipeline.chips": ("recipe_chips",),
     "pipeline.demo": ("demo_catalog",),
     "pipeline.indexing": ("index_source", "open_index"),
@@ -162,6 +162,7 @@ __all__ = [
     "HeldOut",
     "Index",
     "IndexSettings",
+    "InputContract",
     "LayerSpec",
     "Modality",
     "ModelPackage",
@@ -234,6 +235,7 @@ __all__ = [
     "run",
     "run_batch",
     "run_search",
+    "save_package",
     "scenes_frame",
     "search_partitions",
     "settings_for",

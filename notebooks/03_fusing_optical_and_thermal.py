@@ -30,7 +30,6 @@ import torch
 
 import geomm
 from geomm.metrics import accuracy, block_bootstrap, iou, paired_bootstrap
-from geomm.package import InputContract, save_package
 from geomm.testing.fresh import FreshBatches
 from geomm.testing.known import XOR_FLOOD
 
@@ -162,12 +161,11 @@ table
 # Training blocks stay empty: being right there proves nothing.
 
 # %%
-units = {n: cube[n].attrs["units"] for n in streams}
 packages, maps = {}, {}
 for name in ("optical", "thermal", "attention"):
     seen = variants[name][0]
-    contract = InputContract({n: streams[n] for n in seen}, {n: units[n] for n in seen}, classes, resolution=30.0)
-    packages[name] = save_package(models[name, 0], contract, f"out-03/{name}", name=name)
+    contract = geomm.InputContract.of(cube, seen, classes)
+    packages[name] = geomm.save_package(models[name, 0], contract, f"out-03/{name}", name=name)
     maps[name] = geomm.predict_map(cube, packages[name])
 optical, thermal, fused = (maps[n]["class"].to_numpy() == truth for n in ("optical", "thermal", "attention"))
 who = np.select([fused & (optical | thermal), fused, optical | thermal], [0, 1, 2], 3).astype(np.uint8)

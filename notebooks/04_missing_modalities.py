@@ -31,7 +31,6 @@ import torch
 
 import geomm
 from geomm.metrics import block_bootstrap
-from geomm.package import InputContract, save_package
 from geomm.train.evaluate import subsets
 
 torch.set_num_threads(1)  # networks this small are slower with more
@@ -228,9 +227,8 @@ holed = cube.copy()
 holed["thermal/valid"] = cube["thermal"]["valid"] & ~disc
 _ = holed.geomm.plot.valid("thermal")
 # %%
-units = {n: cube[n].attrs["units"] for n in streams}
-contract = InputContract(streams, units, classes, resolution=30.0)
-package = save_package(models["ready", 0], contract, "out-04/ready", name="clouds, ready for holes")
+contract = geomm.InputContract.of(cube, both, classes)
+package = geomm.save_package(models["ready", 0], contract, "out-04/ready", name="clouds, ready for holes")
 wanted = geomm.settings_for(cube, package, geomm.PredictSettings(layers=("class", "entropy", "confidence")))
 maps = {name: geomm.predict_map(c, package, wanted) for name, c in {"whole": cube, "holed": holed}.items()}
 fig, axes = plt.subplots(1, 2, figsize=(10, 5), layout="constrained")
@@ -275,7 +273,9 @@ for place, inside in (("inside", disc), ("outside", ~disc)):
 # refused before a pixel is read. `geomm train` and `geomm demo` fill this in from how the model was trained.
 
 # %%
-strict = save_package(models["sure", 0], replace(contract, required=both), "out-04/sure", name="clouds, needs both")
+strict = geomm.save_package(
+    models["sure", 0], replace(contract, required=both), "out-04/sure", name="clouds, needs both"
+)
 try:
     geomm.predict_map(cube.drop_nodes("thermal"), strict)
 except geomm.GeommError as error:

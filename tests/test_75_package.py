@@ -305,3 +305,16 @@ def test_models_of_whole_chips_are_described(tmp_path, task):
     (output,) = json.loads((package.path / "mlm.json").read_text())["properties"]["mlm:output"]
     assert (output["tasks"], output["result"]["shape"]) == (["classification"], [-1, 3])
     assert output["result"]["dim_order"] == ["batch", "class"]
+
+
+def test_a_contract_is_read_off_the_cube_that_was_trained_on(cube):
+    contract = geomm.InputContract.of(
+        cube, ["thermal", "optical"], [ClassSpec(0, "clear", "#00ff00")], required=["thermal"]
+    )
+    assert contract.modalities["optical"] == geomm.Modality("landsat-oli-l1", ("B2", "B3", "B4"))
+    assert list(contract.modalities) == ["thermal", "optical"]
+    assert contract.units["thermal"] == "kelvin_brightness_temperature"
+    assert contract.resolution == geomm.cube.ground_size(geomm.cube.geobox_of(cube))
+    check_cube(contract, cube)
+    with pytest.raises(LookupError, match="did you mean 'thermal'"):
+        geomm.InputContract.of(cube, ["thermel"], [])

@@ -132,3 +132,13 @@ def _brought(table: Any) -> Any:
     step = max(bounds[2] - bounds[0], bounds[3] - bounds[1], 1e-9) / 64
     dense = geopandas.GeoSeries([shapely.segmentize(s, step) for s in shapes if s is not None], crs=str(table.crs))
     return dense.to_crs("EPSG:4326").union_all()
+
+
+def footprint_of(bbox: BBox) -> dict[str, Any]:
+    """Return a box as GeoJSON, cut in two at the antimeridian (RFC 7946, section 3.1.9)."""
+    from shapely.geometry import MultiPolygon, box, mapping
+
+    west, south, east, north = bbox
+    if west <= east:
+        return dict(mapping(box(*bbox)))
+    return dict(mapping(MultiPolygon([box(west, south, 180.0, north), box(-180.0, south, east, north)])))

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from geomm.catalog.areas import footprint_of
 from geomm.catalog.checksum import state_files
 from geomm.catalog.criteria import parse_interval
 from geomm.catalog.interpret import SENSORS_PROPERTY
@@ -21,7 +22,6 @@ from geomm.catalog.search import Catalog, open_catalog
 from geomm.errors import CatalogError, OutputError
 from geomm.radiometry import Calibration
 from geomm.sensors import SensorSpec, get_sensor
-from geomm.types import BBox
 
 
 def build_catalog(
@@ -191,7 +191,7 @@ def _item(name: str, files: Sequence[Found], when: str | None) -> Any:
         about |= {"platform": metadata.platform, "view:sun_elevation": metadata.sun_elevation}
     item = pystac.Item(
         _identifier(name),
-        _footprint(bbox),
+        footprint_of(bbox),
         list(bbox),
         start if start == end else None,
         about,
@@ -257,16 +257,6 @@ def _calibration(sensor: SensorSpec, band: str, metadata: Metadata | None) -> Ca
     """Return the calibration of a Level-1 band by its MTL; Level-2 and other products follow the table."""
     level1 = sensor.name.endswith("-l1") and sensor.band(band).kind in ("reflectance", "temperature")
     return metadata.calibration(band) if metadata is not None and level1 else None
-
-
-def _footprint(bbox: BBox) -> dict[str, Any]:
-    """Return a box as GeoJSON, cut in two at the antimeridian (RFC 7946, section 3.1.9)."""
-    from shapely.geometry import MultiPolygon, box, mapping
-
-    west, south, east, north = bbox
-    if west <= east:
-        return dict(mapping(box(*bbox)))
-    return dict(mapping(MultiPolygon([box(west, south, 180.0, north), box(-180.0, south, east, north)])))
 
 
 def _interval(files: Sequence[Found], when: str | None, metadata: Metadata | None) -> tuple[dt.datetime, dt.datetime]:

@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import shapely
 from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from odc.geo.geom import BoundingBox, bbox_intersection, bbox_union
+from odc.geo.geom import bbox_union
 from odc.geo.types import resxy_, xy_
 from odc.geo.xr import xr_coords
 from pyproj.exceptions import CRSError
 
-from geomm.catalog import BandSource, Grid, Scene, bounds_of, grid_of, in_degrees, naming, open_source, turned
+from geomm.catalog import BandSource, Grid, Scene, grid_of, naming, open_source
 from geomm.cube.arguments import check_scale, check_size, scenes_of
-from geomm.errors import CatalogError, GridError
+from geomm.cube.extent import area_of, cut, degrees_around, extent_of, overlap
+from geomm.errors import GridError
 from geomm.types import BBox
 
 SNAP_TOLERANCE = 0.01
@@ -64,8 +64,8 @@ def common_geobox(
     if crs is None and any(not g.axis_aligned for g in placed):
         rotated = next(s.id for s in scenes if any((_grid(b).transform or (0, 0))[1] for b in s.bands.values()))
         raise GridError("the grid is rotated", where=f"item {rotated}", fix="give crs and resolution explicitly")
-    shape, aoi = (None, None) if aoi is None else _area(aoi)
-    area = aoi or _degrees(scenes)
+    shape, aoi = (None, None) if aoi is None else area_of(aoi)
+    area = aoi or degrees_around(scenes)
     target = _choose_crs(crs, placed, area)
     same = [g for g in placed if g.crs == target and g.axis_aligned]
     reference = min(same, key=lambda g: abs(g.resolution.x), default=None)
@@ -83,9 +83,9 @@ def common_geobox(
         size = resxy_(metres, -metres)
     origin = reference.affine if reference else Affine.identity()
     anchor = xy_((origin.c / abs(size.x)) % 1.0, (origin.f / abs(size.y)) % 1.0)
-    bounds = bbox_union(_bounds(g, target) for g in grids)
+    bounds = bbox_union(extent_of(g, target) for g in grids)
     if aoi is not None:
-        bounds = _cut(bounds, aoi if shape is None else shape, target, scenes)
+        bounds = cut(bounds, aoi if shape is None else shape, target, scenes)
     if resolution is not None:
         check_scale(resolution, bounds, target, min(_metres(g) for g in grids))
     grid = GeoBox.from_bbox(bounds, target, resolution=size, anchor=anchor, tol=SNAP_TOLERANCE)
@@ -124,7 +124,7 @@ def group_sites(scenes: Sequence[Scene]) -> dict[str, list[Scene]]:
     """
     sites: list[list[Scene]] = []
     for scene in scenes_of(scenes) if scenes else ():
-        touching = [site for site in sites if any(_overlap(scene.bbox, other.bbox) for other in site)]
+        touching = [site for site in sites if any(overlap(scene.bbox, other.bbox) for other in site)]
         merged = [scene] + [other for site in touching for other in site]
         sites = [site for site in sites if site not in touching] + [merged]
     named = {min(s.id for s in site): sorted(site, key=lambda s: (s.time, s.id, s.sensor)) for site in sites}
@@ -208,65 +208,6 @@ def _grid(source: BandSource) -> Grid:
         return grid_of(src, source.href)
 
 
-def _bounds(grid: Grid, target: CRS) -> BoundingBox:
-    """Return the extent of a source in a CRS."""
-    if grid.transform is not None and CRS(grid.crs) == target:
-        return GeoBox(grid.shape, Affine(*grid.transform), target).boundingbox
-    if grid.transform is None:
-        x, y = np.array([p[2:] for p in grid.gcps]).T
-    else:
-        edge = np.linspace(0.0, 1.0, 51)
-        row, column = (
-            np.concatenate(v) for v in ((edge, edge, edge * 0, edge * 0 + 1), (edge * 0, edge * 0 + 1, edge, edge))
-        )
-        x, y = Affine(*grid.transform) * (column * grid.shape[1], row * grid.shape[0])
-    east, north = CRS(grid.crs).transformer_to_crs(target, always_xy=True)(x, y)[:2]
-    return _box(east, north, target)
-
-
-def _cut(bounds: BoundingBox, aoi: Any, target: CRS, scenes: Sequence[Scene]) -> BoundingBox:
-    """Return the part of an extent inside an area of interest, four bounds or a geometry in degrees."""
-    if isinstance(aoi, shapely.Geometry):
-        step = max(*np.subtract(aoi.bounds[2:], aoi.bounds[:2]), 1e-9) / 64
-        lon, lat = shapely.get_coordinates(shapely.segmentize(aoi, step)).T
-    else:
-        west, south, east, north = aoi
-        lon, lat = np.meshgrid(np.linspace(west, east + 360.0 * (west > east), 51), np.linspace(south, north, 51))
-    x, y = CRS("EPSG:4326").transformer_to_crs(target, always_xy=True)(lon, lat)
-    overlap = bbox_intersection([bounds, _box(x, y, target)])
-    if overlap.left >= overlap.right or overlap.bottom >= overlap.top:
-        there, other = _degrees(scenes), turned(aoi.bounds if isinstance(aoi, shapely.Geometry) else aoi)
-        swapped = other is not None and _overlap(other, there)
-        raise GridError(
-            "the area of interest does not overlap the imagery",
-            where=f"aoi {str(aoi)[:80]}",
-            why=f"the scenes lie in {tuple(round(v, 4) for v in there)} (west, south, east, north)",
-            fix="check that longitude comes before latitude" + (f": did you swap them? aoi={other}" if swapped else ""),
-        )
-    return overlap
-
-
-def _area(aoi: Any) -> tuple[Any, BBox]:
-    """Return an area of interest as a geometry in degrees, None for four bounds, and its bounds."""
-    try:
-        return in_degrees(aoi), bounds_of(aoi)
-    except CatalogError as error:
-        what = error.what if "4" not in error.why else "the area of interest has four bounds"
-        raise GridError(what, where=error.where, why=error.why, fix=error.fix) from error
-
-
-def _box(x: Any, y: Any, crs: CRS) -> BoundingBox:
-    known = np.isfinite(x) & np.isfinite(y)
-    if not known.all():
-        raise GridError(
-            "the CRS cannot hold the area",
-            where=str(crs),
-            why="some of it has no coordinates there",
-            fix="choose another crs",
-        )
-    return BoundingBox(float(np.min(x)), float(np.min(y)), float(np.max(x)), float(np.max(y)), crs)
-
-
 def _metres(grid: Grid) -> float:
     """Return the pixel size of a source on the ground, rounded to two digits, for files without a CRS of their own."""
     from pyproj import Geod
@@ -291,23 +232,3 @@ def _exact(grid: GeoBox, origin: Affine) -> GeoBox:
     x = origin.c + round((grid.affine.c - origin.c) / a) * a
     y = origin.f + round((grid.affine.f - origin.f) / e) * e
     return GeoBox(grid.shape, Affine(a, 0.0, x, 0.0, e, y), grid.crs)
-
-
-def _degrees(scenes: Sequence[Scene]) -> BBox:
-    """Return the smallest box of degrees around all scenes, across the antimeridian where that is smaller."""
-    boxes = [s.bbox for s in scenes]
-    south, north = min(b[1] for b in boxes), max(b[3] for b in boxes)
-    west, east = min(b[0] for b in boxes), max(b[2] for b in boxes)
-    crossing = any(b[0] > b[2] for b in boxes)
-    turned = [(b[0] % 360.0, b[2] % 360.0 or 360.0) for b in boxes]  # longitudes 0 to 360: no seam at 180
-    low, high = min(t[0] for t in turned), max(t[1] for t in turned)
-    if crossing or (high - low < east - west and low < 180.0 < high):
-        return (low + 180.0) % 360.0 - 180.0, south, (high + 180.0) % 360.0 - 180.0, north
-    return west, south, east, north
-
-
-def _overlap(a: BBox, b: BBox) -> bool:
-    def parts(box: BBox) -> list[tuple[float, float]]:
-        return [(box[0], box[2])] if box[0] <= box[2] else [(box[0], 180.0), (-180.0, box[2])]
-
-    return a[1] < b[3] and b[1] < a[3] and any(p[0] < q[1] and q[0] < p[1] for p in parts(a) for q in parts(b))

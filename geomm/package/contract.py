@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from geomm.errors import ContractError, UnitError
+from geomm.cube import geobox_of, ground_size
+from geomm.errors import ContractError, UnitError, UnknownNameError
 from geomm.radiometry import convert
 from geomm.types import ClassSpec, Modality, Unit
 
@@ -32,6 +33,39 @@ class InputContract:
     """Margin on each side, at least the receptive field."""
     required: tuple[str, ...] = ()
     """Modalities that may not be missing; the others may."""
+
+    @classmethod
+    def of(
+        cls,
+        cube: xr.DataTree,
+        modalities: Sequence[str],
+        classes: Sequence[ClassSpec],
+        *,
+        size: int = 256,
+        halo: int = 32,
+        required: Sequence[str] = (),
+    ) -> InputContract:
+        """Return the contract of a model that was trained on a cube.
+
+        Args:
+            cube: what it was trained on, or one like it.
+            modalities: names of the nodes that it sees, in its order.
+            classes: in the order of its outputs.
+            size: recommended chip for prediction, in pixels.
+            halo: margin on each side.
+            required: modalities that it cannot do without.
+
+        Raises:
+            UnknownNameError: the cube has no such modality.
+        """
+        for name in (*modalities, *required):
+            if name not in cube.children:
+                raise UnknownNameError.of("modality", name, cube.children)
+        nodes = {n: cube.children[n].to_dataset() for n in modalities}
+        streams = {n: Modality(d.attrs["sensor"], tuple(map(str, d["band"].to_numpy()))) for n, d in nodes.items()}
+        units = {n: d.attrs["units"] for n, d in nodes.items()}
+        pixel = ground_size(geobox_of(cube))
+        return cls(streams, units, tuple(classes), pixel, size, halo, tuple(required))
 
 
 def check_cube(contract: InputContract, cube: xr.DataTree) -> None:
