@@ -42,8 +42,8 @@ def cut(bounds: BoundingBox, aoi: Any, target: CRS, scenes: Sequence[Scene]) -> 
         west, south, east, north = aoi
         lon, lat = np.meshgrid(np.linspace(west, east + 360.0 * (west > east), 51), np.linspace(south, north, 51))
     x, y = CRS("EPSG:4326").transformer_to_crs(target, always_xy=True)(lon, lat)
-    overlap = bbox_intersection([bounds, _box(x, y, target)])
-    if overlap.left >= overlap.right or overlap.bottom >= overlap.top:
+    common = bbox_intersection([bounds, _box(x, y, target)])
+    if common.left >= common.right or common.bottom >= common.top:
         there, other = degrees_around(scenes), turned(aoi.bounds if isinstance(aoi, shapely.Geometry) else aoi)
         swapped = other is not None and overlap(other, there)
         raise GridError(
@@ -52,7 +52,7 @@ def cut(bounds: BoundingBox, aoi: Any, target: CRS, scenes: Sequence[Scene]) -> 
             why=f"the scenes lie in {tuple(round(v, 4) for v in there)} (west, south, east, north)",
             fix="check that longitude comes before latitude" + (f": did you swap them? aoi={other}" if swapped else ""),
         )
-    return overlap
+    return common
 
 
 def area_of(aoi: Any) -> tuple[Any, BBox]:
