@@ -137,7 +137,7 @@ with rasterio.open(product.files["class"]) as file:
     codes, table, about = file.read(1, masked=True), file.colormap(1), file.tags(ns="IMAGE_STRUCTURE")
     colours = np.array([table[k] for k in range(256)], np.uint8)
     print(file.crs, file.shape, file.nodata, about.get("LAYOUT"), "overviews", file.overviews(1))
-polygons = gpd.read_file("out-06/maps/clouds-polygons.gpkg")
+polygons = gpd.read_file("out-06/maps/clouds-polygons.gpkg", layer="classes")
 fig, axes = plt.subplots(1, 2, figsize=(10, 4.8), layout="constrained")
 axes[0].imshow(colours[codes.filled(255)])
 axes[0].set_title("the GeoTIFF, in its own colours", fontsize=9)
