@@ -440,7 +440,7 @@ def test_the_command_line_indexes_searches_and_verifies(result, landsat, tmp_pat
     done = run.invoke(app, ["search", str(places), "mostly cloud", "-k", "3", "-o", str(page), "-o", str(table)])
     assert done.exit_code == 0, done.output
     assert len(done.output.splitlines()) == 1 + 3 + 2
-    assert len(geopandas.read_file(table)) == 3
+    assert len(geopandas.read_file(table, layer="hits")) == 3
     done = run.invoke(app, ["search", str(places), "--like", "scene/32-48/fused", "--tell", "-k", "2"])
     assert done.exit_code == 1, done.output  # this index was made without texts
     done = run.invoke(app, ["search", str(result.index), "--like", "scene/32-48/fused", "--tell", "-k", "2"])
