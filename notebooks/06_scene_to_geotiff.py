@@ -141,8 +141,9 @@ polygons = gpd.read_file("out-06/maps/clouds-polygons.gpkg", layer="classes")
 fig, axes = plt.subplots(1, 2, figsize=(10, 4.8), layout="constrained")
 axes[0].imshow(colours[codes.filled(255)])
 axes[0].set_title("the GeoTIFF, in its own colours", fontsize=9)
-polygons.plot(ax=axes[1], column="class", categorical=True, cmap="Blues_r", legend=True, legend_kwds={"fontsize": 8})
-axes[1].set_title(f"the GeoPackage: {len(polygons)} polygons with class names", fontsize=9)
+palette = {c.name: c.color for c in package.contract.classes}
+polygons.plot(ax=axes[1], color=polygons["class"].map(palette))
+axes[1].set_title(f"the GeoPackage: {len(polygons)} polygons, coloured by their class names", fontsize=9)
 for ax in axes:
     ax.set_axis_off()
 
