@@ -320,10 +320,17 @@ def test_search_refuses_what_cannot_be_meant(landsat):
     assert landsat.search(feature) == landsat.search({"type": "FeatureCollection", "features": [feature]}) != []
 
 
-def test_exchanged_longitude_and_latitude_are_noticed(landsat):
+@pytest.mark.parametrize("kind", ["json", "parquet"])
+def test_exchanged_longitude_and_latitude_are_noticed(landsat, tmp_path, kind):
+    from geomm.catalog.parquet import write_parquet
+
     west, south, east, north = landsat.search()[0].bbox
+    found = (
+        landsat if kind == "json" else geomm.open_catalog(write_parquet(landsat.source.items, tmp_path / "all.parquet"))
+    )
     with pytest.warns(UserWarning, match="longitude and latitude exchanged"):
-        assert landsat.search((south, west, north, east)) == []
+        assert found.search((south, west, north, east)) == []
+    assert found.search((west, south, east, north)) != []
 
 
 def test_index_of_mixed_items(tmp_path):

@@ -259,13 +259,16 @@ def _records(source: Source, query: Query) -> Iterator[tuple[Any, str]]:
 
 
 def _warn_if_swapped(source: Source, query: Query) -> None:
-    """Tell whether a file's items would match with longitude and latitude exchanged."""
+    """Tell whether a file's items would match with longitude and latitude exchanged; a server is not asked twice."""
+    from geomm.catalog.parquet import ParquetSource
     from geomm.catalog.static import StaticSource
 
-    if not isinstance(source, StaticSource):
-        return
     for box in filter(None, map(turned, query.boxes)):
-        if any(item.bbox and touches(item.bbox, box) for item in source.items):
+        if isinstance(source, StaticSource):
+            there = any(item.bbox and touches(item.bbox, box) for item in source.items)
+        else:
+            there = isinstance(source, ParquetSource) and any(source.find(dataclasses.replace(query, boxes=(box,))))
+        if there:
             warnings.warn(
                 "Nothing lies in the area, but it would with longitude and latitude exchanged. "
                 f"Did you swap them? Search {tuple(round(v, 6) for v in box)}.",
