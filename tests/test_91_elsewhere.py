@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from archives import KEYS, WEED, s3_server
@@ -16,10 +17,10 @@ from batches import write_archive, write_composites, write_model, write_recipe
 from typer.testing import CliRunner
 
 from geomm.archive import open_target
-from geomm.batch import BatchOptions, run_batch
+from geomm.batch import BatchOptions, run_batch, slots
 from geomm.cli import app
 from geomm.config import load_batch
-from geomm.errors import ConfigError
+from geomm.errors import ConfigError, UnavailableError
 from geomm.ledger import Ledger
 
 TESTS = Path(__file__).parent
@@ -95,3 +96,52 @@ def test_a_unit_that_kills_workers_of_a_cluster_is_put_aside(model, tmp_path, mo
     states = {u.name: (u.state, u.code) for u in result.units}
     assert states.pop("scene-0003") == ("QUARANTINED", "WORKER_LOST")
     assert set(states.values()) == {("DONE", "")}
+
+
+class Worker:
+    """A future as Dask's, of a task whose outcome is asked for."""
+
+    def __init__(self, *answers, status="finished"):
+        self.answers, self.status = list(answers), status
+
+    def done(self):
+        return True
+
+    def result(self, timeout):
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Slots on a cluster whose workers are told by the test."""
+    import dask.distributed
+
+    told = SimpleNamespace(workers={}, cancel=None, close=None)
+    told.scheduler_info = lambda n_workers: {"workers": told.workers}
+    monkeypatch.setattr(dask.distributed, "wait", lambda futures, **_: None)
+    monkeypatch.setattr("geomm.pipeline.clusters.connect", lambda address: told)
+    return told, slots.Cluster("tcp://there")
+
+
+def test_an_outcome_that_went_with_its_worker_is_waited_for_again(cluster):
+    _, here = cluster
+    future, broken = Worker(TimeoutError(), "made again"), Worker(TimeoutError("of the task"), status="error")
+    here._running = {future: "unit"}
+    assert here.wait(0.1) == []
+    assert here.wait(0.1) == [("unit", "made again")]
+    here._running = {broken: "unit"}
+    ((_, outcome),) = here.wait(0.1)
+    assert outcome.state == "FAILED"
+
+
+def test_a_cluster_without_workers_is_not_waited_for_without_end(cluster, monkeypatch):
+    told, here = cluster
+    assert here.free() == 0
+    monkeypatch.setattr(slots, "EMPTY", -1.0)
+    with pytest.raises(UnavailableError, match="no worker"):
+        here.free()
+    told.workers = {"a": {"nthreads": 2}}
+    assert here.free() == 2

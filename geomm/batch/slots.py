@@ -141,6 +141,12 @@ class Threads:
         self._pool.shutdown(cancel_futures=True)
 
 
+FETCH = 30.0
+"""Seconds that a finished task's outcome may take to come; then its worker may be gone, and Dask does it again."""
+EMPTY = 600.0
+"""Seconds that a cluster may be without any worker, as one that grows by itself is at first."""
+
+
 class Cluster:
     """Workers of a Dask cluster, which read and write by the same paths as this process.
 
@@ -154,12 +160,30 @@ class Cluster:
 
         self._client, self._most = connect(address), most
         self._running: dict[Any, Task] = {}
+        self._seen = time.monotonic()
 
     def free(self) -> int:
         """Return how many threads of the cluster have nothing to do; workers may come and go."""
+        threads = self._threads()
+        return (threads if self._most is None else min(threads, self._most)) - len(self._running)
+
+    def _threads(self) -> int:
+        """Return how many threads the cluster has.
+
+        Raises:
+            UnavailableError: it has been without any for long.
+        """
         workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
         threads = sum(int(w["nthreads"]) for w in workers)
-        return (threads if self._most is None else min(threads, self._most)) - len(self._running)
+        if threads:
+            self._seen = time.monotonic()
+        elif time.monotonic() - self._seen > EMPTY:
+            raise UnavailableError(
+                "the Dask cluster has no worker",
+                why=f"for {EMPTY:g} seconds",
+                fix="start workers, or look at their logs; then the same command again",
+            )
+        return threads
 
     def submit(self, task: Task) -> None:
         """Send a task."""
@@ -175,6 +199,7 @@ class Cluster:
         try:
             wait_for(list(self._running), timeout=seconds, return_when="FIRST_COMPLETED")
         except TimeoutError:
+            self._threads()
             return []
         except Exception as error:
             raise UnavailableError(
@@ -182,8 +207,8 @@ class Cluster:
                 why=f"{type(error).__name__}: {error}",
                 fix="start it, and the same command again",
             ) from error
-        finished = [f for f in self._running if f.done()]
-        return [(self._running.pop(f), _result_of(f)) for f in finished]
+        found = [(f, outcome) for f in self._running if f.done() and (outcome := _result_of(f)) is not None]
+        return [(self._running.pop(f), outcome) for f, outcome in found]
 
     def close(self, *, abort: bool) -> None:
         """Disconnect."""
@@ -192,11 +217,14 @@ class Cluster:
         self._client.close()
 
 
-def _result_of(future: Any) -> Outcome:
+def _result_of(future: Any) -> Outcome | None:
+    """Return what became of a task; None where the worker that had it is gone, so that Dask does it again."""
     from dask.distributed import KilledWorker
 
     try:
-        outcome: Outcome = future.result()
+        outcome: Outcome = future.result(timeout=FETCH)
+    except TimeoutError as error:
+        return Outcome("FAILED", failure=failure_of(error)) if future.status == "error" else None
     except KilledWorker as error:  # Dask has tried on several workers, and lost them all
         return lost(str(error), transient=False)
     except Exception as error:
