@@ -43,7 +43,7 @@ lint: $(VENV)/.installed ## style, types, import layers
 
 test: $(VENV)/.installed lint ## lint and the whole test suite
 	-@$(MAKE) --no-print-directory $(VENV)/.demo-data
-	$(PY) -m pytest -n 2 --dist worksteal
+	$(PY) -m pytest -n 3 --dist worksteal
 
 docs: $(VENV)/.demo-data ## the pages of docs/ and the API reference as HTML, in docs/_build/html
 	$(PY) -m sphinx -W --keep-going -q -d docs/_build/doctrees docs docs/_build/html

@@ -83,7 +83,7 @@ for name, (seen, dropout) in variants.items():
     spec = geomm.ModelSpec({n: len(streams[n].bands) for n in seen}, len(classes), fusion="attention", width=8)
     settings = geomm.TrainSettings(steps=70, rate=0.01, modality_dropout=dropout, accelerator="cpu")
     for seed in seeds:
-        chips = split.random_chips("train", 32, 800, seed)
+        chips = split.random_chips("train", 32, 560, seed)
         dataset = geomm.ChipDataset(cube, chips, seen, target=target, split=(split, "train"))
         batches = geomm.ChipBatches([dataset], 8, seed=seed)
         data = geomm.TrainData(batches, geomm.Normaliser.fit(batches.epoch(0)))

@@ -27,7 +27,7 @@ from geomm.errors import ConfigError, OutputError, PackageError, ReadError
 from geomm.store import StoredChips, StorePart, verify_store, write_store
 
 TARGET = Target("label", (0, 1, 2), radiometry.cloud_classes_from_bqa)
-KILLS = int(os.environ.get("GEOMM_KILLS", "6"))
+KILLS = int(os.environ.get("GEOMM_KILLS", "3"))
 
 
 def _reader(cube, size=8, **options):

@@ -320,7 +320,7 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 def test_killed_while_writing_a_checkpoint(recipe, tmp_path):
     subprocess.run(_train(recipe, tmp_path / "whole"), check=True, capture_output=True, env=ENVIRONMENT)
     cut, kills = tmp_path / "cut", 0
-    for _ in range(int(os.environ.get("GEOMM_KILLS", "3"))):
+    for _ in range(int(os.environ.get("GEOMM_KILLS", "2"))):
         process = subprocess.Popen(
             _train(recipe, cut), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
         )

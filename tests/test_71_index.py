@@ -23,7 +23,7 @@ from geomm.retrieval import Index, learn, merge_indexes, search_partitions, veri
 from geomm.retrieval.files import seal, unseal
 from geomm.retrieval.manifest import Manifest
 
-KILLS = int(os.environ.get("GEOMM_KILLS", "6"))
+KILLS = int(os.environ.get("GEOMM_KILLS", "3"))
 WIDE = 12
 
 

@@ -105,7 +105,7 @@ predict_source(load_package(model), scenes, out, datetime="2020-06-01", options=
 """
 
 
-@pytest.mark.parametrize("kill", range(int(os.environ.get("GEOMM_KILLS", "3"))))
+@pytest.mark.parametrize("kill", range(int(os.environ.get("GEOMM_KILLS", "2"))))
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(model, scenes, plain, tmp_path, kill):
     """Killed at some moment; what was published is nothing, whole blocks are found again, nothing else is left."""
     (tmp_path / "small.py").write_text(SLOW)

@@ -78,7 +78,7 @@ def package(tmp_path_factory):
 
 
 def test_killed_while_indexing_it_opens_with_whole_commits_and_goes_on(package, landsat, tmp_path):
-    kills, out = int(os.environ.get("GEOMM_KILLS", "6")), tmp_path / "index"
+    kills, out = int(os.environ.get("GEOMM_KILLS", "3")), tmp_path / "index"
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(package.path), landsat.href, str(out), str(kills)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}
