@@ -57,6 +57,7 @@ bench: $(VENV)/.demo-data ## measured figures, see benchmarks/RESULTS.md
 	$(PY) benchmarks/predict_memory.py
 	$(PY) benchmarks/map_writing.py
 	$(PY) benchmarks/cube_load.py
+	$(PY) benchmarks/pictures.py
 	$(PY) benchmarks/chips.py
 	$(PY) benchmarks/chips_memory.py
 	$(PY) benchmarks/catalog_search.py
