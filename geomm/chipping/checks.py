@@ -9,7 +9,7 @@ from geomm.chipping.batch import Target
 from geomm.chips import SpatialSplit
 from geomm.cube import cube_of, geobox_of
 from geomm.cube.calibrate import CALIBRATION
-from geomm.errors import ConfigError, GridError, did_you_mean, typo_of
+from geomm.errors import ConfigError, GridError, UnknownNameError, did_you_mean, typo_of
 
 
 def check_reader(cube: Any, chips: Any, modalities: Any, target: Any, split: Any) -> None:
@@ -32,6 +32,8 @@ def check_reader(cube: Any, chips: Any, modalities: Any, target: Any, split: Any
     if split is not None and not (isinstance(split, tuple) and len(split) == 2 and isinstance(split[0], SpatialSplit)):
         fix = 'give both: split=(SpatialSplit.draw(...), "train")'
         raise ConfigError("a split is a pair of SpatialSplit and name", where=repr(split)[:80], fix=fix)
+    if split is not None and split[1] not in split[0].names:
+        raise UnknownNameError.of("split", split[1], split[0].names)
     _check_names(cube, modalities, target)
     _check_stored(cube, modalities)
     _check_place(cube, chips)

@@ -60,6 +60,9 @@ class ChipViews:
         size = len(self)
         if not size or n < 1:
             raise ConfigError("there is no chip to show", why=f"{size} chips, {n} asked for", fix="ask for one or more")
+        if not all(isinstance(c, ClassSpec) for c in classes):
+            fix = 'classes=[ClassSpec(0, "clear", "#3f7f4f"), ...]'
+            raise ConfigError("classes are a list of ClassSpec", where=repr(classes)[:80], fix=fix)
         chosen = list(numbers) or np.unique(np.linspace(0, size - 1, min(n, size)).round().astype(int)).tolist()
         if not all(-size <= k < size for k in chosen):
             raise ConfigError("there is no such chip", why=f"asked for {chosen}", fix=f"numbers from 0 to {size - 1}")
@@ -78,6 +81,9 @@ class ChipViews:
             DependencyError: folium is not installed.
         """
         return map_of(_groups(self.table), onto=map)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self):,} chips of {', '.join(self.streams())})"
 
     def _repr_html_(self) -> str:
         return chips_card(type(self).__name__, len(self), self.streams(), self.table)

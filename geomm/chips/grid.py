@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 from geomm.errors import ConfigError
 from geomm.types import Window, check_whole
@@ -91,7 +91,15 @@ class ChipGrid:
         rows, columns = self.counts
         return rows * columns
 
-    def __getitem__(self, index: int) -> Chip:
+    @overload
+    def __getitem__(self, index: int) -> Chip: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Chip]: ...
+
+    def __getitem__(self, index: int | slice) -> Chip | list[Chip]:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
         if not 0 <= index < len(self):
             raise IndexError(index)
         row, column = divmod(index, self.counts[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -14,7 +15,7 @@ from geomm.cube.grid import SNAP_TOLERANCE, coords_of
 from geomm.cube.load import one_unit
 from geomm.cube.plan import STATUS, usable
 from geomm.cube.show import Cube
-from geomm.errors import ConfigError, GridError, MissingBandError
+from geomm.errors import ConfigError, GridError, MissingBandError, UnknownNameError
 from geomm.radiometry import Calibration
 from geomm.sensors import RESAMPLING, SensorSpec, get_sensor
 from geomm.types import Modality
@@ -55,6 +56,13 @@ def from_xarray(
         MissingBandError: its bands are not named, or not those of the sensor.
         UnitError: the bands of a modality are in several units.
     """
+    given: tuple[Any, Any] = (arrays, sensors or {})
+    if not all(isinstance(part, Mapping) for part in given):
+        fix = 'write from_xarray({"optical": array}, {"optical": "sentinel2-l2a"})'
+        raise ConfigError("arrays and sensors go by the name of a modality", where=type(arrays).__name__, fix=fix)
+    for name in (*(sensors or {}), *(calibration or {})):
+        if name not in arrays:
+            raise UnknownNameError.of("modality", name, arrays)
     if not arrays:
         raise ConfigError("there is no array to make a cube of", fix='give at least one: {"optical": array}')
     chosen = {n: _modality((sensors or {}).get(n, "generic")) for n in arrays}

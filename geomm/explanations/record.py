@@ -31,6 +31,9 @@ class Explanation:
     retry: bool = False
     """Whether the same may succeed a little later, without any change."""
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
         lines = [f"GEOMM-{self.code}  {self.name}", "", *textwrap.wrap(self.meaning, WIDTH)]
         for title, points in (("Usual causes", self.causes), ("What to do", self.remedies)):

@@ -13,6 +13,7 @@ from typing import Any
 from odc.geo.geobox import GeoBox
 
 from geomm._version import __version__
+from geomm.errors import ConfigError
 from geomm.types import LayerSpec
 
 EXTENSIONS = (
@@ -40,6 +41,16 @@ class Provenance:
     """What the model was asked, JSON types: words or prompts; empty for models that know what to map."""
     identity: str = ""
     """Hash of all that decides the product, see :func:`published`; empty where it is not known."""
+
+    def __post_init__(self) -> None:
+        time: Any = self.time
+        sources: Any = self.derived_from
+        if not isinstance(time, dt.datetime):
+            fix = "Provenance(scenes[0].time), or datetime.datetime(2024, 5, 31, tzinfo=datetime.UTC)"
+            raise ConfigError("the time of a product is a datetime", where=repr(time)[:60], fix=fix)
+        if isinstance(sources, str):
+            fix = f"derived_from=({sources!r},)"
+            raise ConfigError("hrefs of sources are a list", where=sources[:80], fix=fix)
 
 
 def stac_item(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from geomm.catalog import Scene
 from geomm.chips import Chip, SpatialSplit
+from geomm.errors import ConfigError
 from geomm.types import Window
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ def scenes_frame(scenes: Sequence[Scene]) -> geopandas.GeoDataFrame:
     import pandas as pd
     from shapely.geometry import shape
 
+    if not isinstance(scenes, Sequence) or not all(isinstance(s, Scene) for s in scenes):
+        raise ConfigError(
+            "scenes are a list of Scene", where=type(scenes).__name__, fix="give what catalog.search() found"
+        )
     extra = list(dict.fromkeys(k for s in scenes for k in s.properties))
     rows: dict[str, Any] = {
         "id": [s.id for s in scenes],
@@ -54,6 +59,9 @@ def chips_frame(
     import pandas as pd
     import shapely
 
+    if not hasattr(geobox, "affine"):
+        fix = "chips_frame(chips, grid), where grid is that of common_geobox, or cube.odc.geobox"
+        raise ConfigError("the grid is no GeoBox", where=type(geobox).__name__, fix=fix)
     rows = list(_rows(chips))
     windows = [w for _, _, w, _ in rows]
     grid = geobox.affine
@@ -76,6 +84,9 @@ def _rows(
         for name in chips.names:
             yield from ((k, name, window, None) for k, window in enumerate(chips.blocks(name)))
         return
-    lists: Mapping[str, Iterable[Chip]] = chips if isinstance(chips, Mapping) else {"": chips}
+    lists: Mapping[str, Any] = chips if isinstance(chips, Mapping) else {"": chips}
     for name, some in lists.items():
+        if isinstance(some, str) or not all(isinstance(c, Chip) for c in some):
+            fix = 'give a ChipGrid, a list of chips, or {"train": chips}'
+            raise ConfigError("these are no chips", where=type(chips).__name__, fix=fix)
         yield from ((chip.index, name, chip.write, chip.time) for chip in some)

@@ -224,6 +224,11 @@ def rasterize_labels(
         ConfigError: no such column, a class that is not among ``classes``, or other shapes than polygons.
         GridError: the frame has no CRS, or nothing of it lies on the grid.
     """
+    if isinstance(ignore, str):
+        raise ConfigError("names that are left out are a list", where=f"ignore {ignore!r}", fix=f"ignore=[{ignore!r}]")
+    if not all(isinstance(c, ClassSpec) for c in classes):
+        fix = 'rasterize_labels(frame, [ClassSpec(1, "maize", "#e6b800")], grid)'
+        raise ConfigError("classes are a list of ClassSpec", where=repr(classes)[:80], fix=fix)
     table = _checked(frame, column, "the frame")
     areas = areas_of(table, column, classes, ignore, where="the frame")
     if not areas.to_crs(geobox.crs.proj).intersects(geobox.extent.geom).any():

@@ -183,6 +183,10 @@ def gallery(index: Index, asked: str | Question, *, hits: Any | None = None) -> 
     Raises:
         ConfigError: the index has no model that understands words, or no such chip.
     """
+    given: tuple[Any, Any] = (index, asked)
+    if not isinstance(given[0], Index) or not isinstance(given[1], (str, Question)):
+        fix = 'gallery(open_index("places"), "the open sea"), or a Question'
+        raise ConfigError("a gallery is of an index and a question", where=f"{index!r}, {asked!r}"[:80], fix=fix)
     question = Question(asked) if isinstance(asked, str) else asked
     found = ask(index, question) if hits is None else listed(hits)
     notes = [*question.told(), f"{len(index)} chips in the index"]

@@ -68,6 +68,9 @@ def to_xarray(blocks: Iterable[tuple[Window, Prediction]], geobox: Any) -> xr.Da
     """
     import xarray as xr
 
+    if not hasattr(geobox, "affine") or hasattr(blocks, "data_vars"):
+        fix = "to_xarray(predict(cube, package), cube.odc.geobox); predict_map does both"
+        raise ConfigError("blocks of a prediction go onto a GeoBox", where=type(blocks).__name__, fix=fix)
     shape = (int(geobox.shape[0]), int(geobox.shape[1]))
     arrays: dict[str, np.ndarray] = {}
     layers: tuple[LayerSpec, ...] = ()

@@ -57,6 +57,10 @@ def predict(
         ConfigError: at once: this is no cube, or no model package.
     """
     cube_of(cube)
+    asked: Any = settings
+    if asked is not None and not isinstance(asked, PredictSettings):
+        fix = "write settings_for(cube, package, PredictSettings(layers=('class',)))"
+        raise ConfigError("settings are PredictSettings", where=repr(asked)[:80], fix=fix)
     for one in _listed(package):
         contract = (one.package if isinstance(one, Member) else one).contract
         check_cube(contract, cube)

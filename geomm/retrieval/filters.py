@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomm.catalog import in_degrees, parse_interval
-from geomm.errors import CatalogError, ConfigError, GeommError
+from geomm.errors import CatalogError, ConfigError, GeommError, UnknownNameError
 from geomm.retrieval.segment import Segment
+from geomm.sensors import SENSORS
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _SHARE = 65_536  # rows that a thread compares at a time
@@ -58,6 +59,16 @@ class Filter:
             if moment is not None:
                 span[k] = (moment - _EPOCH) // dt.timedelta(microseconds=1)
         return cls(areas, parts, rectangular, np.array(span), frozenset(sensors))
+
+    def check(self, segments: Sequence[Segment]) -> None:
+        """Refuse names of sensors that neither the table nor any row has.
+
+        Raises:
+            UnknownNameError: there is one; the message guesses what was meant.
+        """
+        held = {s.strip() for g in segments for text in g.part.about["sensors"] for s in text.split(",") if s.strip()}
+        for name in sorted(self.sensors - held - set(SENSORS)):
+            raise UnknownNameError.of("sensor", name, held or SENSORS)
 
     def match(self, segment: Segment, pool: Executor) -> NDArray[np.bool_]:
         """Tell which rows of a segment match."""

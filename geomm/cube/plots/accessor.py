@@ -10,10 +10,11 @@ import xarray as xr
 
 from geomm.cube.grid import geobox_of
 from geomm.cube.plan import STATUS
+from geomm.cube.plots.chosen import When, imagery, node_of, steps_of
 from geomm.cube.plots.draw import canvas, frame, legend, show
 from geomm.cube.plots.explore import explore_pictures
 from geomm.cube.plots.stretch import BACKSCATTER, SIDE, Picture, Stretch, picture_of
-from geomm.errors import ConfigError, UnknownNameError
+from geomm.errors import ConfigError
 from geomm.sensors import BandSpec, get_sensor
 from geomm.types import ClassSpec
 
@@ -41,7 +42,7 @@ class CubeAccessor:
         """Pictures with matplotlib."""
         return CubePlots(self._cube)
 
-    def explore(self, modality: str = "", *, time: int | str | None = None, map: Any | None = None) -> Any:  # noqa: A002
+    def explore(self, modality: str = "", *, time: When = None, map: Any | None = None) -> Any:  # noqa: A002
         """Lay a modality, or all of them, over a map to pan in.
 
         Args:
@@ -70,16 +71,17 @@ class CubePlots:
     def __init__(self, cube: xr.DataTree) -> None:
         self._cube = cube
 
-    def __call__(self, *, time: int | str | None = None) -> Any:
+    def __call__(self, modality: str = "", *, time: When = None) -> Any:
         """Show every modality at one time, and which pixels are valid.
 
         Args:
+            modality: to show; default all.
             time: position or date of the time step; default the first.
 
         Returns:
             Array of axes.
         """
-        names = imagery(self._cube)
+        names = [modality] if modality else imagery(self._cube)
         geobox = geobox_of(self._cube)
         axes = canvas(len(names) + 1, shape=geobox.shape)
         for ax, name in zip(axes, names, strict=False):
@@ -87,7 +89,7 @@ class CubePlots:
             step = steps_of(node, time)[0]
             picture = picture_of(node, step=step)
             show(ax, picture, _title(name, node, step, picture), geobox)
-        _status(axes[-1], self._cube, time)
+        _status(axes[-1], self._cube, time, modality)
         return axes
 
     def rgb(
@@ -95,7 +97,7 @@ class CubePlots:
         modality: str = "",
         *,
         bands: Sequence[str] = (),
-        time: int | str | None = None,
+        time: When = None,
         stretch: Stretch = "robust",
         ax: Any | None = None,
     ) -> Any:
@@ -123,7 +125,7 @@ class CubePlots:
         modality: str = "",
         *,
         bands: Sequence[str] = (),
-        time: int | str | None = None,
+        time: When = None,
         stretch: Stretch = "robust",
         ax: Any | None = None,
     ) -> Any:
@@ -151,7 +153,7 @@ class CubePlots:
         modality: str = "",
         *,
         bands: Sequence[str] = (),
-        time: int | str | None = None,
+        time: When = None,
         stretch: Stretch = "robust",
         ax: Any | None = None,
     ) -> Any:
@@ -174,7 +176,7 @@ class CubePlots:
         name = modality or self._first("as temperature", lambda s: s[0].kind == "temperature")
         return self._draw(name, bands, time, stretch, ax)
 
-    def valid(self, modality: str = "", *, time: int | str | None = None, ax: Any | None = None) -> Any:
+    def valid(self, modality: str = "", *, time: When = None, ax: Any | None = None) -> Any:
         """Show which pixels are usable, and why others are not.
 
         Args:
@@ -201,12 +203,12 @@ class CubePlots:
             raise ConfigError(
                 f"nothing in the cube can be shown {how}",
                 why="it has " + ", ".join(f"{n} ({s[0].kind}, {len(s)} bands)" for n, s in specs.items()),
-                fix="plot() shows whatever there is; .rgb(modality, bands=[...]) any three bands",
+                fix="plot() shows whatever there is",
             )
         return found[0]
 
     def _draw(
-        self, name: str, bands: Sequence[str], time: int | str | None, stretch: Stretch, ax: Any | None
+        self, name: str, bands: Sequence[str], time: When, stretch: Stretch, ax: Any | None
     ) -> Any:  # fmt: skip
         node, geobox = node_of(self._cube, name), geobox_of(self._cube)
         steps = steps_of(node, time)[: 1 if ax is not None else MOST_STEPS]
@@ -217,45 +219,6 @@ class CubePlots:
         for one, step, picture in zip(axes, steps, pictures, strict=True):
             show(one, picture, _title(name, node, step, picture), geobox)
         return axes[0] if len(steps) == 1 else axes
-
-
-def node_of(cube: xr.DataTree, name: str) -> xr.Dataset:
-    """Return a modality of a cube.
-
-    Raises:
-        UnknownNameError: there is none of that name.
-    """
-    if name not in cube.children:
-        raise UnknownNameError.of("modality", name, cube.children)
-    return cube.children[name].to_dataset()
-
-
-def steps_of(node: xr.Dataset, time: int | str | None) -> list[int]:
-    """Return the positions of the time steps that are meant, at least one.
-
-    Raises:
-        ConfigError: there is none such.
-    """
-    number = node.sizes.get("time", 1)
-    if time is None:
-        return list(range(number))
-    days = [str(t)[:10] for t in np.atleast_1d(node["time"].to_numpy())]
-    found = [k for k, day in enumerate(days) if day.startswith(time)] if isinstance(time, str) else [time]
-    if not found or not -number <= found[0] < number:
-        raise ConfigError(
-            "the cube has no such time step", where=f"time {time!r}", why=f"it has {', '.join(days)}", fix="name a day"
-        )
-    return [found[0] % number]
-
-
-def imagery(cube: xr.DataTree) -> list[str]:
-    """Return the modalities of a cube: nodes with data of a sensor."""
-    names = [n for n, c in cube.children.items() if "data" in c and "sensor" in c.attrs]
-    if not names:
-        raise ConfigError(
-            "this tree is no cube", why=f"its nodes are {', '.join(cube.children) or 'none'}", fix="load_cube"
-        )
-    return names
 
 
 def _specs(node: xr.Dataset) -> list[BandSpec]:
@@ -269,7 +232,7 @@ def _title(name: str, node: xr.Dataset, step: int, picture: Picture) -> str:
     return "\n".join([f"{name}, {day}" if day else name, f"{picture.title}{unit}"])
 
 
-def _status(ax: Any, cube: xr.DataTree, time: int | str | None, name: str = "") -> None:
+def _status(ax: Any, cube: xr.DataTree, time: When, name: str = "") -> None:
     """Draw how the pixels of a modality came about; without a name, where all modalities are valid."""
     names = [name] if name else imagery(cube)
     found = np.stack([_codes(cube, n, time) for n in names])
@@ -284,7 +247,7 @@ def _status(ax: Any, cube: xr.DataTree, time: int | str | None, name: str = "") 
     legend(ax, [_STATUS[k] for k in seen], [shares[k] for k in seen])
 
 
-def _codes(cube: xr.DataTree, name: str, time: int | str | None) -> np.ndarray:
+def _codes(cube: xr.DataTree, name: str, time: When) -> np.ndarray:
     """Return the status of a modality, sampled; what was taken out of ``valid`` later counts as excluded by quality."""
     node, step = node_of(cube, name), slice(None, None, _every(cube))
     part = node.isel(time=steps_of(node, time)[0]) if "time" in node.dims else node

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from geomm.cube.grid import geobox_of
-from geomm.cube.plots.accessor import imagery, node_of
+from geomm.cube.plots.chosen import imagery, node_of
 from geomm.cube.plots.draw import canvas, frame, legend, show
 from geomm.cube.plots.explore import add_legend, add_picture, finished, new_map
 from geomm.cube.plots.stretch import SIDE, Picture, heat, picture_of
@@ -53,6 +53,7 @@ class MapAccessor:
             GridError: the imagery lies on another grid.
         """
         array, geobox = self._layer(layer), geobox_of(self._maps)
+        _check_opacity(opacity)
         below = None if over is None else _below(over, modality, geobox)
         panels = _panels(array)
         axes = canvas(len(panels), ax, shape=geobox.shape)
@@ -90,6 +91,7 @@ class MapAccessor:
             DependencyError: folium is not installed.
         """
         array, geobox = self._layer(layer), geobox_of(self._maps)
+        _check_opacity(opacity)
         where = map if map is not None else new_map(geobox)
         if over is not None:
             for name in imagery(over):
@@ -102,12 +104,25 @@ class MapAccessor:
         return finished(where, geobox)
 
     def _layer(self, name: str) -> xr.DataArray:
+        if not isinstance(name, str):
+            raise ConfigError(
+                "a layer is named",
+                where=type(name).__name__,
+                fix='plot("class", over=cube) lays it over the imagery of a cube',
+            )
+        if "sensor" in self._maps.attrs:
+            imagery(self._maps)  # says what to do instead
         names = [str(n) for n, a in self._maps.data_vars.items() if {"y", "x"} <= set(a.dims)]
         if not names:
             raise ConfigError("this data set holds no map", why="no variable has y and x", fix="see geomm.predict_map")
         if name and name not in names:
             raise UnknownNameError.of("layer", name, names)
         return self._maps[name or names[0]]
+
+
+def _check_opacity(opacity: Any) -> None:
+    if not isinstance(opacity, (int, float)) or not 0 <= opacity <= 1:
+        raise ConfigError("the opacity lies between 0 and 1", why=f"got {opacity!r}", fix="opacity=0.5 for one half")
 
 
 def classes_of(array: xr.DataArray) -> tuple[ClassSpec, ...]:
@@ -139,6 +154,14 @@ def _picture(array: xr.DataArray, name: Any = None) -> Picture:
     values = array[::every, ::every].to_numpy()
     classes = classes_of(array)
     if classes:
+        if values.dtype.kind == "f" and (values[np.isfinite(values)] % 1).any():
+            raise ConfigError(
+                "these are no classes any more",
+                where=f"layer {array.name}",
+                why="there are values between the classes, as after averaging",
+                fix="take every n-th pixel instead: maps[:, ::4, ::4], or the most frequent class",
+            )
+        values = np.where(np.isfinite(values), values, 255)
         table = np.zeros((256, 4), np.uint8)
         for c in classes:
             table[c.value] = (*c.rgb, 255)
@@ -159,14 +182,22 @@ def _scale(name: str, values: NDArray[Any]) -> tuple[tuple[float, float], str]:
 
 
 def _below(cube: xr.DataTree, modality: str, geobox: GeoBox) -> Picture:
+    names = imagery(cube)
     mine = geobox_of(cube)
     if mine.shape != geobox.shape or mine.crs != geobox.crs or not mine.affine.almost_equals(geobox.affine, 1e-6):
         raise GridError(
             "the imagery lies on another grid than the map",
-            why=f"{tuple(mine.shape)} in {mine.crs} against {tuple(geobox.shape)} in {geobox.crs}",
+            why=f"{_told(mine)}; the map {_told(geobox)}",
             fix="load the cube on the map's grid: load_cube(scenes, maps.odc.geobox)",
         )
-    return picture_of(node_of(cube, modality or imagery(cube)[0]))
+    return picture_of(node_of(cube, modality or names[0]))
+
+
+def _told(geobox: GeoBox) -> str:
+    """Return a grid in a few words."""
+    code = f"EPSG:{geobox.crs.epsg}" if geobox.crs.epsg else str(geobox.crs)[:40]
+    size = " x ".join(map(str, geobox.shape))
+    return f"{size} pixels of {abs(geobox.affine.a):g} from {geobox.affine.c:.10g}, {geobox.affine.f:.10g} in {code}"
 
 
 def _dimmed(picture: Picture, opacity: float) -> Picture:

@@ -94,6 +94,7 @@ def picture_of(
         ConfigError: neither one nor three bands, or limits that are none.
     """
     sensor, names = get_sensor(str(node.attrs["sensor"])), [str(n) for n in np.atleast_1d(node["band"].to_numpy())]
+    bands = (bands,) if isinstance(bands, str) else bands
     for name in bands:
         if name not in names:
             raise UnknownNameError.of("band", name, names)
