@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomm.catalog import in_degrees, parse_interval
-from geomm.errors import CatalogError, ConfigError, GeommError, UnknownNameError
+from geomm.errors import CatalogError, ConfigError, GeommError, UnknownNameError, nearest
 from geomm.retrieval.segment import Segment
 from geomm.sensors import SENSORS
 
@@ -61,14 +61,15 @@ class Filter:
         return cls(areas, parts, rectangular, np.array(span), frozenset(sensors))
 
     def check(self, segments: Sequence[Segment]) -> None:
-        """Refuse names of sensors that neither the table nor any row has.
+        """Refuse names of sensors that look like a typo: neither the table nor any row has them, but nearly.
 
         Raises:
             UnknownNameError: there is one; the message guesses what was meant.
         """
         held = {s.strip() for g in segments for text in g.part.about["sensors"] for s in text.split(",") if s.strip()}
         for name in sorted(self.sensors - held - set(SENSORS)):
-            raise UnknownNameError.of("sensor", name, held or SENSORS)
+            if nearest(name, held | set(SENSORS)):
+                raise UnknownNameError.of("sensor", name, held or SENSORS)
 
     def match(self, segment: Segment, pool: Executor) -> NDArray[np.bool_]:
         """Tell which rows of a segment match."""
