@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 import rasterio
-import xarray as xr
 
 from geomm.config import RunConfig
-from geomm.cube import calibrated
+from geomm.cube import picture_of
 from geomm.export import Product
 from geomm.pipeline.sites import LABEL, Fold, Site, target_of
-from geomm.sensors import get_sensor
 from geomm.types import INVALID_CLASS, ClassSpec
 
 SIDE = 448
@@ -37,42 +35,14 @@ class Look:
     """The picture; transparent where nothing is known."""
 
 
-def quicklook(node: xr.Dataset) -> tuple[np.ndarray, str]:
-    """Return a picture of a modality and its caption.
-
-    Args:
-        node: one node of a cube; its first time step is shown, thinned to :data:`SIDE` pixels.
-
-    Returns:
-        RGBA floats ``(y, x, 4)``, transparent where invalid, and what is shown.
-    """
-    sensor = get_sensor(str(node.attrs["sensor"]))
-    names = [str(b) for b in node["band"].to_numpy()]
-    specs = [sensor.band(n) for n in names]
-    chosen = sensor.shown(names)
-    shown = "-".join(dict.fromkeys(names[k] for k in chosen))
-    caption = f"{shown}, {specs[0].unit.replace('_', ' ')}"
-    step = max(1, -(-max(node.sizes["y"], node.sizes["x"]) // SIDE))
-    part = calibrated(
-        node.isel(time=0, y=slice(None, None, step), x=slice(None, None, step)).isel(band=sorted(set(chosen)))
-    )
-    values = part.data.to_numpy()[[sorted(set(chosen)).index(k) for k in chosen]]
-    finite = values[np.isfinite(values)]
-    low, high = np.percentile(finite, [2, 98]) if finite.size else (0.0, 1.0)
-    scaled = np.clip((np.nan_to_num(values) - low) / max(high - low, 1e-9), 0, 1)
-    alpha = np.isfinite(values).all(0)[None]
-    return np.moveaxis(np.concatenate([scaled, alpha]), 0, -1), caption
-
-
 def site_looks(config: RunConfig, site: Site, fold: Fold, product: Product) -> list[Look]:
     """Show a site: each modality it has, the labels with the split, the classes, the agreement, the confidence."""
     classes = config.classes()
     looks = []
     for name in config.modalities:
         if name in site.cube.children:
-            picture, caption = quicklook(site.cube.children[name].to_dataset())
-            gray = bool((picture[..., 0] == picture[..., 1]).all())
-            looks.append(Look(name, caption, _png(_coloured(picture, "inferno") if gray else picture)))
+            picture = picture_of(site.cube.children[name].to_dataset(), side=SIDE)
+            looks.append(Look(name, f"{picture.title}, {picture.unit}", _png(picture.rgba / 255)))
     labels = _labels(config, site)
     values = np.array([*(c.value for c in classes), *[INVALID_CLASS] * (256 - len(classes))], np.uint8)
     split, painted = fold.splits[site.name], _paint(values[labels], classes)
