@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from geomm.plugins import import_plugins
+
 if TYPE_CHECKING:
     from geomm.annotations import Annotations, annotations_of, derive_annotations, read_annotations, read_questions
     from geomm.batch import BatchOptions, run_batch
@@ -261,3 +263,6 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+import_plugins()  # last: they register what they have with the names above

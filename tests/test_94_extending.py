@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -161,3 +164,36 @@ def test_a_task_may_bring_a_head_of_its_own(added):
     assert isinstance(heads.build_head("mean", Shape((8,), (1,)), 3), Mean)
     assert not heads.answers_for_pixels("mean")
     assert heads.answers_for_pixels("segmentation")
+
+
+SPAWNED = """
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from geomm.sensors import get_sensor
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        print(pool.submit(get_sensor, "planetscope-sr").result().title)
+"""
+
+
+def test_plug_ins_are_there_in_every_process(tmp_path):
+    for name in ("planetscope.py", "greatest.py"):
+        (tmp_path / name).write_text(FILES[name])
+    (tmp_path / "spawned.py").write_text(SPAWNED)
+
+    def run(*command, plugins="planetscope, greatest"):
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
+            "GEOMM_PLUGINS": plugins,
+        }
+        return subprocess.run(
+            [sys.executable, *command], capture_output=True, text=True, env=environment, check=False, cwd=tmp_path
+        )
+
+    assert "planetscope-sr" in run("-m", "geomm", "sensors").stdout
+    assert "PlanetScope, surface reflectance" in run("spawned.py").stdout
+    wrong = run("-c", "import geomm", plugins="planetscpe")
+    assert wrong.returncode
+    assert "a plug-in cannot be imported" in wrong.stderr
+    assert "No module named 'planetscpe'" in wrong.stderr
+    assert "put its folder on PYTHONPATH" in wrong.stderr
