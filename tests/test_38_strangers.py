@@ -73,6 +73,10 @@ WRONG = {
     "one source as text": (lambda a: geomm.Provenance(a.scenes[0].time, "abc"), r"\('abc',\)"),
     "a date as text": (lambda a: geomm.Provenance("2020-01-01"), "datetime"),
     "a path for an index": (lambda a: geomm.gallery("places", "sea"), "open_index"),
+    "a name for a sensor": (lambda _: geomm.register_sensor("mine"), "SensorSpec.*CONTRIBUTING"),
+    "names for classes of texts": (lambda a: geomm.derive_annotations([[1.0]], [a.grid], ["sea"]), "'sea' is no ClassSpec"),
+    "texts without windows": (lambda _: geomm.derive_annotations([[0.4, 0.6]], [], CLASSES), "window for each row"),
+    "a class too many": (lambda a: geomm.derive_annotations([[0.4]], [a.grid], CLASSES), r"rows of \[1\]"),
     "names for classes of chips": (
         lambda a: geomm.ChipDataset(a.cube, a.split.tiles("train", 16), ["optical"]).plot(2, classes=["a"]), "ClassSpec"
     ),
@@ -101,6 +105,16 @@ def test_sensors_of_an_index_are_guessed(tmp_path):
     with pytest.raises(LookupError, match="did you mean 'sentinel2-l1c'"):
         index.search(np.ones(2), sensors=["sentinel2-l1d"])
     assert len(index.search(np.ones(2), sensors=["sentinel2-l2a"])) == 0  # known, and not there
+    assert len(index.search(np.ones(2), aoi=(20, 45, 21, 46))) == 0  # there or exchanged: nothing
+    for swapped in ((45.2, 9.2, 45.8, 9.8), shapely.box(45.2, 9.2, 45.8, 9.8)):
+        with pytest.warns(UserWarning, match=r"Did you swap them\? Search \(9.2, 45.2, 9.8, 45.8\)") as told:
+            assert len(index.search(np.ones(2), aoi=swapped)) == 0
+        assert told[0].filename == __file__
+
+
+def test_labels_of_no_class_are_not_counted():
+    labels = np.array([[-1, 0], [1, 2]], np.int16)
+    assert geomm.label_counts(labels, 2, 2).tolist() == [[[1, 1]]]
 
 
 def test_what_is_natural_works(at, cube):

@@ -23,6 +23,8 @@ from geomm.retrieval import Index, learn, merge_indexes, search_partitions, veri
 from geomm.retrieval.files import seal, unseal
 from geomm.retrieval.manifest import Manifest
 
+pytestmark = pytest.mark.filterwarnings("ignore:No row lies in the area")  # areas are drawn at random
+
 KILLS = int(os.environ.get("GEOMM_KILLS", "3"))
 WIDE = 12
 

@@ -22,6 +22,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from geomm.errors import ConfigError
 from geomm.retrieval import Index, find, learn, verify_index, writing
 
+pytestmark = pytest.mark.filterwarnings("ignore:No row lies in the area")  # areas are drawn at random
+
 SOAK = settings.default.max_examples > 50
 WIDE = 8
 START = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from geomm.annotations.table import Annotations, area_of, complete
+from geomm.errors import ConfigError
 from geomm.types import ClassSpec
 
 
@@ -28,9 +29,21 @@ def derive_annotations(
         classes: in the order of the fractions.
         time: of the labels.
         source: where they come from.
+
+    Raises:
+        ConfigError: there is not one window for each row of fractions, or one class for each column.
     """
     import geopandas
 
+    wrong = [c for c in classes if not isinstance(c, ClassSpec)]
+    widths = sorted({len(f) for f in fractions} - {len(classes)})
+    if wrong or widths or len(windows) != len(fractions):
+        why = f"{len(fractions)} rows, {len(windows)} windows, {len(classes)} classes"
+        raise ConfigError(
+            "fractions, windows and classes do not fit",
+            why=f"{wrong[0]!r} is no ClassSpec"[:80] if wrong else why + (f", rows of {widths}" if widths else ""),
+            fix="give a window for each row of fractions and a ClassSpec for each column",
+        )
     rows = {"text": [derive_text(f, classes) for f in fractions], "derived": True, "datetime": time, "source": source}
     geometry = [area_of(w) for w in windows]
     return complete(geopandas.GeoDataFrame(rows, geometry=geometry, crs="EPSG:4326"))

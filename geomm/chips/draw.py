@@ -58,7 +58,7 @@ def label_counts(labels: NDArray[np.integer], cell: int, classes: int) -> NDArra
     """Count class indices in cells of a grid.
 
     Args:
-        labels: class index ``(y, x)``; values of ``classes`` and more are not counted.
+        labels: class index ``(y, x)``; values below 0, and of ``classes`` and more, are not counted.
         cell: height and width of a cell in pixels.
         classes: number of classes.
 
@@ -67,7 +67,7 @@ def label_counts(labels: NDArray[np.integer], cell: int, classes: int) -> NDArra
     """
     rows, columns = (-(-n // cell) for n in labels.shape)
     counts = np.zeros((rows, columns, classes), np.int64)
-    y, x = np.nonzero(labels < classes)
+    y, x = np.nonzero((labels >= 0) & (labels < classes))
     np.add.at(counts, (y // cell, x // cell, labels[y, x]), 1)
     return counts
 

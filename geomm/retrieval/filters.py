@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geomm.catalog import in_degrees, parse_interval
+from geomm.catalog import in_degrees, parse_interval, turned
 from geomm.errors import CatalogError, ConfigError, GeommError, UnknownNameError, nearest
 from geomm.retrieval.segment import Segment
 from geomm.sensors import SENSORS
@@ -91,6 +92,21 @@ class Filter:
                 places = shapely.from_wkb(segment.table(piece).column("geometry").to_numpy(zero_copy_only=False))
                 found[piece] = np.any([shapely.intersects(part, places) for part in self.parts], axis=0)
         return found > 0
+
+    def warn_if_turned(self, segments: Sequence[Segment], pool: Executor) -> None:
+        """Tell, where no row matches, whether some would with longitude and latitude of the area exchanged."""
+        import shapely
+
+        boxes = [box for west, south, east, north in self.areas.tolist() if (box := turned((west, south, east, north)))]
+        if boxes:
+            parts = [shapely.box(*b) for b in boxes]
+            other = replace(self, areas=np.array(boxes), parts=parts, rectangular=True)
+            if any(other.match(s, pool).any() for s in segments):
+                warnings.warn(
+                    "No row lies in the area, but some would with longitude and latitude exchanged. "
+                    f"Did you swap them? Search {tuple(round(v, 6) for v in boxes[0])}.",
+                    stacklevel=5,
+                )
 
 
 def _area(aoi: Any) -> tuple[NDArray[np.float64], list[Any], bool]:

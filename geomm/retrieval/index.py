@@ -290,8 +290,6 @@ class Index:
                 why=f"k {k}, query {queries.shape[1:]} of {queries.dtype}, vectors of {self.dimension}",
                 fix=fix,
             )
-        if wanted is not None:
-            wanted.check(self.snapshot.segments)
         if method not in {"auto", "exact", "ann"}:
             raise ConfigError(f"there is no method {method!r}", fix="say auto, exact or ann")
         coded = Coded.of(unit(queries, "give a query without NaN that is not all zero; the index embeds texts itself"))

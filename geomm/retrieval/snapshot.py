@@ -130,7 +130,11 @@ class Snapshot:
         return (*first, *(Scannable(s.codes, int(n)) for s, n in pairs if n >= listed))
 
     def choices(self, wanted: Filter | None, pool: Executor) -> list[Choice]:
-        """Choose the rows that match a filter and are not deleted, of each of ``scannable``."""
+        """Choose the rows that match a filter and are not deleted, of each of ``scannable``.
+
+        Raises:
+            UnknownNameError: the filter names a sensor that looks like a typo.
+        """
         if wanted is None and not self.deleted.size:
             return [Choice.of(s.codes) for s in self.scannable]
         if wanted is None and "choices" in self.memory:
@@ -138,7 +142,10 @@ class Snapshot:
             return found
         rows = np.ones(self.manifest.rows, bool)
         if wanted is not None:
+            wanted.check(self.segments)
             rows = np.concatenate([wanted.match(s, pool) for s in self.segments] or [rows])
+            if not rows.any():
+                wanted.warn_if_turned(self.segments, pool)
         rows[self.deleted] = False
         chosen = [s.choose(rows) for s in self.scannable]
         if wanted is None:

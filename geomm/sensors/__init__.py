@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from geomm.errors import DuplicateNameError, UnknownNameError
+from geomm.errors import ConfigError, DuplicateNameError, UnknownNameError
 from geomm.sensors.landsat import LANDSAT
 from geomm.sensors.sentinel import SENTINEL
 from geomm.sensors.spec import IDENTITY, RESAMPLING, BandSpec, Kind, QualityRule, Resampling, SensorSpec
@@ -66,8 +66,13 @@ def register_sensor(spec: SensorSpec) -> SensorSpec:
         spec: the sensor; it is returned, so that a module may keep it under a name.
 
     Raises:
+        ConfigError: it is something else.
         DuplicateNameError: the table has a sensor of that name.
     """
+    if not isinstance(spec, SensorSpec):
+        raise ConfigError(
+            "a sensor is a SensorSpec", why=f"got {spec!r}"[:80], fix="see 'A sensor' in CONTRIBUTING.md for one"
+        )
     if spec.name in _TABLE:
         raise DuplicateNameError.of("sensor", spec.name)
     _TABLE[spec.name] = spec
