@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from geomm.chips import Chip
 from geomm.errors import ConfigError
-from geomm.types import INVALID_CLASS
+from geomm.types import INVALID_CLASS, ClassSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,12 @@ class Target:
     modality: str
     """Node that holds the labels; its first band and time are used."""
     values: tuple[int, ...]
-    """Label value of each class index; other values are ignored."""
+    """Label value of each class index; other values are ignored. Of classes their values are taken."""
     decode: Callable[[np.ndarray], np.ndarray] | None = None
     """Turns stored numbers into label values first, such as :func:`geomm.radiometry.cloud_classes_from_bqa`."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "values", _values(self.values, self.modality))
         if not self.values:
             fix = 'list the label of every class: Target("label", values=(0, 1, 2))'
             raise ConfigError("a target has at least one class", where=f"target {self.modality!r}", fix=fix)
@@ -49,6 +50,25 @@ class Target:
         for k, value in enumerate(self.values):
             out[labels == value] = k
         return out
+
+
+def _values(given: Any, modality: str) -> tuple[int, ...]:
+    """Return label values as whole numbers.
+
+    Raises:
+        ConfigError: they are something else, such as the names of classes.
+    """
+    listed = [] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+    numbers = [v.value if isinstance(v, ClassSpec) else v for v in listed]
+    whole = all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in numbers)
+    if not whole or (not listed and not isinstance(given, (tuple, list))):
+        raise ConfigError(
+            "the values of a target are whole numbers",
+            where=f"target {modality!r}",
+            why=f"got {given!r}"[:80],
+            fix='list the stored number of every class: Target("label", values=(0, 1, 2)), or give its ClassSpecs',
+        )
+    return tuple(int(v) for v in numbers)
 
 
 @dataclass(frozen=True, slots=True)

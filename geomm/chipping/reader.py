@@ -18,6 +18,7 @@ from geomm.chips import Chip, ChipOrder, Itinerary, SpatialSplit
 from geomm.cube import geobox_of, kernels
 from geomm.cube.areas import Areas, areas_of, new_area
 from geomm.cube.calibrate import CALIBRATION
+from geomm.cube.items import items_of
 from geomm.cube.memory import Memory
 from geomm.errors import ConfigError
 from geomm.types import INVALID_CLASS, Window
@@ -214,7 +215,7 @@ class ChipReader:
 
     def items(self, name: str) -> list[str]:
         """Return the ids of the items that a modality was loaded from."""
-        return [i for step in self.cube.children[name].attrs.get("items", []) for i in step]
+        return [i for step in items_of(self.cube.children[name].to_dataset()) for i in step]
 
     def table(self) -> Any:
         """Return a GeoDataFrame in degrees, one row for every chip: ``chip, y, x, size``, ``split`` and footprint."""

@@ -8,14 +8,21 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from odc.geo.geobox import GeoBox
 
 from geomm.catalog import Scene
-from geomm.errors import CatalogError, ConfigError, GridError
+from geomm.errors import CatalogError, ConfigError, GridError, UnknownNameError
+from geomm.radiometry import Calibration
+from geomm.sensors import QualityRule
 from geomm.types import Modality
 
 _DEGREE = 111_320.0
 """Metres of a degree of latitude."""
+_UNEVEN = 0.25
+"""Part of a step that a coordinate may be off: those in degrees are sometimes kept as float32."""
+_LAST = {"scl": (11, "class"), "qa_pixel": (15, "bit"), "bqa": (3, "bit")}
+"""Greatest code of what each rule counts."""
 _RESERVED = {"x", "y", "time", "band", "spatial_ref"}
 
 
@@ -63,6 +70,22 @@ def check_load(geobox: Any, *, modalities: Any, chunks: Any, quality: Any, error
         raise ConfigError("unknown quality", where=f"quality {quality!r}", fix="'apply', 'ignore', or classes or bits")
 
 
+def check_codes(quality: Sequence[Any], rule: QualityRule) -> None:
+    """Refuse classes or bits that a quality band does not have.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    last, kind = _LAST[rule.rule]
+    for code in quality:
+        if isinstance(code, bool) or not isinstance(code, (int, np.integer)) or not 0 <= code <= last:
+            raise ConfigError(
+                f"the quality band has no such {kind}",
+                where=f"quality {code!r}, band {rule.band}",
+                fix=f"name {kind}s by number, 0 to {last}; or write 'apply' for the usual ones, 'ignore' for none",
+            )
+
+
 def cube_of(given: Any) -> Any:
     """Return a cube.
 
@@ -76,6 +99,44 @@ def cube_of(given: Any) -> Any:
         fix = "give the whole cube, or make one of the node: xarray.DataTree.from_dict({'/NAME': node})"
     why = f"a cube is an xarray.DataTree with a node for every modality; got {type(given).__name__}"
     raise ConfigError("this is no cube", where=repr(given)[:60].replace("\n", " "), why=why, fix=fix)
+
+
+def check_axes(dataset: Any) -> None:
+    """Refuse coordinates that are not those of a cube: see :func:`check_even`; rows go south and columns east.
+
+    Raises:
+        GridError: they are not.
+    """
+    check_even(dataset)
+    for name, down in zip(dataset.odc.spatial_dims or (), (True, False), strict=False):
+        at = dataset[name].to_numpy()
+        if at.size > 1 and (at[-1] > at[0]) == down:
+            fix = f"turn it: .isel({name}=slice(None, None, -1))"
+            raise GridError(
+                "the grid is turned", where=f"coordinate {name}", why=f"it goes {'north' if down else 'west'}", fix=fix
+            )
+
+
+def check_even(dataset: Any) -> None:
+    """Refuse what a selection has left no grid of: no row or column, a single one without its dimension, chosen ones.
+
+    Raises:
+        GridError: ``y`` or ``x`` is no dimension, empty or not evenly spaced.
+    """
+    for name, down in zip(dataset.odc.spatial_dims or ("y", "x"), (True, False), strict=True):
+        if name not in dataset.dims:
+            if name in dataset.coords:
+                fix = f"choose a slice, which keeps the dimension: .isel({name}=slice(5, 6))"
+                raise GridError("there is no grid", why=f"there is one {name} and no dimension of it", fix=fix)
+            continue
+        at = np.asarray(dataset[name].to_numpy(), np.float64)
+        if not at.size:
+            fix = "of y the north comes first: .sel(y=slice(north, south))" if down else f"choose more of {name}"
+            raise GridError("there is no pixel", why=f"no {name} is left", fix=fix)
+        even = np.linspace(at[0], at[-1], at.size)
+        if at.size > 2 and np.abs(at - even).max() > _UNEVEN * abs(even[1] - even[0]):
+            fix = f"choose every n-th: .isel({name}=slice(None, None, n)); or resample it: .odc.reproject(geobox)"
+            raise GridError("the pixels are not evenly spaced", where=f"coordinate {name}", fix=fix)
 
 
 def check_size(resolution: Any) -> None:
@@ -135,9 +196,7 @@ def _check_modalities(modalities: Any) -> None:
             fix='write {"optical": Modality("sentinel2-l2a", ("B04", "B08"))}, or leave them out for all sensors',
         )
     for name, modality in modalities.items():
-        if not isinstance(name, str) or not name or "/" in name:
-            fix = 'give a plain name, for example "optical"'
-            raise ConfigError("a modality has no such name", where=f"modality {name!r}", fix=fix)
+        check_name(name)
         if not isinstance(modality, Modality):
             fix = (
                 f'write Modality("{modality}")' if isinstance(modality, str) else 'write Modality(SENSOR, ("B4", "B3"))'
@@ -145,9 +204,43 @@ def _check_modalities(modalities: Any) -> None:
             raise ConfigError(
                 f"modality {name} is no Modality", where=repr(modality)[:80], fix=f"{fix}, or with its bands"
             )
-    if _RESERVED & set(modalities):
+
+
+def check_arrays(arrays: Any, sensors: Any, calibration: Any) -> None:
+    """Check the arguments of :func:`geomm.from_xarray` that go by the name of a modality.
+
+    Raises:
+        ConfigError: one does not, or there is no array.
+        UnknownNameError: a sensor or a calibration is of no array.
+    """
+    if not isinstance(arrays, Mapping) or not isinstance(sensors, Mapping):
+        fix = 'write from_xarray({"optical": array}, {"optical": "sentinel2-l2a"})'
+        raise ConfigError("arrays and sensors go by the name of a modality", where=type(arrays).__name__, fix=fix)
+    calibrations = isinstance(calibration, Mapping) and all(isinstance(c, Calibration) for c in calibration.values())
+    if not calibrations:
+        fix = 'write calibration={"optical": Calibration(scale=0.0001)}'
+        raise ConfigError("calibrations go by the name of a modality", where=repr(calibration)[:80], fix=fix)
+    if not arrays:
+        raise ConfigError("there is no array to make a cube of", fix='give at least one: {"optical": array}')
+    for name in arrays:
+        check_name(name)
+    for name in (*sensors, *calibration):
+        if name not in arrays:
+            raise UnknownNameError.of("modality", name, arrays)
+
+
+def check_name(name: Any) -> None:
+    """Refuse what cannot be the name of a modality.
+
+    Raises:
+        ConfigError: it is no plain text, or that of a coordinate.
+    """
+    if not isinstance(name, str) or not name or "/" in name:
+        fix = 'give a plain name, for example "optical"'
+        raise ConfigError("a modality has no such name", where=f"modality {name!r}", fix=fix)
+    if name in _RESERVED:
         raise ConfigError(
-            f"a modality cannot be named {min(_RESERVED & set(modalities))}",
+            f"a modality cannot be named {name}",
             why="it is the name of a coordinate",
             fix="name it otherwise, for example after its sensor",
         )

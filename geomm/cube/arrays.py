@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
+from geomm.cube.arguments import check_arrays, check_even
 from geomm.cube.calibrate import CALIBRATION
 from geomm.cube.grid import SNAP_TOLERANCE, coords_of
+from geomm.cube.items import told_items
 from geomm.cube.load import one_unit
 from geomm.cube.plan import STATUS, usable
 from geomm.cube.show import Cube
-from geomm.errors import ConfigError, GridError, MissingBandError, UnknownNameError
+from geomm.errors import ConfigError, GridError, MissingBandError
 from geomm.radiometry import Calibration
 from geomm.sensors import RESAMPLING, SensorSpec, get_sensor
 from geomm.types import Modality
@@ -29,7 +30,7 @@ def from_xarray(
     sensors: Mapping[str, str | Modality] | None = None,
     *,
     geobox: GeoBox | None = None,
-    time: str | dt.datetime | None = None,
+    time: str | dt.datetime | np.datetime64 | None = None,
     calibration: Mapping[str, Calibration] | None = None,
 ) -> Cube:
     """Make a cube of arrays that are on one grid already.
@@ -43,7 +44,8 @@ def from_xarray(
         time: of arrays without any; default the first time of the others.
         calibration: of modalities whose stored numbers are calibrated otherwise. Without: coordinates ``scale``,
             ``offset``, ``k1`` and ``k2``, or ``scale_factor`` and ``add_offset``, of the array; else none where it
-            holds floats, which are taken for physical values, and that of the sensor where it holds integers.
+            holds floats, which are taken for physical values, and that of the sensor where it holds integers, or those
+            of its file with NaN for nodata (``masked=True``).
 
     Returns:
         What :func:`geomm.load_cube` returns: ``data``, ``status`` and ``valid`` of every modality. A pixel is valid if
@@ -56,15 +58,7 @@ def from_xarray(
         MissingBandError: its bands are not named, or not those of the sensor.
         UnitError: the bands of a modality are in several units.
     """
-    given: tuple[Any, Any] = (arrays, sensors or {})
-    if not all(isinstance(part, Mapping) for part in given):
-        fix = 'write from_xarray({"optical": array}, {"optical": "sentinel2-l2a"})'
-        raise ConfigError("arrays and sensors go by the name of a modality", where=type(arrays).__name__, fix=fix)
-    for name in (*(sensors or {}), *(calibration or {})):
-        if name not in arrays:
-            raise UnknownNameError.of("modality", name, arrays)
-    if not arrays:
-        raise ConfigError("there is no array to make a cube of", fix='give at least one: {"optical": array}')
+    check_arrays(arrays, sensors or {}, calibration or {})
     chosen = {n: _modality((sensors or {}).get(n, "generic")) for n in arrays}
     known = {n: _standard(n, array) for n, array in arrays.items()}
     target = geobox or _upright(next(iter(known.values()))).odc.geobox
@@ -89,6 +83,7 @@ def _standard(name: str, given: Array) -> xr.DataArray:
     array = _stacked(given) if isinstance(given, xr.Dataset) else given
     if not isinstance(array, xr.DataArray):
         raise ConfigError(f"modality {name} is no array", where=type(given).__name__, fix="a DataArray or a Dataset")
+    check_even(array)
     grid = array.odc.geobox
     if grid is None or grid.crs is None or not isinstance(grid, GeoBox):
         raise GridError(
@@ -169,7 +164,7 @@ def _told(grid: GeoBox) -> str:
     return f"{grid.shape[0]} x {grid.shape[1]} pixels of {a.a:g} x {a.e:g} from {a.c:.10g}, {a.f:.10g} in {grid.crs}"
 
 
-def _stamp(time: str | dt.datetime | None, arrays: Mapping[str, xr.DataArray]) -> np.datetime64:
+def _stamp(time: str | dt.datetime | np.datetime64 | None, arrays: Mapping[str, xr.DataArray]) -> np.datetime64:
     """Return the time of arrays without any.
 
     Raises:
@@ -180,11 +175,14 @@ def _stamp(time: str | dt.datetime | None, arrays: Mapping[str, xr.DataArray]) -
         if times:
             return np.datetime64(min(times), "ns")
         raise ConfigError("the time of the imagery is not known", fix='give it: time="2024-05-31"')
+    if isinstance(time, np.datetime64):
+        return np.datetime64(time, "ns")
     try:
         moment = dt.datetime.fromisoformat(time) if isinstance(time, str) else time
-    except ValueError as error:
-        raise ConfigError("the time cannot be understood", where=str(time), fix="write 2024-05-31T10:00Z") from error
-    plain = moment.astimezone(dt.UTC).replace(tzinfo=None) if moment.tzinfo else moment
+        plain = moment.astimezone(dt.UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    except (ValueError, AttributeError) as error:
+        fix = 'write time="2024-05-31T10:00Z", or give a datetime'
+        raise ConfigError("the time cannot be understood", where=repr(time)[:60], fix=fix) from error
     return np.datetime64(plain, "ns")
 
 
@@ -224,7 +222,7 @@ def _node(name: str, array: xr.DataArray, modality: Modality, given: Calibration
             "sensor": sensor.name,
             "units": one_unit(sensor, bands, name),
             "kind": sensor.band(bands[0]).kind,
-            "items": [[] for _ in range(data.sizes["time"])],
+            **told_items([[] for _ in range(data.sizes["time"])], data["time"].to_numpy().astype("datetime64[ns]")),
             "sources": [],
         },
     ).drop_encoding()
@@ -275,6 +273,13 @@ def _status(data: xr.DataArray, sensor: SensorSpec, bands: Sequence[str]) -> xr.
     return whole * np.uint8(STATUS["valid"] - STATUS["nodata"]) + np.uint8(STATUS["nodata"])
 
 
+def _as_stored(data: xr.DataArray) -> bool:
+    """Return whether floats are the whole numbers of a file, with NaN for nodata, as ``masked=True`` gives them."""
+    kind = data.encoding.get("rasterio_dtype", data.encoding.get("dtype"))
+    scaled = (data.encoding.get("scale_factor", 1.0), data.encoding.get("add_offset", 0.0)) != (1.0, 0.0)
+    return kind is not None and np.dtype(kind).kind in "iu" and not scaled
+
+
 def _table(data: xr.DataArray, sensor: SensorSpec, bands: Sequence[str], given: Calibration | None) -> np.ndarray:
     """Return the calibration ``(time, band, coefficient)``."""
     shape = (data.sizes["time"], len(bands))
@@ -284,7 +289,7 @@ def _table(data: xr.DataArray, sensor: SensorSpec, bands: Sequence[str], given: 
     told = float(data.attrs.get("scale_factor", 1.0)), float(data.attrs.get("add_offset", 0.0))
     if given is None and told != (1.0, 0.0):  # which rioxarray says of every file that says nothing
         given = Calibration(*told)
-    if given is None and data.dtype.kind == "f":
+    if given is None and data.dtype.kind == "f" and not _as_stored(data):
         given = Calibration()
     found = [given or sensor.band(b).calibration for b in bands]
     rows = [[c.scale, c.offset, *(np.nan if k is None else k for k in (c.k1, c.k2))] for c in found]

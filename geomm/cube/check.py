@@ -9,6 +9,7 @@ import xarray as xr
 
 from geomm.cube.arguments import cube_of
 from geomm.cube.calibrate import calibrated
+from geomm.cube.items import items_of
 from geomm.errors import RadiometryWarning
 from geomm.radiometry import offset_evidence
 
@@ -42,7 +43,7 @@ def check_radiometry(cube: xr.DataTree, *, sample: int = SAMPLE) -> dict[str, st
             if evidence:
                 key = f"{name} {str(time)[:10]}"
                 found[f"{key} ({k})" if key in found else key] = evidence
-                items = ", ".join(dataset.attrs["items"][k]) if k < len(dataset.attrs.get("items", ())) else "?"
+                items = ", ".join(items_of(dataset)[k]) or "?"
                 warnings.warn(f"{key} (items {items}): {evidence}.", RadiometryWarning, stacklevel=2)
     return found
 

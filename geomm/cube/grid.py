@@ -18,7 +18,7 @@ from odc.geo.xr import xr_coords
 from pyproj.exceptions import CRSError
 
 from geomm.catalog import BandSource, Grid, Scene, grid_of, naming, open_source
-from geomm.cube.arguments import check_scale, check_size, scenes_of
+from geomm.cube.arguments import check_axes, check_scale, check_size, scenes_of
 from geomm.cube.extent import area_of, cut, degrees_around, extent_of, overlap
 from geomm.errors import GridError
 from geomm.types import BBox
@@ -97,9 +97,10 @@ def geobox_of(cube: Any) -> GeoBox:
     """Return the grid of a cube, of one of its nodes, or of a window of either.
 
     Raises:
-        GridError: the object has no georeferenced ``y`` and ``x``.
+        GridError: the object has no georeferenced ``y`` and ``x``, they are not evenly spaced, or rows go north.
     """
     dataset = cube.to_dataset() if hasattr(cube, "to_dataset") and hasattr(cube, "children") else cube
+    check_axes(dataset)
     geobox = dataset.odc.geobox
     if geobox is None or geobox.crs is None:
         raise GridError("the cube has no grid", why="its coordinates carry no CRS", fix="assign one: .odc.assign_crs()")

@@ -13,9 +13,10 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 
 from geomm.catalog import Scene
-from geomm.cube.arguments import check_load, scenes_of
+from geomm.cube.arguments import check_codes, check_load, scenes_of
 from geomm.cube.calibrate import CALIBRATION
 from geomm.cube.grid import coords_of
+from geomm.cube.items import told_items
 from geomm.cube.plan import STATUS, Plan, reach, time_steps
 from geomm.cube.read import SourceReader
 from geomm.cube.show import Cube
@@ -54,8 +55,8 @@ def load_cube(
         One node per modality with ``data (time, band, y, x)`` in that dtype, ``status (time, y, x)`` (0 outside
         every source, 1 nodata, 2 excluded by the quality band, such as cloud, 3 source unreadable, 4 valid), ``valid``
         (True where usable) and the calibration; the root shares
-        ``y`` and ``x``. Attributes ``sensor``, ``units``, ``kind``, ``items`` (ids by time step) and ``sources``
-        (item id and file of every band).
+        ``y`` and ``x``. Attributes ``sensor``, ``units``, ``kind``, ``items`` and ``times`` (ids by time step) and
+        ``sources`` (item id and file of every band).
 
     Raises:
         CatalogError: no scene, or none for a modality.
@@ -158,7 +159,7 @@ def _node(plan: Plan) -> xr.Dataset:
         dims=("time", "y", "x"),
         attrs={"flag_values": list(STATUS.values()), "flag_meanings": " ".join(STATUS)},
     )
-    stamps = [np.datetime64(s[0].time.replace(tzinfo=None), "ns") for s in plan.steps]
+    stamps = np.array([s[0].time.replace(tzinfo=None) for s in plan.steps], "datetime64[ns]")
     return xr.Dataset(
         {
             "data": (
@@ -169,7 +170,7 @@ def _node(plan: Plan) -> xr.Dataset:
             "valid": (how == STATUS["valid"]).drop_attrs(),
         },
         coords={
-            "time": ("time", np.array(stamps, "datetime64[ns]")),
+            "time": ("time", stamps),
             "band": list(plan.bands),
             **{key: (("time", "band"), table[..., k]) for k, key in enumerate(CALIBRATION)},
         },
@@ -178,7 +179,7 @@ def _node(plan: Plan) -> xr.Dataset:
             "units": one_unit(sensor, plan.bands, plan.sensor),
             "kind": sensor.band(plan.bands[0]).kind,
             **_remark(sensor, plan),
-            "items": [[s.id for s in step] for step in plan.steps],
+            **told_items([[s.id for s in step] for step in plan.steps], stamps),
             "sources": [f"{s.id} {s.bands[b].href}" for step in plan.steps for s in step for b in s.bands],
         },
     )
@@ -232,6 +233,8 @@ def _rule(sensor: SensorSpec, scenes: Sequence[Scene], quality: Any) -> QualityR
     rule = sensor.quality
     if rule is None or quality == "ignore":
         return None
+    if not isinstance(quality, str):
+        check_codes(quality, rule)
     lacking = [s.id for s in scenes if rule.band not in s.bands]
     if lacking and len(lacking) < len(scenes):
         warnings.warn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from geomm.cube.arguments import cube_of
 from geomm.cube.calibrate import CALIBRATION, calibrated
+from geomm.cube.items import items_of, told_items
 from geomm.errors import CatalogError, ConfigError
 
 FAR = 50
@@ -28,8 +30,9 @@ def composite(
     Args:
         cube: a cube, or a part of one with all its times.
         method: ``nearest`` takes each pixel's valid observation nearest to ``date``; ``median`` the median of its valid
-            observations, band by band; ``best`` the valid observation farthest from anything invalid in its scene
-            (cloud, shadow, nodata), up to 50 pixels, and of equals the one nearest to ``date``, or the first.
+            observations, band by band, and of classes the most frequent one (of equals the lowest code); ``best`` the
+            valid observation farthest from anything invalid in its scene (cloud, shadow, nodata), up to 50 pixels, and
+            of equals the one nearest to ``date``, or the first.
         date: such as ``2024-05-31``; needed for ``nearest``.
         within: greatest distance from ``date`` in days.
 
@@ -47,17 +50,45 @@ def composite(
         raise ConfigError("unknown composite", where=f"method {method!r}", fix="write 'nearest', 'median' or 'best'")
     if date is None and (method == "nearest" or within is not None):
         raise ConfigError("the date is missing", why=f"composite {method!r} looks for what is near it", fix="give date")
-    if within is not None and not within >= 0:
+    days: Any = within
+    if days is not None and (isinstance(days, bool) or not isinstance(days, (int, float)) or not days >= 0):
         raise ConfigError("days are counted from 0", where=f"within {within!r}", fix="give days, for example within=10")
-    try:
-        target = None if date is None else np.datetime64(date, "ns")
-    except ValueError as error:
-        raise ConfigError("the date cannot be understood", where=str(date), fix="write 2024-05-31") from error
+    target = None if date is None else _moment(date)
     nodes = {
-        name: _node(name, node.to_dataset(), method, target, within)
+        name: _node(name, _timed(name, node.to_dataset()), method, target, within)
         for name, node in cube.children.items()
     }  # fmt: skip
     return type(cube).from_dict({"/": cube.to_dataset(), **nodes})
+
+
+def _moment(date: Any) -> np.datetime64:
+    """Return a date as NumPy has it.
+
+    Raises:
+        ConfigError: it cannot be understood.
+    """
+    try:
+        if isinstance(date, (str, dt.date, np.datetime64)):
+            return np.datetime64(date, "ns")
+        why = f"got {type(date).__name__}"
+    except ValueError as error:
+        why = str(error)
+    raise ConfigError("the date cannot be understood", where=repr(date)[:60], why=why, fix="write '2024-05-31'")
+
+
+def _timed(name: str, node: xr.Dataset) -> xr.Dataset:
+    """Return a node with its times as a dimension, also where one was chosen.
+
+    Raises:
+        ConfigError: it has no time, or none is left.
+    """
+    if "time" not in node.coords or not node["time"].size:
+        fix = "choose times that the cube has: .sel(time='2024-05'), and average after the composite"
+        raise ConfigError("there is no time to choose among", where=f"modality {name}", fix=fix)
+    if "time" in node.dims:
+        return node
+    steps = {key: value.expand_dims("time") for key, value in node.data_vars.items() if {"y", "x"} <= set(value.dims)}
+    return node.assign(steps)
 
 
 def _node(name: str, node: xr.Dataset, method: str, target: np.datetime64 | None, within: float | None) -> xr.Dataset:
@@ -77,13 +108,12 @@ def _node(name: str, node: xr.Dataset, method: str, target: np.datetime64 | None
         )
     node = node.isel(time=order)
     physical = calibrated(node)
+    fold = _mode if node.attrs.get("kind") in ("class", "bits") else _median
     valid = node["valid"]
     status, count = node["status"].max("time"), valid.sum("time").astype("uint16")
     if method == "median":
         whole = physical["data"].chunk(time=-1) if physical["data"].chunks else physical["data"]
-        data = xr.apply_ufunc(
-            _median, whole, input_core_dims=[["time"]], dask="parallelized", output_dtypes=["float32"]
-        )
+        data = xr.apply_ufunc(fold, whole, input_core_dims=[["time"]], dask="parallelized", output_dtypes=["float32"])
         out = {"data": data, "valid": count > 0, "status": status, "count": count}
     else:
         out = {**_choose(physical["data"], valid, method), "status": status, "count": count}
@@ -92,7 +122,8 @@ def _node(name: str, node: xr.Dataset, method: str, target: np.datetime64 | None
     stamped["data"] = stamped["data"].transpose("time", "band", "y", "x").assign_attrs(node["data"].attrs)
     plain = dict(zip(CALIBRATION, (1.0, 0.0, np.nan, np.nan), strict=True))
     table = {key: (("time", "band"), np.full((1, node.sizes["band"]), value)) for key, value in plain.items()}
-    about = {**node.attrs, "composite": method, "items": [node.attrs["items"][k] for k in sorted(order)]}
+    items = list(dict.fromkeys(i for step in items_of(node.sortby("time")) for i in step))
+    about = {**node.attrs, "composite": method, **told_items([items], [first])}
     result = xr.Dataset(stamped, attrs=about).assign_coords(table)
     result["status"].attrs = node["status"].attrs
     return result
@@ -131,6 +162,17 @@ def _distance(valid: NDArray[np.bool_]) -> NDArray[np.float32]:
     if valid.all():
         return np.full(valid.shape, FAR, "float32")
     return np.asarray(np.minimum(distance_transform_edt(valid), FAR), "float32")
+
+
+def _mode(values: NDArray[np.float32]) -> Any:
+    """Return the most frequent value along the last axis, of equals the smallest; NaN where there is none."""
+    best, most = np.full(values.shape[:-1], np.nan, "float32"), np.zeros(values.shape[:-1], np.int64)
+    for k in range(values.shape[-1]):
+        mine = values[..., k]
+        count = (values == mine[..., None]).sum(-1)
+        better = (count > most) | ((count == most) & (mine < best))
+        best, most = np.where(better, mine, best), np.maximum(count, most)
+    return best
 
 
 def _median(values: NDArray[np.float32]) -> Any:

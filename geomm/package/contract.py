@@ -100,6 +100,14 @@ def check_cube(contract: InputContract, cube: xr.DataTree) -> None:
                 why=f"got {unit}; the model was trained on {contract.units[name]}",
                 fix=_advice(unit, contract.units[name]),
             )
+        sensor = str(node.attrs.get("sensor", wanted.sensor))
+        if sensor != wanted.sensor:
+            raise ContractError(
+                "the sensor is not that of the model",
+                where=f"modality {name}",
+                why=f"got {sensor}; the model was trained on {wanted.sensor}; bands of one name differ",
+                fix=f"load {name} from sensor {wanted.sensor}, or train on {sensor}",
+            )
 
 
 SCALE = 1.5

@@ -50,7 +50,7 @@ def _node(node: Any, *, stored: bool) -> list[Any]:
     known = [] if stored else [_array(node[k].data) for k in ("data", "valid")]
     coordinates = {str(k): np.asarray(v).tolist() for k, v in node.coords.items() if k not in ("x", "y")}
     files = [str(s).partition(" ")[2] for s in node.attrs.get("sources", [])]
-    about = {k: str(v) for k, v in node.attrs.items() if k != "items"}
+    about = {k: str(v) for k, v in node.attrs.items() if k not in ("items", "times")}
     return [known, str(node["data"].dtype), coordinates, about, [[f, _state(local_path(f))] for f in files]]
 
 
