@@ -14,6 +14,10 @@ from geomm.catalog import Grid, degrees_of
 from geomm.testing import write_scene
 
 SIDE = 48
+QUIET = {"dashboard_address": ":0", "scheduler_kwargs": {"dashboard": False}}
+"""Of a cluster on this machine: it asks for no port that another one has."""
+PATIENT = {"distributed.deploy.lost-worker-timeout": "10 minutes"}
+"""On a busy machine a worker needs more than 15 seconds to come back; then its cluster would give it up."""
 GAP = 3000.0
 """Metres between scenes: they do not touch."""
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from batches import QUIET
 from predicting import BANDS, CLASSES, SENSORS, save_model
 from typer.testing import CliRunner
 
@@ -78,7 +79,7 @@ def test_any_number_of_workers_writes_the_same_bytes(model, scenes, plain, tmp_p
     from dask.distributed import Client, LocalCluster
 
     with (
-        LocalCluster(workers, threads_per_worker=1, processes=processes, dashboard_address=None) as cluster,
+        LocalCluster(workers, threads_per_worker=1, processes=processes, **QUIET) as cluster,
         Client(cluster) as client,
     ):
         assert mapped(model, scenes, tmp_path / "maps", client=client) == plain

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from batches import published, write_archive, write_composites, write_model, write_recipe
+from batches import QUIET, published, write_archive, write_composites, write_model, write_recipe
 
 from geomm.batch import BatchOptions, run_batch
 from geomm.config import load_batch
@@ -40,7 +40,7 @@ def test_neither_does_a_cluster(recipes, tmp_path):
     from dask.distributed import LocalCluster
 
     recipe, files = recipes["maps"]
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, **QUIET) as cluster:
         options = BatchOptions(cluster.scheduler_address)
         result = run_batch(load_batch(recipe), tmp_path / "out", options)
     assert result.code == 0, [u.message for u in result.units]

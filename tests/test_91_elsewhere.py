@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from archives import KEYS, WEED, s3_server
-from batches import write_archive, write_composites, write_model, write_recipe
+from batches import PATIENT, QUIET, write_archive, write_composites, write_model, write_recipe
 from typer.testing import CliRunner
 
 from geomm.archive import open_target
@@ -87,9 +87,10 @@ def test_a_unit_that_kills_workers_of_a_cluster_is_put_aside(model, tmp_path, mo
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), *sys.path]))
     with (
         dask.config.set(
-            {"distributed.worker.preload": ["poisoned"], "distributed.nanny.environ.GEOMM_POISON": "scene-0003"}
+            PATIENT
+            | {"distributed.worker.preload": ["poisoned"], "distributed.nanny.environ.GEOMM_POISON": "scene-0003"}
         ),
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, **QUIET) as cluster,
     ):
         result = run_batch(load_batch(recipe), tmp_path / "out", BatchOptions(cluster.scheduler_address))
     assert result.code == 3

@@ -110,14 +110,16 @@ def _client(scheduler: str | None) -> Iterator[Any]:
         yield None
         return
     try:
+        import dask
         from dask.distributed import Client, LocalCluster
     except ImportError as error:
         raise DependencyError("dask.distributed is not installed", fix="uv pip install 'geomm[cluster]'") from error
     if scheduler.isdigit() and int(scheduler) > 0:
+        # Any free port in place of the one that another run has; and a worker that is gone may take long to come back.
+        quiet: dict[str, Any] = {"dashboard_address": ":0", "scheduler_kwargs": {"dashboard": False}}
         with (
-            LocalCluster(
-                n_workers=int(scheduler), threads_per_worker=1, processes=True, dashboard_address=None
-            ) as cluster,
+            dask.config.set({"distributed.deploy.lost-worker-timeout": "10 minutes"}),
+            LocalCluster(n_workers=int(scheduler), threads_per_worker=1, processes=True, **quiet) as cluster,
             Client(cluster) as client,
         ):
             yield client
