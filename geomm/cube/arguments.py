@@ -35,7 +35,7 @@ def scenes_of(given: Any) -> list[Scene]:
     """
     if isinstance(given, Scene):
         raise ConfigError("scenes are a list", where=f"item {given.id}", fix="give a list: [scene]")
-    if isinstance(given, (str, Path)) or not isinstance(given, Iterable):
+    if isinstance(given, (str, Path)) or not isinstance(given, Iterable) or hasattr(given, "columns"):
         raise _no_scenes(given)
     scenes = list(given.values()) if isinstance(given, Mapping) else list(given)
     for one in scenes:
@@ -252,6 +252,10 @@ def _no_scenes(given: Any) -> ConfigError:
         fix = f"open it first: geomm.open_catalog({str(given)!r}).search()"
         if str(given).lower().endswith((".tif", ".tiff", ".jp2", ".vrt")):
             fix = "describe its folder first: geomm.build_catalog(FOLDER, 'my-catalog', sensors=[...]).search()"
+    elif isinstance(given, list) and given and isinstance(given[0], Scene):
+        fix = "choose one site: for name, scenes in group_sites(scenes).items()"
+    elif hasattr(given, "columns"):
+        fix = "give the scenes themselves, of which scenes_frame(scenes) is a table: [s for s in scenes if ...]"
     elif hasattr(given, "search"):
         fix = "search it first: catalog.search((west, south, east, north), '2024-06-01/2024-06-30')"
     return ConfigError("these are no scenes", where=repr(given)[:80], why=f"got {type(given).__name__}", fix=fix)

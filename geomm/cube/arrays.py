@@ -206,9 +206,10 @@ def _node(name: str, array: xr.DataArray, modality: Modality, given: Calibration
     status.attrs = {"flag_values": list(STATUS.values()), "flag_meanings": " ".join(STATUS)}
     table = _table(data, sensor, bands, given)
     kept = {k: data.coords[k] for k in ("time", "y", "x", "spatial_ref")}
+    told = {} if data.odc.nodata is None else {"nodata": data.odc.nodata}
     return xr.Dataset(
         {
-            "data": data.reset_coords(drop=True).drop_attrs(deep=False),
+            "data": data.reset_coords(drop=True).drop_attrs(deep=False).assign_attrs(told),
             "status": status.reset_coords(drop=True),
             "valid": (status == STATUS["valid"]).reset_coords(drop=True).drop_attrs(deep=False),
         },

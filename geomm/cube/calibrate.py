@@ -40,4 +40,6 @@ def calibrated(cube: xr.DataTree | xr.Dataset) -> Any:
     value = radiometry.to_physical(cube.data.astype("float32"), *(parts if planck else parts[:2]))
     physical = value.where(cube.valid).astype("float32").transpose(*cube.data.dims)
     told = {"units": cube.attrs["units"]} if "units" in cube.attrs else {}
-    return cube.drop_vars(CALIBRATION).assign(data=physical.drop_vars(CALIBRATION).assign_attrs(told))
+    return cube.drop_vars(CALIBRATION).assign(
+        data=physical.drop_vars(CALIBRATION).drop_attrs(deep=False).assign_attrs(told)
+    )

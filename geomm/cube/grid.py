@@ -25,6 +25,8 @@ from geomm.types import BBox
 
 SNAP_TOLERANCE = 0.01
 """Bounds within this part of a pixel of a grid line count as lying on it: files carry 1e-10 m of noise."""
+FAR = 30.0
+"""Degrees from where a CRS is used beyond which it is none for an area."""
 UTM_WIDTH = 60.0
 """Degrees of longitude beyond which a UTM zone is of no use at all."""
 UTM_LATITUDES = (-80.0, 84.0)
@@ -180,6 +182,7 @@ def _choose_crs(crs: str | None, placed: Sequence[GeoBox], area: BBox) -> CRS:
                 why=str(error)[:200],
                 fix=_crs_fix(str(crs), middle),
             ) from error
+        _check_use(target, middle)
     if crossing and target.geographic:
         raise GridError(
             "a grid in degrees cannot cross the antimeridian",
@@ -188,6 +191,30 @@ def _choose_crs(crs: str | None, placed: Sequence[GeoBox], area: BBox) -> CRS:
             fix="give crs='utm', or make one grid on each side",
         )
     return target
+
+
+def _check_use(crs: CRS, middle: tuple[float, float]) -> None:
+    """Refuse a CRS that is no map, or that of another part of the world.
+
+    Raises:
+        GridError: it is.
+    """
+    fix = "write crs='utm' for the zone of the area, or 'equal-area'"
+    if not (crs.projected or crs.geographic):
+        raise GridError("the CRS has no two axes on the ground", where=str(crs), why=crs.proj.name, fix=fix)
+    use = crs.proj.area_of_use
+    if use is None:
+        return
+    width = (use.east - use.west) % 360.0 or 360.0
+    away = (middle[0] - use.west) % 360.0
+    beside = 0.0 if away <= width else min(away - width, 360.0 - away)
+    if max(beside, use.south - middle[1], middle[1] - use.north) > FAR:
+        raise GridError(
+            "the CRS is of another part of the world",
+            where=str(crs),
+            why=f"it is for {use.name[:80]}; the middle of the area is at {middle[0]:.2f}, {middle[1]:.2f}",
+            fix=fix,
+        )
 
 
 def _crs_fix(crs: str, middle: tuple[float, float]) -> str:

@@ -165,6 +165,7 @@ def _node(plan: Plan) -> xr.Dataset:
             "data": (
                 ("time", "band", "y", "x"),
                 array(data, (times, (len(plan.bands),), *along), plan.dtype),
+                _nodata(plan),
             ),
             "status": how,
             "valid": (how == STATUS["valid"]).drop_attrs(),
@@ -183,6 +184,15 @@ def _node(plan: Plan) -> xr.Dataset:
             "sources": [f"{s.id} {s.bands[b].href}" for step in plan.steps for s in step for b in s.bands],
         },
     )
+
+
+def _nodata(plan: Plan) -> dict[str, float]:
+    """Return what rioxarray and odc-geo call nodata, where the files declare one number for all bands."""
+    declared = [plan.steps[0][0].bands[b].nodata for b in plan.bands]
+    fill = plan.fill[0]
+    same = all(str(f) == str(fill) for f in plan.fill)
+    told = same and (np.isnan(fill) or all(fill in numbers for numbers in declared))
+    return {"nodata": fill} if told else {}
 
 
 def _remark(sensor: SensorSpec, plan: Plan) -> dict[str, str]:

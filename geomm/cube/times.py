@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -119,7 +120,7 @@ def _node(name: str, node: xr.Dataset, method: str, target: np.datetime64 | None
         out = {**_choose(physical["data"], valid, method), "status": status, "count": count}
     first = times[order[0]] if target is None else target
     stamped = {key: value.expand_dims(time=[first]) for key, value in out.items()}
-    stamped["data"] = stamped["data"].transpose("time", "band", "y", "x").assign_attrs(node["data"].attrs)
+    stamped["data"] = stamped["data"].transpose("time", "band", "y", "x").assign_attrs(_plain(node["data"].attrs))
     plain = dict(zip(CALIBRATION, (1.0, 0.0, np.nan, np.nan), strict=True))
     table = {key: (("time", "band"), np.full((1, node.sizes["band"]), value)) for key, value in plain.items()}
     items = list(dict.fromkeys(i for step in items_of(node.sortby("time")) for i in step))
@@ -127,6 +128,11 @@ def _node(name: str, node: xr.Dataset, method: str, target: np.datetime64 | None
     result = xr.Dataset(stamped, attrs=about).assign_coords(table)
     result["status"].attrs = node["status"].attrs
     return result
+
+
+def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes without the number for nodata, which is NaN by now."""
+    return {k: v for k, v in attrs.items() if k != "nodata"}
 
 
 def _choose(data: xr.DataArray, valid: xr.DataArray, method: str) -> dict[str, xr.DataArray]:
