@@ -242,5 +242,5 @@ def _specs(node: xr.Dataset) -> list[BandSpec]:
 
 def _title(name: str, node: xr.Dataset, step: int, picture: Picture) -> str:
     day = day_of(node, step)
-    unit = f" ({picture.unit})" if picture.unit and not picture.colours else ""
+    unit = f" ({picture.unit})" if picture.unit and not (picture.colours or picture.classes) else ""
     return "\n".join([f"{name}, {day}" if day else name, f"{picture.title}{unit}"])

@@ -67,7 +67,7 @@ def frame(
     ax.set_facecolor("#e6e6e6")
     for side in ax.spines.values():
         side.set_visible(False)
-    ax.set_title(wrapped(title, int(0.9 * LETTERS * inches_of(ax))), fontsize=9)
+    ax.set_title(wrapped(title, int(0.8 * LETTERS * inches_of(ax))), fontsize=9)
     if colours.shape[2] == 4 and not colours[..., 3].any():
         ax.text(0.5, 0.5, "no valid pixel", transform=ax.transAxes, ha="center", fontsize=9, color="#555555")
     if geobox is not None and known:
@@ -79,10 +79,11 @@ def wrapped(text: str, letters: int) -> str:
     r"""Return a text whose lines hold so many letters at most, as matplotlib takes it.
 
     >>> wrapped("a_very_long_name, 2020-01-01", 12)
-    'a_very_long_\nname,\n2020-01-01'
+    'a_very_\nlong_name,\n2020-01-01'
     """
-    lines = [part for line in text.split("\n") for part in textwrap.wrap(line, max(letters, 8)) or [""]]
-    return "\n".join(lines).replace("$", r"\$")
+    parted = text.replace("_", "_ ").split("\n")  # long names break where they are joined
+    lines = [part for line in parted for part in textwrap.wrap(line, max(letters, 8)) or [""]]
+    return "\n".join(lines).replace("_ ", "_").replace("$", r"\$")
 
 
 def scale_bar(ax: Any, width: int, metres: float) -> None:
@@ -149,7 +150,7 @@ def legend(ax: Any, classes: Sequence[ClassSpec], shares: Sequence[float] | None
         **place,
         fontsize=8,
         frameon=False,
-        ncols=max(1, min(4, len(patches), int(letters / (longest + 5)))),
+        ncols=max(1, min(6, len(patches), int(letters / (longest + 5)))),
         handlelength=1.0,
         handleheight=1.0,
         columnspacing=1.2,
