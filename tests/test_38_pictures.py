@@ -177,6 +177,20 @@ def test_legends_are_whole(number):
     assert np.abs(np.subtract(*sizes)).max() <= 12  # nothing hangs over, and nothing is left empty
 
 
+WORLDCOVER = (
+    "tree_cover shrubland grassland cropland built-up bare_/_sparse_vegetation snow_and_ice permanent_water_bodies "
+    "herbaceous_wetland mangroves moss_and_lichen"
+)
+
+
+def test_long_legends_of_maps_are_whole():
+    values = (np.arange(UTM.shape[0] * UTM.shape[1]) % 11).reshape(UTM.shape).astype(np.uint8)
+    flags = {"flag_values": np.arange(11, dtype=np.uint8), "flag_meanings": WORLDCOVER}
+    ax = xr.Dataset({"class": (("y", "x"), values, flags)}, xr_coords(UTM)).geomm.plot()
+    inside(ax.figure)
+    assert ax.get_window_extent().width > 0.9 * ax.figure.bbox.width
+
+
 def test_colour_bars_are_as_high_as_their_picture():
     wide = GeoBox.from_bbox((500_000, 4_200_000, 503_000, 4_200_500), "EPSG:32632", resolution=25)
     heat = array(["B10"], DAYS[:1], wide) * 30 + 280

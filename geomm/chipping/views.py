@@ -145,7 +145,7 @@ def _pictures(arrays: ChipArrays, name: str, about: Mapping[str, Any]) -> tuple[
         chips.append(np.where(valid[b, step], value, np.nan))
     joined = np.concatenate(chips, 1).astype(np.float32)  # one below the other: one stretch for all
     picture = colours_of(joined, [sensor.band(bands[k]) for k in chosen], dtype=dtype)
-    unit = f" ({picture.unit})" if picture.unit else ""
+    unit = f" ({picture.unit})" if picture.unit and not picture.classes else ""
     return f"{picture.title}{unit}", np.split(picture.rgba, len(chips))
 
 

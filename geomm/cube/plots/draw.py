@@ -145,13 +145,16 @@ def legend(ax: Any, classes: Sequence[ClassSpec], shares: Sequence[float] | None
     place = {"loc": "upper left", "bbox_to_anchor": (0.0, -0.01)}
     if ax.get_images() and ax.get_data_ratio() * ax.get_aspect() > TALL:  # narrower than the legend may be
         place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.01)}
-    ax.legend(
-        handles=patches,
-        **place,
-        fontsize=8,
-        frameon=False,
-        ncols=max(1, min(6, len(patches), int(letters / (longest + 5)))),
-        handlelength=1.0,
-        handleheight=1.0,
-        columnspacing=1.2,
-    )
+    for columns in range(max(1, min(6, len(patches), int(letters / (longest + 5)))), 0, -1):
+        drawn = ax.legend(
+            handles=patches,
+            **place,
+            fontsize=8,
+            frameon=False,
+            ncols=columns,
+            handlelength=1.0,
+            handleheight=1.0,
+            columnspacing=1.2,
+        )
+        if drawn.get_window_extent().width <= (inches_of(ax) - 0.2) * drawn.get_figure(root=True).dpi:
+            break

@@ -16,6 +16,8 @@ TALL = 2.0
 """Pictures that are higher than so many widths are made narrower instead."""
 FLAT = 0.15
 """Least height of a picture's place, in widths."""
+_THIN, _THICK = 0.06, 0.18
+"""Least and greatest width of a colour bar in inches; it stands as far from its picture as it is wide at least."""
 _ROOM = 0.3
 """Inches around the texts of a picture."""
 
@@ -125,8 +127,10 @@ class _Beside:
         part = self._inner(bar, renderer)  # without the ends that stand for larger and smaller values
         scale = picture.height / whole.height
         low = picture.y0 + (part.y0 - whole.y0) * scale
-        left = picture.x1 + 0.06 / bar.get_figure(root=True).get_figwidth()
-        return Bbox.from_bounds(left, low, part.width, part.height * scale)
+        width, height = bar.get_figure(root=True).get_size_inches()
+        across = min(max(picture.height * height / 20, _THIN), _THICK) / width
+        bar.set_box_aspect(None)  # the place is the bar's own already
+        return Bbox.from_bounds(picture.x1 + _THIN / width, low, across, part.height * scale)
 
     def get_subplotspec(self) -> Any:
         """Return what tight_layout asks for."""
