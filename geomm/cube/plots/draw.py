@@ -152,9 +152,12 @@ def legend(ax: Any, classes: Sequence[ClassSpec], shares: Sequence[float] | None
             fontsize=8,
             frameon=False,
             ncols=columns,
-            handlelength=1.0,
-            handleheight=1.0,
-            columnspacing=1.2,
+            handlelength=0.9,
+            handleheight=0.9,
+            handletextpad=0.4,
+            borderpad=0.1,
+            borderaxespad=0.4,
+            columnspacing=0.7,
         )
-        if drawn.get_window_extent().width <= (inches_of(ax) - 0.2) * drawn.get_figure(root=True).dpi:
+        if drawn.get_window_extent().width <= (inches_of(ax) - 0.3) * drawn.get_figure(root=True).dpi:
             break

@@ -42,7 +42,8 @@ def canvas(titles: Sequence[str], ax: Any | None = None, *, columns: int = MOST_
     down = -(-len(titles) // across)
     width = SIZE if across < 3 else 0.85 * SIZE
     size = (width * across, (width + 1) * down)
-    _, axes = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    whole = {"left": 0.0, "right": 1.0, "wspace": 0.0}  # where the layout begins: legends hang over nothing there
+    _, axes = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained", gridspec_kw=whole)
     for left in axes.ravel()[len(titles) :]:
         left.set_axis_off()
     return axes.ravel()[: len(titles)]
