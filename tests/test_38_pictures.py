@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import pytest
+import shapely
 import xarray as xr
 from matplotlib import pyplot as plt
 from odc.geo.geobox import GeoBox
@@ -16,7 +17,7 @@ from PIL import Image
 
 import geomm
 from geomm import charts
-from geomm.cube.plots.ground import pixel_metres, proportion
+from geomm.cube.plots.ground import pixel_metres, proportion, proportion_of
 from geomm.errors import ConfigError, GeommError, UnknownNameError
 from geomm.metrics import Interval
 
@@ -143,6 +144,12 @@ def test_pixels_are_measured_on_the_ground():
     assert down == pytest.approx(0.01 * 111_412, rel=0.001)  # a degree of latitude at 60 N
     assert proportion(UTM) == 1.0
     assert proportion(GeoBox.from_bbox((-180, -90, 180, 90), "EPSG:4326", resolution=1)) == pytest.approx(1, abs=0.02)
+
+
+def test_chips_across_the_antimeridian_count_as_square():
+    east, west = shapely.box(179.9, 0, 180, 0.2), shapely.box(-180, 0, -179.9, 0.2)
+    assert proportion_of([shapely.MultiPolygon([east, west]), shapely.Polygon()]) == 1.0
+    assert proportion_of([shapely.box(9, 60, 10, 61)]) == pytest.approx(2.0, rel=0.03)  # degrees at 60.5 N
 
 
 def inside(figure):

@@ -37,9 +37,9 @@ def proportion_of(footprints: Sequence[Any]) -> float:
     """Return how many times higher than wide square chips are on the ground.
 
     Args:
-        footprints: polygons in degrees, one for each chip.
+        footprints: in degrees, one for each chip; what is no quadrangle, as across the antimeridian, says nothing.
     """
-    found = [_sides(shape) for shape in footprints if len(shape.exterior.coords) == 5]
+    found = [_sides(s) for s in footprints if hasattr(s, "exterior") and len(s.exterior.coords) == 5]
     known = [down / across for across, down in found if across > 0 and down > 0]
     return levelled(float(np.median(known))) if known else 1.0
 
