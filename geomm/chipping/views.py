@@ -14,6 +14,8 @@ from geomm.cards import COLOURS, Drawing, beside, card, facts, table, windows
 from geomm.chipping.batch import ChipArrays
 from geomm.cube.plots.draw import frame, legend
 from geomm.cube.plots.explore import map_of
+from geomm.cube.plots.ground import proportion_of
+from geomm.cube.plots.layout import settle
 from geomm.cube.plots.stretch import colours_of, shown_bands
 from geomm.errors import ConfigError
 from geomm.sensors import get_sensor
@@ -55,18 +57,18 @@ class ChipViews:
             Array of axes ``(chips, modalities and label)``.
 
         Raises:
-            ConfigError: there is no chip, or no such chip.
+            ConfigError: there is no chip, or no such chip, or these are no numbers or classes.
         """
         size = len(self)
+        _check(n, numbers, classes)
         if not size or n < 1:
             raise ConfigError("there is no chip to show", why=f"{size} chips, {n} asked for", fix="ask for one or more")
-        if not all(isinstance(c, ClassSpec) for c in classes):
-            fix = 'classes=[ClassSpec(0, "clear", "#3f7f4f"), ...]'
-            raise ConfigError("classes are a list of ClassSpec", where=repr(classes)[:80], fix=fix)
         chosen = list(numbers) or np.unique(np.linspace(0, size - 1, min(n, size)).round().astype(int)).tolist()
         if not all(-size <= k < size for k in chosen):
             raise ConfigError("there is no such chip", why=f"asked for {chosen}", fix=f"numbers from 0 to {size - 1}")
-        return plot_arrays(self.read([k % size for k in chosen]), self.streams(), classes)
+        places = [k % size for k in chosen]
+        tall = proportion_of(list(self.table.geometry.iloc[places]))
+        return plot_arrays(self.read(places), self.streams(), classes, tall=tall)
 
     def explore(self, *, map: Any | None = None) -> Any:  # noqa: A002
         """Lay the footprints over a map to pan in, in the colours of their splits.
@@ -90,7 +92,11 @@ class ChipViews:
 
 
 def plot_arrays(
-    arrays: ChipArrays, about: Mapping[str, Mapping[str, Any]], classes: Sequence[ClassSpec] = ()
+    arrays: ChipArrays,
+    about: Mapping[str, Mapping[str, Any]],
+    classes: Sequence[ClassSpec] = (),
+    *,
+    tall: float = 1.0,
 ) -> NDArray[np.object_]:
     """Draw a batch of chips; see :meth:`ChipViews.plot`.
 
@@ -98,19 +104,20 @@ def plot_arrays(
         arrays: the batch.
         about: modality to sensor and bands.
         classes: names and colours of the label.
+        tall: how many times higher than wide pixels are on the ground.
     """
     from matplotlib import pyplot as plt
 
     number, labelled = len(arrays.index), arrays.target is not None
     columns = len(arrays.images) + labelled
-    size = (_INCHES * columns + 0.3, _INCHES * number + 0.9)
+    size = (_INCHES * columns + 0.3, (_INCHES * tall + 0.5) * number + 0.9)
     figure, axes = plt.subplots(number, columns, figsize=size, squeeze=False, layout="constrained")
     for column, name in enumerate(arrays.images):
         title, rows = _pictures(arrays, name, about[name])
         for row, rgba in enumerate(rows):
-            frame(axes[row, column], rgba, f"{name}\n{title}" if row == 0 else "", None)
+            frame(axes[row, column], rgba, f"{name}\n{title}" if row == 0 else "", None, tall=tall)
     if labelled:
-        _labels(axes[:, -1], arrays, classes)
+        _labels(axes[:, -1], arrays, classes, tall)
     for row, number_ in enumerate(arrays.index.tolist()):
         text = arrays.text[row] if arrays.text else ""
         axes[row, 0].set_ylabel(f"chip {number_}", fontsize=8)
@@ -118,6 +125,7 @@ def plot_arrays(
             lines = textwrap.wrap(text, _LETTERS * columns, max_lines=3, placeholder=" ...")
             axes[row, 0].set_xlabel("\n".join(lines).replace("$", r"\$"), fontsize=8, loc="left")
     figure.align_ylabels()
+    settle(axes)
     found: NDArray[np.object_] = axes
     return found
 
@@ -125,7 +133,8 @@ def plot_arrays(
 def _pictures(arrays: ChipArrays, name: str, about: Mapping[str, Any]) -> tuple[str, list[NDArray[np.uint8]]]:
     """Return what is shown of a modality, and the colours of every chip."""
     sensor, bands = get_sensor(str(about["sensor"])), list(about["bands"])
-    chosen = shown_bands(sensor, bands)
+    dtype = arrays.images[name].dtype
+    chosen = shown_bands(sensor, bands, dtype)
     valid = arrays.valid[name]
     steps = valid.any((2, 3)).argmax(1)  # the first time step that holds anything
     chips = []
@@ -135,11 +144,28 @@ def _pictures(arrays: ChipArrays, name: str, about: Mapping[str, Any]) -> tuple[
         value = radiometry.to_physical(stored, *(table if np.isfinite(table[2]).any() else table[:2]))
         chips.append(np.where(valid[b, step], value, np.nan))
     joined = np.concatenate(chips, 1).astype(np.float32)  # one below the other: one stretch for all
-    picture = colours_of(joined, [sensor.band(bands[k]) for k in chosen])
-    return f"{picture.title} ({picture.unit})", np.split(picture.rgba, len(chips))
+    picture = colours_of(joined, [sensor.band(bands[k]) for k in chosen], dtype=dtype)
+    unit = f" ({picture.unit})" if picture.unit and not picture.classes else ""
+    return f"{picture.title}{unit}", np.split(picture.rgba, len(chips))
 
 
-def _labels(axes: Sequence[Axes], arrays: ChipArrays, classes: Sequence[ClassSpec]) -> None:
+def _check(n: Any, numbers: Any, classes: Any) -> None:
+    """Refuse what is no number of chips, no numbers of chips, or no classes."""
+    if isinstance(n, (Sequence, np.ndarray)) and not isinstance(n, str):
+        fix = f"write plot(numbers={list(n)[:12]})"
+        raise ConfigError("n is how many chips are shown", where=f"n {str(n)[:60]}", why="these are several", fix=fix)
+    if not isinstance(n, (int, np.integer)):
+        raise ConfigError("n is how many chips are shown", where=f"n {n!r}"[:80], fix="write plot(4)")
+    if isinstance(numbers, (int, np.integer)):
+        raise ConfigError("numbers are those of several chips", where=f"{numbers}", fix=f"write numbers=[{numbers}]")
+    if not all(isinstance(k, (int, np.integer)) for k in numbers):
+        raise ConfigError("numbers of chips are whole", where=repr(numbers)[:80], fix="write numbers=[3, 5]")
+    if isinstance(classes, ClassSpec) or not all(isinstance(c, ClassSpec) for c in classes):
+        fix = 'classes=[ClassSpec(0, "clear", "#3f7f4f"), ...]'
+        raise ConfigError("classes are a list of ClassSpec", where=repr(classes)[:80], fix=fix)
+
+
+def _labels(axes: Sequence[Axes], arrays: ChipArrays, classes: Sequence[ClassSpec], tall: float) -> None:
     """Draw the targets; classes without a name are numbers."""
     assert arrays.target is not None
     seen = sorted(set(np.unique(arrays.target).tolist()) - {INVALID_CLASS})
@@ -149,7 +175,7 @@ def _labels(axes: Sequence[Axes], arrays: ChipArrays, classes: Sequence[ClassSpe
     for k, spec in named.items():
         colours[k, :3] = spec.rgb
     for row, (ax, target) in enumerate(zip(axes, arrays.target, strict=True)):
-        frame(ax, colours[target], "label" if row == 0 else "", None)
+        frame(ax, colours[target], "label" if row == 0 else "", None, tall=tall)
     legend(axes[-1], [named[k] for k in seen if k in named])
 
 

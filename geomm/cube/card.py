@@ -6,6 +6,7 @@ import datetime as dt
 
 import numpy as np
 import xarray as xr
+from odc.geo.geobox import GeoBox
 
 from geomm.cards import beside, card, facts, table, timeline, world
 from geomm.catalog import Grid
@@ -44,7 +45,7 @@ def cube_card(cube: xr.DataTree) -> str:
         )
     about = facts(
         {
-            "grid": f"{root.sizes.get('y', 0)} x {root.sizes.get('x', 0)} pixels of {ground_text(root)}",
+            "grid": f"{root.sizes.get('y', 0)} x {root.sizes.get('x', 0)} pixels of {_ground(root)}",
             "footprint": ", ".join(f"{v:.4f}" for v in box) + " (west, south, east, north)" if box else "",
             "size": byte_text(sum(d.nbytes for d in nodes.values())) + ", read when it is asked for",
         }
@@ -79,7 +80,21 @@ def _change(grid: Grid, node: xr.Dataset) -> str:
     shift = np.array([(x0 - mine.c) / mine.a, (y0 - mine.f) / mine.e])
     if abs(across - 1) < ALIGNED and abs(down - 1) < ALIGNED:
         return "copied" if np.abs(shift - shift.round()).max() < ALIGNED else "shifted by part of a pixel"
-    return f"from {abs(a):g} to {abs(mine.a):g}"
+    return f"from {abs(a):g} to {abs(mine.a):g}{_unit(geobox)}"
+
+
+def _ground(root: xr.Dataset) -> str:
+    """Return pixel size with its unit, and CRS."""
+    size, within, crs = ground_text(root).partition(" in ")
+    return f"{size}{_unit(geobox_of(root))}{within}{crs}" if within else size
+
+
+def _unit(geobox: GeoBox) -> str:
+    """Return the unit of a grid's coordinates, as it stands behind a number."""
+    if geobox.crs.geographic:
+        return "°"
+    name = str(geobox.crs.units[0])
+    return " m" if name in ("metre", "meter") else f" {name}"
 
 
 def _bands(node: xr.Dataset) -> str:

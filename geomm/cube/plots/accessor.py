@@ -9,25 +9,17 @@ import numpy as np
 import xarray as xr
 
 from geomm.cube.grid import geobox_of
-from geomm.cube.plan import STATUS
-from geomm.cube.plots.chosen import When, imagery, node_of, steps_of
-from geomm.cube.plots.draw import canvas, frame, legend, show
+from geomm.cube.plots.chosen import When, day_of, imagery, matching, node_of, steps_of
+from geomm.cube.plots.draw import show
 from geomm.cube.plots.explore import explore_pictures
-from geomm.cube.plots.stretch import BACKSCATTER, SIDE, Picture, Stretch, picture_of
+from geomm.cube.plots.layout import canvas, settle
+from geomm.cube.plots.status import draw_status
+from geomm.cube.plots.stretch import BACKSCATTER, Picture, Stretch, is_natural, picture_of
 from geomm.errors import ConfigError
 from geomm.sensors import BandSpec, get_sensor
-from geomm.types import ClassSpec
 
 MOST_STEPS = 12
 """Dates that are shown where none is named."""
-
-_STATUS = (
-    ClassSpec(STATUS["valid"], "valid", "#2c7fb8"),
-    ClassSpec(STATUS["quality"], "excluded by quality", "#fdae61"),
-    ClassSpec(STATUS["nodata"], "nodata", "#525252"),
-    ClassSpec(STATUS["outside"], "outside", "#d9d9d9"),
-    ClassSpec(STATUS["unreadable"], "unreadable", "#d7191c"),
-)
 
 
 @xr.register_datatree_accessor("geomm")  # type: ignore[no-untyped-call]
@@ -47,7 +39,8 @@ class CubeAccessor:
 
         Args:
             modality: to show; default each as a layer of its own.
-            time: position or date of the time step; default the first.
+            time: position or date of the time step; default the first. Of several modalities, those with one step only
+                show it, and those without such a date are left out.
             map: folium map to add to; default a new one.
 
         Returns:
@@ -55,13 +48,14 @@ class CubeAccessor:
 
         Raises:
             UnknownNameError: the cube has no such modality.
+            ConfigError: there is no such time, or this is no map of folium.
             DependencyError: folium is not installed.
         """
-        names = [modality] if modality else imagery(self._cube)
-        pictures = {}
-        for name in names:
+        names, pictures = [modality] if modality else imagery(self._cube), {}
+        for name, step in matching(self._cube, names, time).items():
             node = node_of(self._cube, name)
-            pictures[name] = picture_of(node, step=steps_of(node, time)[0], side=1600)
+            title = f"{name}, {day_of(node, step)}" if node.sizes["time"] > 1 else name
+            pictures[title] = picture_of(node, step=step, side=1600)
         return explore_pictures(pictures, geobox_of(self._cube), onto=map)
 
 
@@ -76,20 +70,26 @@ class CubePlots:
 
         Args:
             modality: to show; default all.
-            time: position or date of the time step; default the first.
+            time: position or date of the time step; default the first. Of several modalities, each shows the first
+                that matches, those with one step only that one, and those without a match are left out.
 
         Returns:
             Array of axes.
+
+        Raises:
+            UnknownNameError: there is no such modality.
+            ConfigError: there is no such time.
         """
         names = [modality] if modality else imagery(self._cube)
-        geobox = geobox_of(self._cube)
-        axes = canvas(len(names) + 1, shape=geobox.shape)
-        for ax, name in zip(axes, names, strict=False):
+        geobox, steps = geobox_of(self._cube), matching(self._cube, names, time)
+        axes = canvas([*steps, "valid"])
+        for ax, (name, step) in zip(axes, steps.items(), strict=False):
             node = node_of(self._cube, name)
-            step = steps_of(node, time)[0]
             picture = picture_of(node, step=step)
             show(ax, picture, _title(name, node, step, picture), geobox)
-        _status(axes[-1], self._cube, time, modality)
+        every = "all modalities" if len(steps) == len(names) else "all that is shown"
+        draw_status(axes[-1], self._cube, steps, f"{modality}: valid" if modality else f"valid in {every}")
+        settle(axes)
         return axes
 
     def rgb(
@@ -106,9 +106,9 @@ class CubePlots:
         Args:
             modality: to show; default the first that has three bands of reflectance.
             bands: for red, green and blue; default those nearest to their wavelengths.
-            time: position or date of the time step; default every one, up to 12.
+            time: position or date of the time step, or the beginning of several dates; default every one, up to 12.
             stretch: limits of the values: of this picture, of the sensor (``fixed``), or two numbers.
-            ax: axes to draw on.
+            ax: axes to draw on; several for several times.
 
         Returns:
             Axes, an array of them for several times.
@@ -117,7 +117,11 @@ class CubePlots:
             UnknownNameError: no such modality or band.
             ConfigError: nothing in the cube can be shown so, or there is no such time.
         """
-        name = modality or self._first("in natural colours", lambda s: s[0].kind == "reflectance" and len(s) >= 3)
+        name = modality or self._first(
+            "in natural colours",
+            lambda node, _: is_natural(node),
+            lambda _, s: s[0].kind == "reflectance" and len(s) >= 3,
+        )
         return self._draw(name, bands, time, stretch, ax)
 
     def sar(
@@ -136,7 +140,7 @@ class CubePlots:
             bands: one or three; default both polarisations.
             time: see :meth:`rgb`.
             stretch: see :meth:`rgb`, in decibels.
-            ax: axes to draw on.
+            ax: axes to draw on; several for several times.
 
         Returns:
             Axes, an array of them for several times.
@@ -145,7 +149,7 @@ class CubePlots:
             UnknownNameError: no such modality or band.
             ConfigError: there is no backscatter, or no such time.
         """
-        name = modality or self._first("as backscatter", lambda s: s[0].kind in BACKSCATTER)
+        name = modality or self._first("as backscatter", lambda _, s: s[0].kind in BACKSCATTER)
         return self._draw(name, bands, time, stretch, ax)
 
     def thermal(
@@ -164,7 +168,7 @@ class CubePlots:
             bands: one; default the first.
             time: see :meth:`rgb`.
             stretch: see :meth:`rgb`, in kelvin.
-            ax: axes to draw on.
+            ax: axes to draw on; several for several times.
 
         Returns:
             Axes, an array of them for several times.
@@ -173,7 +177,7 @@ class CubePlots:
             UnknownNameError: no such modality or band.
             ConfigError: there is no temperature, or no such time.
         """
-        name = modality or self._first("as temperature", lambda s: s[0].kind == "temperature")
+        name = modality or self._first("as temperature", lambda _, s: s[0].kind == "temperature")
         return self._draw(name, bands, time, stretch, ax)
 
     def valid(self, modality: str = "", *, time: When = None, ax: Any | None = None) -> Any:
@@ -181,24 +185,31 @@ class CubePlots:
 
         Args:
             modality: to show; default each.
-            time: position or date of the time step; default the first.
-            ax: axes to draw on, for one modality.
+            time: see :meth:`__call__`.
+            ax: axes to draw on; several for several modalities.
 
         Returns:
             Axes, an array of them for several modalities.
 
         Raises:
             UnknownNameError: no such modality.
+            ConfigError: there is no such time.
         """
         names = [modality] if modality else imagery(self._cube)
-        axes = canvas(len(names), ax, shape=geobox_of(self._cube).shape)
-        for one, name in zip(axes, names, strict=True):
-            _status(one, self._cube, time, name)
-        return axes[0] if len(names) == 1 else axes
+        steps = matching(self._cube, names, time)
+        axes = canvas(list(steps), ax, fix=f'name a modality: valid("{names[0]}", ax=ax)')
+        for one, (name, step) in zip(axes, steps.items(), strict=True):
+            day = day_of(node_of(self._cube, name), step)
+            draw_status(one, self._cube, {name: step}, f"{name}: valid" + (f", {day}" if day else ""))
+        if ax is None:
+            settle(axes)
+        return axes[0] if len(axes) == 1 else axes
 
-    def _first(self, how: str, fits: Callable[[list[BandSpec]], bool]) -> str:
-        specs = {n: _specs(node_of(self._cube, n)) for n in imagery(self._cube)}
-        found = [n for n, s in specs.items() if fits(s)]
+    def _first(self, how: str, *fits: Callable[[xr.Dataset, list[BandSpec]], bool]) -> str:
+        """Return the first modality that fits, by the first of the rules that any fits."""
+        nodes = {n: node_of(self._cube, n) for n in imagery(self._cube)}
+        specs = {n: _specs(node) for n, node in nodes.items()}
+        found = [n for fit in fits for n in nodes if fit(nodes[n], specs[n])]
         if not found:
             raise ConfigError(
                 f"nothing in the cube can be shown {how}",
@@ -211,14 +222,17 @@ class CubePlots:
         self, name: str, bands: Sequence[str], time: When, stretch: Stretch, ax: Any | None
     ) -> Any:  # fmt: skip
         node, geobox = node_of(self._cube, name), geobox_of(self._cube)
-        steps = steps_of(node, time)[: 1 if ax is not None else MOST_STEPS]
-        pictures = [
-            picture_of(node, bands, step=k, stretch=stretch, side=800 if len(steps) < 4 else 400) for k in steps
-        ]
-        axes = canvas(len(steps), ax, shape=geobox.shape)
-        for one, step, picture in zip(axes, steps, pictures, strict=True):
+        steps = steps_of(node, time, name)
+        steps = steps if ax is not None else steps[:MOST_STEPS]
+        titles = [f"{name}, {day_of(node, k)}" for k in steps]
+        axes = canvas(titles, ax, fix=f'name one time step: time="{day_of(node, steps[0])}"')
+        for one, step in zip(axes, steps, strict=True):
+            side = 800 if len(steps) < 4 else 400
+            picture = picture_of(node, bands, step=step, stretch=stretch, side=side)
             show(one, picture, _title(name, node, step, picture), geobox)
-        return axes[0] if len(steps) == 1 else axes
+        if ax is None:
+            settle(axes)
+        return axes[0] if len(axes) == 1 else axes
 
 
 def _specs(node: xr.Dataset) -> list[BandSpec]:
@@ -227,37 +241,6 @@ def _specs(node: xr.Dataset) -> list[BandSpec]:
 
 
 def _title(name: str, node: xr.Dataset, step: int, picture: Picture) -> str:
-    day = str(np.atleast_1d(node["time"].to_numpy())[step])[:10] if "time" in node.coords else ""
-    unit = "" if picture.colours else f" ({picture.unit})"
+    day = day_of(node, step)
+    unit = f" ({picture.unit})" if picture.unit and not (picture.colours or picture.classes) else ""
     return "\n".join([f"{name}, {day}" if day else name, f"{picture.title}{unit}"])
-
-
-def _status(ax: Any, cube: xr.DataTree, time: When, name: str = "") -> None:
-    """Draw how the pixels of a modality came about; without a name, where all modalities are valid."""
-    names = [name] if name else imagery(cube)
-    found = np.stack([_codes(cube, n, time) for n in names])
-    codes = found.min(0)
-    colours = np.zeros((256, 4), np.uint8)
-    for spec in _STATUS:
-        colours[spec.value] = (*spec.rgb, 255)
-    shares = [float((codes == spec.value).mean()) for spec in _STATUS]
-    seen = [k for k, share in enumerate(shares) if share]
-    title = f"{name}: valid" if name else "valid in all modalities"
-    frame(ax, colours[codes], title, geobox_of(cube), _every(cube))
-    legend(ax, [_STATUS[k] for k in seen], [shares[k] for k in seen])
-
-
-def _codes(cube: xr.DataTree, name: str, time: When) -> np.ndarray:
-    """Return the status of a modality, sampled; what was taken out of ``valid`` later counts as excluded by quality."""
-    node, step = node_of(cube, name), slice(None, None, _every(cube))
-    part = node.isel(time=steps_of(node, time)[0]) if "time" in node.dims else node
-    seen = part[[n for n in ("status", "valid") if n in part]].isel(y=step, x=step).compute()  # files are read once
-    valid = seen["valid"].to_numpy()
-    if "status" not in seen:
-        return np.where(valid, STATUS["valid"], STATUS["nodata"])
-    codes = seen["status"].to_numpy()
-    return np.where((codes == STATUS["valid"]) & ~valid, STATUS["quality"], codes)
-
-
-def _every(cube: xr.DataTree) -> int:
-    return max(1, -(-int(max(geobox_of(cube).shape)) // SIDE))

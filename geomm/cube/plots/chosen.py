@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from geomm.errors import ConfigError, UnknownNameError
 
 type When = int | str | dt.datetime | np.datetime64 | None
 """Position of a time step, the beginning of its date, or a time of its day; None for all, or the first."""
+
+LISTED = 12
+"""Dates that a message lists."""
 
 
 def imagery(cube: Any) -> list[str]:
@@ -38,10 +42,21 @@ def node_of(cube: xr.DataTree, name: str) -> xr.Dataset:
 
     Raises:
         UnknownNameError: there is none of that name.
+        ConfigError: it was averaged together with its flags.
     """
     if not isinstance(name, str) or name not in cube.children:
         raise UnknownNameError.of("modality", str(name), cube.children)
     node = cube.children[name].to_dataset()
+    if "valid" in node and node["valid"].dtype != bool:
+        sensor = node.attrs.get("sensor", "generic")
+        raise ConfigError(
+            "an averaged cube says no longer what is valid",
+            where=f"modality {name}, valid is {node['valid'].dtype}",
+            why="mean() averages flags too, and leaves the calibration behind",
+            fix=f'average what is valid: mean = geomm.calibrated(cube)["{name}"]["data"].mean("time"), then write '
+            f'geomm.from_xarray({{"{name}": mean}}, {{"{name}": "{sensor}"}}, time="2024-07"); or take one time '
+            "step: cube.isel(time=0)",
+        )
     if "time" in node.dims:
         return node
     first = {n: node[n].expand_dims("time") for n in ("data", "valid", "status") if n in node}
@@ -49,26 +64,89 @@ def node_of(cube: xr.DataTree, name: str) -> xr.Dataset:
     return node.drop_vars([*first, *table]).assign(first).assign_coords(table)
 
 
-def steps_of(node: xr.Dataset, time: When) -> list[int]:
+def steps_of(node: xr.Dataset, time: When, name: str) -> list[int]:
     """Return the positions of the time steps that are meant, at least one.
+
+    Args:
+        node: of a cube.
+        time: see :data:`When`.
+        name: of the modality, for messages.
 
     Raises:
         ConfigError: there is none such.
     """
-    number = node.sizes.get("time", 1)
+    found = _found(node, time)
+    if not found:
+        raise _lacking({name: node}, time)
+    return found
+
+
+def matching(cube: xr.DataTree, names: Sequence[str], time: When) -> dict[str, int]:
+    """Return which time step of each modality is shown at a time: the first that matches.
+
+    Of several modalities, those with one time step only, such as labels, show it whatever its date; those without a
+    match are left out.
+
+    Raises:
+        UnknownNameError: there is no such modality.
+        ConfigError: none of them has such a time step.
+    """
+    nodes = {n: node_of(cube, n) for n in names}
+    found = {n: _found(node, time) for n, node in nodes.items()}
+    if not any(found.values()):
+        raise _lacking(nodes, time)
+    alone = [n for n, node in nodes.items() if node.sizes["time"] == 1]
+    return {n: (steps or [0])[0] for n, steps in found.items() if steps or n in alone}
+
+
+def day_of(node: xr.Dataset, step: int) -> str:
+    """Return the date of a time step, with its hour where it shares the date with others; empty without any."""
+    stamps = _stamps(node)
+    if not stamps:
+        return ""
+    day = stamps[step][:10]
+    return f"{day} {stamps[step][11:16]}" if sum(s.startswith(day) for s in stamps) > 1 else day
+
+
+def _stamps(node: xr.Dataset) -> list[str]:
+    return [str(t) for t in np.atleast_1d(node["time"].to_numpy())] if "time" in node.coords else []
+
+
+def _found(node: xr.Dataset, time: Any) -> list[int]:
+    """Return the positions of the time steps that are meant."""
+    number = node.sizes["time"]
+    if isinstance(time, xr.DataArray) and time.size == 1:
+        time = time.to_numpy().ravel()[0]
     if time is None:
         return list(range(number))
-    days = [str(t)[:10] for t in np.atleast_1d(node["time"].to_numpy())]
     if isinstance(time, (int, np.integer)):
-        found = [int(time)] if -number <= time < number else []
-    else:
-        day = str(np.datetime64(time.replace(tzinfo=None)) if isinstance(time, dt.datetime) else time)[:10]
-        found = [k for k, known in enumerate(days) if known.startswith(day)]
-    if not found:
-        raise ConfigError(
-            "the cube has no such time step",
-            where=f"time {time!r}",
-            why=f"it has {', '.join(days)}",
-            fix=f"name a day, or a position from 0 to {number - 1}",
+        return [int(time) % number] if -number <= time < number else []
+    if isinstance(time, dt.datetime):
+        time = np.datetime64(time.astimezone(dt.UTC).replace(tzinfo=None) if time.tzinfo else time)
+    text, stamps = str(time).strip().replace(" ", "T").removesuffix("Z"), _stamps(node)
+    exact = [k for k, known in enumerate(stamps) if text and known.startswith(text)]
+    return exact or [k for k, known in enumerate(stamps) if text and known.startswith(text[:10])]
+
+
+def _lacking(nodes: dict[str, xr.Dataset], time: When) -> ConfigError:
+    """Say which time steps there are instead."""
+    number = max(node.sizes["time"] for node in nodes.values())
+    if not number:
+        return ConfigError(
+            "there is no time step to show",
+            where=f"modality {', '.join(nodes)}",
+            why="a selection of times has left none",
+            fix="select a period that the cube holds; print(cube) says which",
         )
-    return [found[0] % number]
+    return ConfigError(
+        "the cube has no such time step",
+        where=f"modality {', '.join(nodes)}, time {time!r}",
+        why="; ".join(f"{name} has {_dates(node)}" for name, node in nodes.items()),
+        fix=f"name a day, or a position from 0 to {number - 1}",
+    )
+
+
+def _dates(node: xr.Dataset) -> str:
+    days = [day_of(node, k) for k in range(node.sizes["time"])]
+    more = f" and {len(days) - LISTED} more, the last {days[-1]}" if len(days) > LISTED else ""
+    return ", ".join(days[:LISTED]) + more if days else "none"

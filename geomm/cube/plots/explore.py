@@ -30,22 +30,35 @@ def explore_pictures(pictures: Mapping[str, Picture], geobox: GeoBox, *, onto: A
     Raises:
         DependencyError: folium is not installed.
         GridError: the grid has no CRS.
+        ConfigError: ``onto`` is no map of folium.
     """
-    where = onto if onto is not None else new_map(geobox)
+    where = map_for(geobox, onto)
     for name, picture in pictures.items():
         add_picture(where, name, picture.rgba, picture.every, geobox)
+        if picture.classes:
+            add_legend(where, name, picture.classes)
     return finished(where, geobox)
 
 
-def new_map(geobox: GeoBox) -> Any:
-    """Return a map that shows a grid.
+def map_for(geobox: GeoBox, given: Any | None = None) -> Any:
+    """Return a map that shows a grid, or the one that is given.
 
     Raises:
         DependencyError: folium is not installed.
+        ConfigError: what is given is no map of folium.
     """
     folium = _folium()
+    if given is not None:
+        return _checked(folium, given)
     west, south, east, north = _degrees(geobox)
     return folium.Map(location=[(south + north) / 2, (west + east) / 2], zoom_start=10, control_scale=True)
+
+
+def _checked(folium: Any, given: Any) -> Any:
+    if not isinstance(given, folium.Map):
+        fix = "give one that explore() has returned, or folium.Map(); or leave it out"
+        raise ConfigError("map is a map of folium", where=f"{type(given).__name__} {str(given)[:40]!r}", fix=fix)
+    return given
 
 
 def add_picture(
@@ -106,13 +119,13 @@ def map_of(groups: Mapping[str, Any], *, onto: Any | None = None) -> Any:
 
     Raises:
         DependencyError: folium is not installed.
-        ConfigError: there is no footprint.
+        ConfigError: there is no footprint, or ``onto`` is no map of folium.
     """
     folium = _folium()
     boxes = [g.total_bounds for g in groups.values() if len(g)]
     if not boxes:
         raise ConfigError("there is nothing to show on a map", why="no footprint", fix="look whether there is a chip")
-    where = onto if onto is not None else folium.Map(control_scale=True)
+    where = _checked(folium, onto) if onto is not None else folium.Map(control_scale=True)
     for color, (name, shapes) in zip(COLOURS * (1 + len(groups) // len(COLOURS)), groups.items(), strict=False):
         look = {"color": color, "weight": 1, "fillOpacity": 0.25}
         folium.GeoJson(

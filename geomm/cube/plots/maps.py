@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from geomm.cube.grid import geobox_of
-from geomm.cube.plots.chosen import imagery, node_of
-from geomm.cube.plots.draw import canvas, frame, legend, show
-from geomm.cube.plots.explore import add_legend, add_picture, finished, new_map
-from geomm.cube.plots.stretch import SIDE, Picture, heat, picture_of
+from geomm.cube.plots.chosen import imagery, node_of, steps_of
+from geomm.cube.plots.draw import frame, legend, show
+from geomm.cube.plots.explore import add_legend, add_picture, finished, map_for
+from geomm.cube.plots.layout import canvas, settle
+from geomm.cube.plots.stretch import SIDE, Picture, heat, is_natural, picture_of
 from geomm.errors import ConfigError, GridError, UnknownNameError
 from geomm.types import ClassSpec
 
@@ -41,22 +42,24 @@ class MapAccessor:
         Args:
             layer: name of the layer; default the first.
             over: cube whose imagery lies below.
-            modality: of the cube; default the first.
+            modality: of the cube; default the first that has natural colours, else the first.
             opacity: of the layer over imagery, 0 to 1.
-            ax: axes to draw on, for a layer of one band.
+            ax: axes to draw on; several for a layer of several bands.
 
         Returns:
             Axes, an array of them where the layer has several bands, such as probabilities.
 
         Raises:
             UnknownNameError: there is no such layer or modality.
+            ConfigError: there are more bands than axes.
             GridError: the imagery lies on another grid.
         """
         array, geobox = self._layer(layer), geobox_of(self._maps)
         _check_opacity(opacity)
         below = None if over is None else _below(over, modality, geobox)
         panels = _panels(array)
-        axes = canvas(len(panels), ax, shape=geobox.shape)
+        fix = f"choose a band: maps.isel({', '.join(f'{d}=0' for d in _others(array))})"
+        axes = canvas([title for title, _ in panels], ax, fix=fix)
         for one, (title, picture) in zip(axes, panels, strict=True):
             shown = picture if below is None else _dimmed(picture, opacity)
             if below is not None:
@@ -64,6 +67,8 @@ class MapAccessor:
             show(one, shown, title, geobox)
             if picture.classes:
                 legend(one, picture.classes, _shares(array, picture.classes))
+        if ax is None:
+            settle(axes)
         return axes[0] if len(panels) == 1 else axes
 
     def explore(
@@ -88,11 +93,12 @@ class MapAccessor:
         Raises:
             UnknownNameError: there is no such layer.
             GridError: the imagery lies on another grid, or the grid has no CRS.
+            ConfigError: this is no map of folium.
             DependencyError: folium is not installed.
         """
         array, geobox = self._layer(layer), geobox_of(self._maps)
         _check_opacity(opacity)
-        where = map if map is not None else new_map(geobox)
+        where = map_for(geobox, map)
         if over is not None:
             for name in imagery(over):
                 below = _below(over, name, geobox)
@@ -141,12 +147,17 @@ def classes_of(array: xr.DataArray) -> tuple[ClassSpec, ...]:
 
 def _panels(array: xr.DataArray) -> list[tuple[str, Picture]]:
     """Return a picture for every band of a layer, with its title."""
-    others = [d for d in array.dims if d not in ("y", "x")]
+    others = _others(array)
     if not others:
         return [(str(array.name), _picture(array))]
     stacked = array.stack(panel=others).transpose("panel", "y", "x")
     names = [" ".join(str(v) for v in np.atleast_1d(np.asarray(k, object))) for k in stacked["panel"].to_numpy()]
     return [(f"{array.name}: {n}", _picture(stacked[k], array.name)) for k, n in enumerate(names)]
+
+
+def _others(array: xr.DataArray) -> list[Any]:
+    """Return the dimensions that a picture has not."""
+    return [d for d in array.dims if d not in ("y", "x")]
 
 
 def _picture(array: xr.DataArray, name: Any = None) -> Picture:
@@ -190,7 +201,10 @@ def _below(cube: xr.DataTree, modality: str, geobox: GeoBox) -> Picture:
             why=f"{_told(mine)}; the map {_told(geobox)}",
             fix="load the cube on the map's grid: load_cube(scenes, maps.odc.geobox)",
         )
-    return picture_of(node_of(cube, modality or names[0]))
+    natural = [] if modality else [n for n in names if is_natural(node_of(cube, n))]
+    name = modality or (natural or names)[0]
+    node = node_of(cube, name)
+    return picture_of(node, step=steps_of(node, None, name)[0])
 
 
 def _told(geobox: GeoBox) -> str:

@@ -47,6 +47,9 @@ _SHARES = {"reflectance": (0.005, 0.98), "temperature": (0.01, 0.99)}
 _LEAST = {"reflectance": 0.05, "temperature": 2.0, "db": 3.0}
 """Least distance of the limits, so that the noise of an even surface stays even."""
 
+_VISIBLE = ((0.6, 0.7), (0.5, 0.6), (0.43, 0.52))
+"""Wavelengths of red, green and blue in micrometres."""
+
 _GAMMA = 0.8
 """Exponent of natural colours: land is dark beside the clouds that a stretch has to hold too."""
 
@@ -100,20 +103,50 @@ def picture_of(
             raise UnknownNameError.of("band", name, names)
     if len(bands) not in (0, 1, 3):
         raise ConfigError("a picture shows one band or three", why=f"{len(bands)} bands", fix="name one, or three")
-    chosen = [names.index(b) for b in bands] or shown_bands(sensor, names)
+    dtype = node["data"].dtype
+    chosen = [names.index(b) for b in bands] or shown_bands(sensor, names, dtype)
     small = preview(node, sorted(set(chosen)), step=step, side=side)
     values = small.values[[sorted(set(chosen)).index(k) for k in chosen]]
-    picture = colours_of(values, [sensor.band(names[k]) for k in chosen], stretch=stretch, ratio=not bands)
+    specs = [sensor.band(names[k]) for k in chosen]
+    picture = colours_of(values, specs, stretch=stretch, ratio=not bands, dtype=dtype)
     return replace(picture, every=small.every)
 
 
-def shown_bands(sensor: SensorSpec, names: Sequence[str]) -> list[int]:
-    """Return which bands show a modality: one, two polarisations, or three for red, green and blue."""
+def shown_bands(sensor: SensorSpec, names: Sequence[str], dtype: Any = None) -> list[int]:
+    """Return which bands show a modality: one, two polarisations, or three for red, green and blue.
+
+    Args:
+        sensor: of the modality.
+        names: of its bands.
+        dtype: that its numbers are stored in, where known: three or four bands of bytes are a picture.
+    """
+    if _is_photo(sensor, names, dtype):
+        return [0, 1, 2]
     return list(dict.fromkeys(sensor.shown(names))) if len(names) > 1 else [0]
 
 
+def is_natural(node: xr.Dataset) -> bool:
+    """Say whether a modality can be shown in natural colours."""
+    sensor, names = get_sensor(str(node.attrs["sensor"])), [str(n) for n in np.atleast_1d(node["band"].to_numpy())]
+    if _is_photo(sensor, names, node["data"].dtype):
+        return True
+    specs = [sensor.band(names[k]) for k in shown_bands(sensor, names)]
+    seen = zip(specs, _VISIBLE, strict=False)
+    return len(specs) == 3 and all(low <= (s.wavelength or 0.0) <= high for s, (low, high) in seen)
+
+
+def _is_photo(sensor: SensorSpec, names: Sequence[str], dtype: Any) -> bool:
+    """Say whether bands of no sensor are red, green and blue as cameras store them, perhaps with a fourth."""
+    return not sensor.bands and len(names) in (3, 4) and dtype is not None and np.dtype(dtype) == np.uint8
+
+
 def colours_of(
-    values: NDArray[np.float32], specs: Sequence[BandSpec], *, stretch: Stretch = "robust", ratio: bool = True
+    values: NDArray[np.float32],
+    specs: Sequence[BandSpec],
+    *,
+    stretch: Stretch = "robust",
+    ratio: bool = True,
+    dtype: Any = None,
 ) -> Picture:
     """Turn physical values into colours.
 
@@ -122,8 +155,12 @@ def colours_of(
         specs: what the bands are.
         stretch: limits of the values.
         ratio: whether the third colour of two bands of backscatter is their ratio; else two bands are one too many.
+        dtype: that the numbers are stored in, where known; floats of no sensor are no digital numbers, and three bands
+            of bytes are stretched as one.
     """
     first, title, unit = specs[0], " ".join(s.name for s in specs), UNITS.get(specs[0].unit, specs[0].unit)
+    stored = np.dtype(dtype if dtype is not None else np.uint16)
+    unit = "" if first.unit == "dn" and stored.kind == "f" else unit
     if first.kind == "class":
         classes, rgba = _classes(values[0])
         return Picture(rgba, 1, title, "classes", (), classes=classes)
@@ -131,7 +168,11 @@ def colours_of(
     if mixed:  # of powers, as a difference of decibels
         shown = np.concatenate([shown, shown[:1] - shown[1:]])
         title = f"{title} {specs[0].name}/{specs[1].name}"
-    limits = tuple(_limits(v, first, stretch, ratio=mixed and k == 2) for k, v in enumerate(shown))
+    if first.unit == "dn" and stored == np.uint8 and len(shown) == 3:  # its colours are as they should be
+        alike = (0.0, 255.0) if stretch == "fixed" else _limits(shown, first, stretch, ratio=False)
+        limits: tuple[tuple[float, float], ...] = (alike, alike, alike)
+    else:
+        limits = tuple(_limits(v, first, stretch, ratio=mixed and k == 2) for k, v in enumerate(shown))
     if len(shown) == 1:
         colours = {"temperature": "inferno", "reflectance": "gray", "elevation": "terrain"}.get(first.kind, "")
         colours = colours or ("gray" if first.kind in BACKSCATTER else "viridis")
