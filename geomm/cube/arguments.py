@@ -110,7 +110,7 @@ def check_axes(dataset: Any) -> None:
     check_even(dataset)
     for name, down in zip(dataset.odc.spatial_dims or (), (True, False), strict=False):
         at = dataset[name].to_numpy()
-        if at.size > 1 and (at[-1] > at[0]) == down:
+        if name in dataset.coords and at.size > 1 and (at[-1] > at[0]) == down:
             fix = f"turn it: .isel({name}=slice(None, None, -1))"
             raise GridError(
                 "the grid is turned", where=f"coordinate {name}", why=f"it goes {'north' if down else 'west'}", fix=fix
@@ -133,7 +133,7 @@ def check_even(dataset: Any) -> None:
         if not at.size:
             fix = "of y the north comes first: .sel(y=slice(north, south))" if down else f"choose more of {name}"
             raise GridError("there is no pixel", why=f"no {name} is left", fix=fix)
-        even = np.linspace(at[0], at[-1], at.size)
+        even = np.linspace(at[0], at[-1], at.size)  # without a coordinate: counted, and so even
         if at.size > 2 and np.abs(at - even).max() > _UNEVEN * abs(even[1] - even[0]):
             fix = f"choose every n-th: .isel({name}=slice(None, None, n)); or resample it: .odc.reproject(geobox)"
             raise GridError("the pixels are not evenly spaced", where=f"coordinate {name}", fix=fix)
