@@ -75,7 +75,11 @@ class LabelConfig(Strict):
         if set_anyway:
             other = "polygons" if self.polygons is None else "a sensor"
             raise ValueError(f"{' and '.join(set_anyway)} are for labels of {other} only")
-        names = [c.name for c in self.classes]
+        names, values = [c.name for c in self.classes], [c.value for c in self.classes]
+        for what, given in (("value", [*map(str, values)]), ("name", names)):
+            twice = next((g for g in given if given.count(g) > 1), None)
+            if twice is not None:
+                raise ValueError(f"two classes have the {what} {twice}; give each a {what} of its own")
         if self.polygons is not None and len({*names, *self.ignore}) < len(names) + len(self.ignore):
             raise ValueError("polygons are matched by name: no two classes or names to ignore may be alike")
         return self

@@ -200,7 +200,7 @@ def model_of(config: RunConfig, sites: list[Site], variant: Variant, seed: int) 
         raise ConfigError(
             "the encoder cannot take chips of that size",
             why=f"{' and '.join(wrong)}: no multiple of its coarsest stride {coarsest}",
-            fix=f"set split.size (and predict.size and halo) to multiples of {coarsest}",
+            fix=f"set chips.size, and predict.size + 2 predict.halo, to multiples of {coarsest}",
         )
     return model
 
