@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from geomm.cli import complete
-from geomm.cli.options import CATALOG, AoiOption, TimeOption, box
+from geomm.cli.options import CATALOG, AoiOption, TimeOption, box, each
 from geomm.errors import ConfigError
 
 app = typer.Typer(help="Imagery catalogs.", no_args_is_help=True)
@@ -45,7 +45,7 @@ def build(
     catalog = build_catalog(
         folder,
         target,
-        sensors=sensor or ["generic"],
+        sensors=each("--sensor", sensor) or ["generic"],
         definition=_definition(definition) if definition else None,
         datetime=datetime,
         checksums=checksums,
@@ -70,7 +70,7 @@ def search(
     """
     from geomm.catalog import open_catalog
 
-    scenes = open_catalog(catalog).search(box(aoi), datetime, sensors=sensor)
+    scenes = open_catalog(catalog).search(box(aoi), datetime, sensors=each("--sensor", sensor) or None)
     if not scenes:
         typer.echo("no scene found", err=True)
     for scene in scenes:
@@ -89,6 +89,13 @@ def index(
     from geomm.catalog import open_catalog
     from geomm.catalog.parquet import write_parquet
 
+    if out.suffix != ".parquet":
+        raise ConfigError(
+            "the table is a .parquet file",
+            where=str(out),
+            why="by that name geomm and others know how to open it",
+            fix=f"write {out.with_suffix('.parquet')}",
+        )
     items = open_catalog(catalog).items()
     typer.echo(f"{write_parquet(items, out)}: {len(items)} items")
 

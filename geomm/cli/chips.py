@@ -118,6 +118,8 @@ def export(
     from geomm.store import StoredChips
 
     chips = StoredChips(store)
+    if (out / "plan.json").is_file():
+        raise ConfigError("the folder is a chip store", where=str(out), fix="name another one: -o tiles")
     with Bars() as bars:
         count = export_chips(chips.select(split=split) if split else chips, out, progress=bars.update)
     typer.echo(f"{out}: {count} files")

@@ -45,10 +45,10 @@ class IndexOptions:
     """Torch device."""
 
     def __post_init__(self) -> None:
-        if not self.within >= 0:
+        if not isinstance(self.within, (int, float)) or not self.within >= 0:
             raise ConfigError(
                 "scenes cannot be less than 0 days apart",
-                where=f"within {self.within}",
+                where=f"within {self.within!r}",
                 fix="give how many days may lie between what the sensors saw, such as 1",
             )
 
