@@ -94,17 +94,20 @@ def _moved(key: str, place: str, owners: list[type[Strict]], kind: type[Strict])
     """Return where a key belongs that a section does not have: the right name here, or the section that has it."""
     near, above = _near(key, owners), place.rpartition(".")[0]
     here = f"{above}.{near}" if above else near
-    known = [p for p in _places(kind) if p != here]
-    names: tuple[str, ...] = (key, SYNONYMS.get(key, key))
+    section = f"{place.partition('.')[0]}."  # what another kind of stage has is no place for it
+    known = [p for p in _places(kind) if p != here and not (above and p.startswith(section))]
+    names = [key, SYNONYMS.get(key, key)]
     there = [p for p in known if p.rpartition(".")[2] in names]
     if not near and not there:
-        names = (*difflib.get_close_matches(key, {p.rpartition(".")[2] for p in known}, 1, 0.75),)
+        names = difflib.get_close_matches(key, sorted({p.rpartition(".")[2] for p in known}), 1, 0.75)
         there = [p for p in known if p.rpartition(".")[2] in names]
-    if near and key not in {p.rpartition(".")[2] for p in there}:
-        return f"write {here} in place of {place}"
+    other = " or ".join(there)
     if near:
-        return f"write {here} in place of {place}, or {' or '.join(there)} if that is meant"
-    return f"write {' or '.join(there)} in place of {place}" if there else f"remove {place}"
+        meant = f", or {other} if that is meant" if key in {p.rpartition(".")[2] for p in there} else ""
+        return f"write {here} in place of {place}{meant}"
+    if there:
+        return f"write {other} in place of {place}"
+    return f"remove {place}; there are {', '.join(n for o in owners for n in o.model_fields if n != 'root')}"
 
 
 def _near(key: str, owners: list[type[Strict]]) -> str:

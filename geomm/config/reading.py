@@ -93,7 +93,7 @@ def read_yaml(path: str | Path, overrides: Mapping[str, Any] | None = None) -> d
             "the recipe cannot be read",
             where=str(path),
             why=error.strerror or str(error),
-            fix=did_you_mean(place.stem, _beside(place), "check the path; recipes to begin with are in pipelines/"),
+            fix=did_you_mean(_called(place), _beside(place), "check the path; recipes to begin with are in pipelines/"),
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
@@ -132,8 +132,13 @@ def _shipped() -> tuple[Path, Path]:
     return here / "pipelines", here.parent / "pipelines"
 
 
+def _called(path: Path) -> str:
+    """Return a recipe's name: of a bare one without its ending, as those that come with geomm are called."""
+    return path.stem if path.parent == Path() else path.name
+
+
 def _beside(path: Path) -> list[str]:
     """Return names of recipes: of a bare name, those that come with geomm; of a path, those of its folder."""
-    if path.parent != Path():
-        return [p.name for p in path.parent.glob("*.yaml")]
-    return [p.stem for folder in (*_shipped(), path.parent) for p in folder.glob("*.yaml")]
+    bare = path.parent == Path()
+    folders = (*_shipped(), path.parent) if bare else (path.parent,)
+    return [p.stem if bare else p.name for folder in folders for p in folder.glob("*.yaml")]
