@@ -71,7 +71,7 @@ class ChipsStage(StageConfig):
     @model_validator(mode="after")
     def _labels(self) -> ChipsStage:
         if (self.label is None) != (not self.classes):
-            raise ValueError("label and classes go together")
+            raise ValueError("label and classes go together; add the one that lacks")
         return self
 
 
@@ -158,21 +158,32 @@ class BatchConfig(Strict):
         later = {s.name for s in self.stages}
         for stage in self.stages:
             if stage.name in kinds:
-                raise ValueError(f"stages: {stage.name} occurs twice")
+                raise ValueError(f"stages: {stage.name} occurs twice; give each stage a name of its own")
             if isinstance(stage, TrainStage) and stage.chips and kinds.get(stage.chips) != "chips":
-                raise ValueError(f"stages.{stage.name}.chips: no earlier stage {stage.chips} makes chips")
+                raise ValueError(
+                    f"stages.{stage.name}.chips: no earlier stage {stage.chips} makes chips; "
+                    "name one of kind chips that stands before it"
+                )
             if isinstance(stage, (PredictStage, IndexStage)) and kinds.get(stage.model, "train") != "train":
-                raise ValueError(f"stages.{stage.name}.model: the stage {stage.model} trains no model")
+                raise ValueError(
+                    f"stages.{stage.name}.model: the stage {stage.model} trains no model; name one of kind train"
+                )
             if isinstance(stage, (PredictStage, IndexStage)) and stage.model in later - {stage.name, *kinds}:
-                raise ValueError(f"stages.{stage.name}.model: the stage {stage.model} comes later")
+                raise ValueError(
+                    f"stages.{stage.name}.model: the stage {stage.model} comes later; move it before this one"
+                )
             if getattr(stage, "model", "") == stage.name and not (Path(self.root) / stage.name).is_dir():
                 raise ValueError(
                     f"stages.{stage.name}.model: the stage names itself; name an earlier stage that trains, or the "
                     "folder of a model package"
                 )
             if isinstance(stage, TrainStage) and (stage.source or stage.scenes):
-                raise ValueError(f"stages.{stage.name}: a training takes its imagery from its own recipe")
+                raise ValueError(
+                    f"stages.{stage.name}: a training takes its imagery from its own recipe; write source there"
+                )
             if self.source is None and stage.source is None and not isinstance(stage, TrainStage):
-                raise ValueError(f"stages.{stage.name}: neither the stage nor the recipe has a source")
+                raise ValueError(
+                    f"stages.{stage.name}: neither the stage nor the recipe has a source; add source: {{catalog: PATH}}"
+                )
             kinds[stage.name] = stage.kind
         return self

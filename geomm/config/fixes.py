@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, get_args, get_origin
@@ -10,6 +11,7 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 
 from geomm.config.parts import Strict
+from geomm.errors import did_you_mean
 
 SYNONYMS: Mapping[str, str] = MappingProxyType(
     {
@@ -65,7 +67,7 @@ def remedy(error: ValidationError, kind: type[Strict], *, whole: bool) -> str:
         return f"add {place}; recipes to begin with are in pipelines/"
     if _told(problem)[1]:
         return _told(problem)[1]
-    return _corrected(problem, place)
+    return _listed(problem, place, kind) or _corrected(problem, place)
 
 
 def _told(problem: Any) -> tuple[str, str]:
@@ -74,18 +76,33 @@ def _told(problem: Any) -> tuple[str, str]:
     return what, fix
 
 
+def _listed(problem: Any, place: str, kind: type[Strict]) -> str:
+    """Return what may stand in a field that takes one of some names, or a section; nothing for other fields."""
+    given, context = problem["input"], problem.get("ctx", {})
+    known = re.findall("'([^']*)'", str(context.get("expected") or context.get("expected_tags") or ""))
+    if known:
+        wrong = str(given.get("kind") if isinstance(given, dict) else given)
+        field = f"{place}.kind" if "expected_tags" in context else place
+        return did_you_mean(wrong, known, f"write {field} as {' or '.join(known)}")
+    if problem["type"] == "model_type":
+        inner, _ = _owners(kind, (*problem["loc"], ""), whole=False)
+        return f"write under {place} what it consists of: {', '.join(inner[0].model_fields)}"
+    return ""
+
+
 def _corrected(problem: Any, place: str) -> str:
     """Return how to write a value of another type."""
-    given = problem["input"]
+    given, leaf = problem["input"], place.rpartition(".")[2]
+    key = "" if leaf.isdigit() else f"{leaf}: "
     if problem["type"] == "list_type" and isinstance(given, (str, int, float)):
         parts = [p.strip() for p in given.split(",")] if isinstance(given, str) else [str(given)]
-        return (
-            f"write a list: {place}=[{', '.join(parts)}] with --set, or {place.rpartition('.')[2]}: [...] in the file"
-        )
-    if place.endswith(".color") and given is None:
-        return f"quote the colour, as # begins a comment: {place.rpartition('.')[2]}: '#3f7f4f'"
+        return f"write a list: {place}=[{', '.join(parts)}] with --set, {key}[...] in the file"
+    if leaf == "color" and given is None:
+        return f"quote the colour, as # begins a comment: {key}'#3f7f4f'"
     if problem["type"] == "string_type" and isinstance(given, (int, float)):
-        return f"quote it: {place.rpartition('.')[2]}: '{given}'"
+        return f"quote it: {key}'{given}'"
+    if problem["type"] in ("int_type", "float_type") and re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", str(given)):
+        return f"write a number, without quotes: {key}{float(given):.12g}"
     shown = f", which is {given!r}" if len(repr(given)) <= 60 else ""
     return f"correct {place or 'the recipe'}{shown}; recipes to begin with are in pipelines/"
 

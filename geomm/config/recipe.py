@@ -52,7 +52,7 @@ class RunConfig(Strict):
     @model_validator(mode="after")
     def _stops(self) -> RunConfig:
         if self.train.patience and not self.split.validation:
-            raise ValueError("train.patience needs blocks to validate on: split.validation")
+            raise ValueError("train.patience needs blocks to validate on; write split.validation: 0.2")
         return self
 
     @model_validator(mode="after")
@@ -60,11 +60,11 @@ class RunConfig(Strict):
         if self.task == "segmentation" and self.label is None:
             raise ValueError("label is missing: a map needs classes; add label with a sensor or polygons, and classes")
         if self.task == "contrastive" and (self.text is None or not self.model.text):
-            raise ValueError("text and model.text: a contrastive task needs texts and an encoder for them")
+            raise ValueError("text and model.text: a contrastive task needs texts and an encoder for them; add both")
         if self.task == "segmentation" and (self.text is not None or self.model.text):
-            raise ValueError("text and model.text are for a contrastive task")
+            raise ValueError("text and model.text are for a contrastive task; write task: contrastive, or remove them")
         if self.text is not None and self.text.derive == "labels" and self.label is None:
-            raise ValueError("text.derive: there are no labels to derive it from")
+            raise ValueError("text.derive: there are no labels to derive it from; add label, or write derive: indices")
         return self
 
     @property
