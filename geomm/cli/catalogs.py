@@ -34,6 +34,7 @@ def build(
     Example: `geomm catalog build scenes --sensor landsat-oli-l1 --sensor landsat-tirs-l1 --datetime 2016-02-09`
     """
     from geomm.catalog import build_catalog
+    from geomm.pipeline.sources import local_folder
 
     if definition is not None and not definition.is_file():
         raise ConfigError(
@@ -41,7 +42,7 @@ def build(
             where=str(definition),
             fix="examples are in catalogs/; or describe plain files with --sensor",
         )
-    target = out or Path(f"{folder.resolve().name}-catalog")
+    target = local_folder(out or f"{folder.resolve().name}-catalog")
     catalog = build_catalog(
         folder,
         target,
@@ -88,6 +89,7 @@ def index(
     """
     from geomm.catalog import open_catalog
     from geomm.catalog.parquet import write_parquet
+    from geomm.pipeline.sources import local_folder
 
     if out.suffix != ".parquet":
         raise ConfigError(
@@ -97,7 +99,7 @@ def index(
             fix=f"write {out.with_suffix('.parquet')}",
         )
     items = open_catalog(catalog).items()
-    typer.echo(f"{write_parquet(items, out)}: {len(items)} items")
+    typer.echo(f"{write_parquet(items, local_folder(out))}: {len(items)} items")
 
 
 def _definition(path: Path) -> dict[str, Any]:

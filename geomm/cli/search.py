@@ -162,8 +162,9 @@ def clip(
     Example: `geomm clip ViT-B-32:RemoteCLIP-ViT-B-32.pt --sensor sentinel2-l2a -o remoteclip`
     """
     from geomm.pipeline.adopt import adopt_clip
+    from geomm.pipeline.sources import local_folder
 
-    package = adopt_clip(name, out, sensor=sensor, resolution=resolution, size=size)
+    package = adopt_clip(name, local_folder(out), sensor=sensor, resolution=resolution, size=size)
     typer.echo(package.path)
 
 

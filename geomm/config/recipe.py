@@ -111,11 +111,15 @@ def load_batch(path: str | Path, overrides: dict[str, Any] | None = None) -> Bat
         ConfigError: as for :func:`load_recipe`.
     """
     path = find_recipe(path)
+    flat = read_yaml(path)
+    whole = "kind" in flat and "stages" not in flat
+    if whole and isinstance(overrides, dict):  # its fields may be named by both paths
+        overrides = {key.removeprefix("stages.0."): value for key, value in overrides.items()}
     raw = read_yaml(path, overrides)
     if not is_batch(raw):
         fix = "add stages to it, or train it: geomm.run(geomm.load_recipe(PATH), OUT)"
         raise ConfigError("this recipe is no batch", where=str(path), why="it has no stages", fix=fix)
-    whole = "kind" in raw and "stages" not in raw
+    whole = whole and "stages" not in raw
     if whole:
         own = {k: raw.pop(k) for k in list(raw) if k not in BatchConfig.model_fields}
         raw["stages"] = [{"name": raw.get("name"), **own}]
