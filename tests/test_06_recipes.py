@@ -168,13 +168,16 @@ def test_a_swapped_area_of_a_batch_is_told(at, tmp_path):
         ({"stages.0.model": "words"}, {}, "task: segmentation"),
         ({"stages.0.kind": "index"}, {}, "task: contrastive"),
         ({}, {"device": "gpu"}, "use cpu; or cuda"),
+        pytest.param({"stages.0.kind": "train"}, {}, "train.accelerator: auto", marks=NO_GPU),
         pytest.param({}, {"device": "cuda"}, "use cpu; or cuda", marks=NO_GPU),
     ],
 )
 def test_what_no_unit_could_do_is_refused_before_any(change, options, fix, at, tmp_path):
     raw = yaml.safe_load(at.batch.read_text())
-    if "stages.0.kind" in change:
+    if change.get("stages.0.kind") == "index":
         raw["stages"] = [{k: raw["stages"][0][k] for k in ("name", "kind", "model")}]
+    if change.get("stages.0.kind") == "train":
+        raw["stages"] = [{"name": "t", "recipe": str(at.seg), "overrides": {"train.accelerator": "gpu"}}]
     path = at.root / f"{tmp_path.name}.yaml"
     path.write_text(yaml.safe_dump(raw))
     try:

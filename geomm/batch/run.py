@@ -84,7 +84,7 @@ def run_batch(
     state = _state_of(target, options).absolute()
     _check(config, target, options)
     window = options.interval(dt.datetime.now(dt.UTC))
-    planner = Planner(config, target, state, window)
+    planner = Planner(config, target, state, window, options.scheduler in SCHEDULERS)
     if options.dry_run:
         return _dry(planner)
     with alone(state), Ledger(state / LEDGER, write=True) as ledger:

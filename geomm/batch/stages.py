@@ -63,6 +63,8 @@ class Planner:
     """Folder of the ledger; catalogs of plain folders lie there too."""
     window: tuple[Any, Any] = (None, None)
     """Earliest and latest time of the imagery."""
+    here: bool = True
+    """Whether units are made on this machine: what a cluster's workers have is theirs to know."""
 
     def plan(self, stage: Stage, ledger: Ledger | None) -> StagePlan:
         """Plan a stage.
@@ -106,9 +108,11 @@ class Planner:
 
     def _training(self, stage: TrainStage, ledger: Ledger | None) -> StagePlan:
         from geomm.batch.training import recipe_of
+        from geomm.pipeline.learn import check_accelerator
 
-        root = Path(self.config.root)
-        config = recipe_of(stage, root)
+        config = recipe_of(stage, Path(self.config.root))
+        if self.here:
+            check_accelerator(config)
         if stage.chips:
             now = set() if ledger is None else set(ledger.current(stage.chips).values())
             stores = [] if ledger is None else [u for u in ledger.units(stage.chips, ("DONE",)) if u.id in now]

@@ -83,8 +83,6 @@ def check(config: RunConfig, *, alone: bool = True, tasks: tuple[str, ...] = ("s
         UnknownNameError: a fusion or loss.
         ConfigError: several devices for what needs one process, another task, a GPU where there is none, or no recipe.
     """
-    import torch
-
     from geomm.models.fusion import find_fusion
 
     config = recipe_of(config, RunConfig)
@@ -101,6 +99,17 @@ def check(config: RunConfig, *, alone: bool = True, tasks: tuple[str, ...] = ("s
         raise ConfigError(
             "several devices train one model", why=f"train.devices is {config.train.devices}", fix="use geomm train"
         )
+    check_accelerator(config)
+
+
+def check_accelerator(config: RunConfig) -> None:
+    """Refuse a recipe that trains on a GPU where there is none.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    import torch
+
     if config.train.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
         raise ConfigError(
             "there is no GPU to train on",
