@@ -45,7 +45,6 @@ def _write(tmp_path, change):
         (lambda r: r["label"]["classes"][0].update(color="green"), "label.classes.0.color"),
         (lambda r: r.update(name="../evil"), "name: String should match"),
         (lambda r: r["source"].update(catalog="x"), "give either catalog or folder"),
-        (lambda r: r["source"].update(datetime=__import__("datetime").date(2020, 1, 1)), "source.datetime"),
     ],
 )
 def test_mistakes_name_the_field(tmp_path, change, message):

@@ -41,7 +41,7 @@ def write_records(planner: Planner, bench: Bench, result: BatchResult) -> Path |
     record = _record(planner, bench, result)
     try:
         if bench.options.metrics is not None:
-            write_metrics(record, bench.options.metrics)
+            write_metrics(record, Path(bench.options.metrics))
     except OSError as error:
         warnings.warn(f"The metrics cannot be written: {error}", stacklevel=2)
     try:

@@ -12,13 +12,14 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from geomm.archive import STAGING, Target, open_target
 from geomm.batch.coordinator import Bench, Coordinator, TooManyFailuresError
 from geomm.batch.estimate import bytes_of
 from geomm.batch.guard import Heartbeat, StopSwitch, alone
 from geomm.batch.look import result_card
-from geomm.batch.options import BatchOptions
+from geomm.batch.options import SCHEDULERS, BatchOptions
 from geomm.batch.published import adopted, check_root, list_published
 from geomm.batch.reconcile import Action, reconcile
 from geomm.batch.stages import Planner
@@ -78,12 +79,12 @@ def run_batch(
         GeommError: a catalog or a model cannot be used; what was published before stays.
     """
     config = recipe_of(config, BatchConfig)
-    options = options or BatchOptions()
+    options = _options(options)
     target = open_target(str(out) if "://" in str(out) else Path(out).absolute())
     state = _state_of(target, options).absolute()
-    _check(config, target)
+    _check(config, target, options)
     window = options.interval(dt.datetime.now(dt.UTC))
-    planner = Planner(config, target, state, window)
+    planner = Planner(config, target, state, window, options.scheduler in SCHEDULERS)
     if options.dry_run:
         return _dry(planner)
     with alone(state), Ledger(state / LEDGER, write=True) as ledger:
@@ -102,6 +103,18 @@ def run_batch(
                 progress, fetch=config.trust.fetch,
             )  # fmt: skip
             return _run(planner, bench)
+
+
+def _options(options: Any) -> BatchOptions:
+    """Return options, or their defaults.
+
+    Raises:
+        ConfigError: they are something else.
+    """
+    if options is None or isinstance(options, BatchOptions):
+        return options or BatchOptions()
+    fix = "write geomm.run_batch(config, out, geomm.BatchOptions(workers=2))"
+    raise ConfigError("these are no options of a batch", where=repr(options)[:80], fix=fix)
 
 
 def _command() -> str:
@@ -194,7 +207,7 @@ def _state_of(target: Target, options: BatchOptions) -> Path:
         ConfigError: the output is an object store and no folder was named.
     """
     if options.state is not None:
-        return options.state
+        return Path(options.state)
     if "://" in target.root:
         raise ConfigError(
             "the ledger needs a local folder", where=target.root, fix="name one: --state DIR, the same for every run"
@@ -232,13 +245,18 @@ def _count_rejected(bench: Bench, stage: Stage, actions: list[Action]) -> None:
             bench.ledger.seen(action.unit, bench.run)
 
 
-def _check(config: BatchConfig, target: Target) -> None:
+def _check(config: BatchConfig, target: Target, options: BatchOptions) -> None:
     """Refuse what could only fail later.
 
     Raises:
-        ConfigError: the output is somebody else's, or later stages would not find what earlier ones make.
+        ConfigError: the output is somebody else's, later stages would not find what earlier ones make, or the device
+            is not here; that of a cluster's workers is theirs to know.
     """
     check_root(target)
+    if options.device != "cpu" and options.scheduler in SCHEDULERS:
+        from geomm.prediction.device import check_device
+
+        check_device(options.device)
     if "://" in target.root and any(_chained(config, s) for s in config.stages):
         raise ConfigError(
             "models, chips and indexes that other stages use lie in a local folder",

@@ -43,6 +43,8 @@ class Imagery:
             cloud_cover=self.scenes.cloud_cover,
             rejected=self.rejected,
         )
+        if self.box and not found and not self.rejected:  # a search says where longitude and latitude are exchanged
+            self.catalog.search(self.box, self.scenes.datetime, sensors=sensors, cloud_cover=self.scenes.cloud_cover)
         if around is None:
             return found
         margin = dt.timedelta(days=around)

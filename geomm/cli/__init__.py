@@ -14,7 +14,7 @@ from geomm._version import __version__
 from geomm.cli import advice, complete, predict, run, search
 from geomm.cli.catalogs import app as catalogs
 from geomm.cli.chips import app as chips
-from geomm.cli.options import SetOption, assignment
+from geomm.cli.options import SetOption, assignment, each
 from geomm.cli.runs import app as runs
 from geomm.errors import BusyError, ConfigError, GeommError
 
@@ -152,7 +152,7 @@ def ablate(
     config = load_recipe(recipe, dict(assignment(text) for text in set_ or ()))
     folder = out or Path("runs") / f"{config.name}-ablation"
     with Bars() as bars:
-        page = ablate_recipe(config, folder, fusions=fusion or FUSIONS, progress=bars.update)
+        page = ablate_recipe(config, folder, fusions=each("--fusion", fusion) or FUSIONS, progress=bars.update)
     typer.echo(page)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from geomm.cli import complete
-from geomm.cli.options import CATALOG, AoiOption, TimeOption, box
+from geomm.cli.options import CATALOG, AoiOption, TimeOption, box, each
 from geomm.errors import ConfigError
 
 app = typer.Typer(help="Imagery catalogs.", no_args_is_help=True)
@@ -34,6 +34,7 @@ def build(
     Example: `geomm catalog build scenes --sensor landsat-oli-l1 --sensor landsat-tirs-l1 --datetime 2016-02-09`
     """
     from geomm.catalog import build_catalog
+    from geomm.pipeline.sources import local_folder
 
     if definition is not None and not definition.is_file():
         raise ConfigError(
@@ -41,11 +42,11 @@ def build(
             where=str(definition),
             fix="examples are in catalogs/; or describe plain files with --sensor",
         )
-    target = out or Path(f"{folder.resolve().name}-catalog")
+    target = local_folder(out or f"{folder.resolve().name}-catalog")
     catalog = build_catalog(
         folder,
         target,
-        sensors=sensor or ["generic"],
+        sensors=each("--sensor", sensor) or ["generic"],
         definition=_definition(definition) if definition else None,
         datetime=datetime,
         checksums=checksums,
@@ -70,7 +71,7 @@ def search(
     """
     from geomm.catalog import open_catalog
 
-    scenes = open_catalog(catalog).search(box(aoi), datetime, sensors=sensor)
+    scenes = open_catalog(catalog).search(box(aoi), datetime, sensors=each("--sensor", sensor) or None)
     if not scenes:
         typer.echo("no scene found", err=True)
     for scene in scenes:
@@ -88,9 +89,17 @@ def index(
     """
     from geomm.catalog import open_catalog
     from geomm.catalog.parquet import write_parquet
+    from geomm.pipeline.sources import local_folder
 
+    if out.suffix != ".parquet":
+        raise ConfigError(
+            "the table is a .parquet file",
+            where=str(out),
+            why="by that name geomm and others know how to open it",
+            fix=f"write {out.with_suffix('.parquet')}",
+        )
     items = open_catalog(catalog).items()
-    typer.echo(f"{write_parquet(items, out)}: {len(items)} items")
+    typer.echo(f"{write_parquet(items, local_folder(out))}: {len(items)} items")
 
 
 def _definition(path: Path) -> dict[str, Any]:

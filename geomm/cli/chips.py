@@ -114,12 +114,15 @@ def export(
     Example: `geomm chips export chips -o tiles --split test`
     """
     from geomm.export.chips import export_chips
+    from geomm.pipeline.sources import local_folder
     from geomm.progress import Bars
     from geomm.store import StoredChips
 
     chips = StoredChips(store)
+    if (out / "plan.json").is_file():
+        raise ConfigError("the folder is a chip store", where=str(out), fix="name another one: -o tiles")
     with Bars() as bars:
-        count = export_chips(chips.select(split=split) if split else chips, out, progress=bars.update)
+        count = export_chips(chips.select(split=split) if split else chips, local_folder(out), progress=bars.update)
     typer.echo(f"{out}: {count} files")
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from geomm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from geomm.package import ModelPackage
 
 CATALOG = "STAC file, folder or API, stac-geoparquet, or a public catalog such as earth_search"
 AoiOption = Annotated[str | None, typer.Option(help="west,south,east,north in degrees")]
@@ -39,11 +44,46 @@ def assignment(text: str) -> tuple[str, object]:
     """
     import yaml
 
+    from geomm.config.reading import parse
+
     key, found, value = text.partition("=")
-    if not found:
+    if not found or not key.strip():
         raise ConfigError("an override has the form field=value", where=text, fix="for example --set train.steps=50")
     try:
-        return key, yaml.safe_load(value)
+        return key.strip(), parse(value)
     except yaml.YAMLError as error:
         why, fix = "its value is no YAML", "close brackets and quotes, for example --set 'train.seeds=[0, 1]'"
         raise ConfigError("an override cannot be understood", where=text, why=why, fix=fix) from error
+
+
+def each(option: str, values: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the values of an option that may be repeated.
+
+    Raises:
+        ConfigError: several are joined by a comma.
+    """
+    for value in values or ():
+        if "," in value:
+            names = [v.strip() for v in value.split(",") if v.strip()]
+            fix = "repeat the option: " + " ".join(f"{option} {n}" for n in names)
+            raise ConfigError("one option names one thing", where=f"{option} {value}", fix=fix)
+    return tuple(values or ())
+
+
+def opened(model: Path, source: str) -> ModelPackage:
+    """Open a model package.
+
+    Raises:
+        ConfigError: model and imagery are exchanged.
+        PackageError: it is no model package, or damaged.
+    """
+    from geomm.package import load_package
+
+    if not (model / "mlm.json").is_file() and (Path(source) / "mlm.json").is_file():
+        raise ConfigError(
+            "model and imagery are exchanged",
+            where=str(model),
+            why=f"the model package is {source}",
+            fix=f"exchange them: {source} where {model} stands, and the other way round",
+        )
+    return load_package(model)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from geomm.cli import complete
-from geomm.cli.options import CATALOG, AoiOption, TimeOption, box
+from geomm.cli.options import CATALOG, AoiOption, TimeOption, box, each, opened
 from geomm.errors import DependencyError
 
 
@@ -70,10 +70,10 @@ def predict(
     from geomm.pipeline.apply import MapOptions, predict_source
     from geomm.progress import Bars
 
-    package = load_package(model)
+    layers, package = each("--layer", layer), opened(model, source)
     with Bars() as bars, _client(scheduler) as client:
         options = MapOptions(
-            layers=tuple(layer or ()),
+            layers=layers,
             weights=weights,
             polygons=polygons,
             zones=read_zones(zones) if zones else None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geomm.cli import complete
-from geomm.errors import ConfigError
+from geomm.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
     from geomm.ledger import Ledger, State, Unit
@@ -64,6 +64,7 @@ def show(
     """
     with _ledger(out) as ledger:
         wanted: tuple[State, ...] = _states(state) if state else ("CLAIMED", "QUARANTINED", "FAILED", "ABORTED")
+        _check_stage(ledger, stage)
         units, counts = ledger.units(stage, wanted), ledger.counts(stage)
     if as_json:
         typer.echo(json.dumps([u.to_row() for u in units]))
@@ -92,7 +93,10 @@ def retry(
 
     state = _state(out)
     with alone(state), Ledger(state / "ledger.sqlite", write=True) as ledger:
-        found = [u for u in ledger.units(stage, ("QUARANTINED", "FAILED")) if code in (None, u.code)]
+        _check_stage(ledger, stage)
+        failed = ledger.units(stage, ("QUARANTINED", "FAILED"))
+        code = None if code is None else _code(code, [u.code for u in failed])
+        found = [u for u in failed if code in (None, u.code)]
         if unit:
             found = [u for u in found if any(w in (u.name, u.id) or u.id.startswith(w) for w in unit)]
         if unit and not found:
@@ -120,6 +124,7 @@ def verify(
 
     state = _state(out)
     with _ledger(out) as ledger:
+        _check_stage(ledger, stage)
         root = ledger.noted("root")
     with Bars() as bars:
         found = verify_batch(state, root, stage=stage, deep=not quick, progress=bars.update)
@@ -161,6 +166,31 @@ def _ledger(out: Path) -> Ledger:
     from geomm.ledger import Ledger
 
     return Ledger(_state(out) / "ledger.sqlite")
+
+
+def _check_stage(ledger: Ledger, stage: str | None) -> None:
+    """Refuse the name of a stage that a batch does not have.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    known = ledger.stages()
+    if stage is not None and stage not in known:
+        raise UnknownNameError.of("stage", stage, known)
+
+
+def _code(code: str, there: list[str]) -> str:
+    """Return the code of a failure as units have it.
+
+    Raises:
+        UnknownNameError: nothing fails with it.
+    """
+    from geomm.explanations import EXPLANATIONS
+
+    short = code.upper().removeprefix("GEOMM-")
+    if short not in {*there, *EXPLANATIONS}:
+        raise UnknownNameError.of("code", code, set(there) or EXPLANATIONS)
+    return short
 
 
 def _states(names: list[str]) -> tuple[State, ...]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from geomm.cli import complete
-from geomm.cli.options import CATALOG, AoiOption, TimeOption, box
+from geomm.cli.options import CATALOG, AoiOption, TimeOption, box, each, opened
 from geomm.errors import ConfigError
 
 FILES = (".geojson", ".json", ".gpkg", ".parquet")
@@ -45,13 +45,12 @@ def index(
     Example: `geomm index demo-search/catalog demo-search/model -o places`
     """
     from geomm.annotations import read_annotations
-    from geomm.package import load_package
     from geomm.pipeline.indexing import IndexOptions, index_source
     from geomm.progress import Bars
     from geomm.retrieval.build import IndexSettings
 
-    package = load_package(model)
-    settings = IndexSettings(size or package.contract.size, views)  # type: ignore[arg-type]
+    package = opened(model, source)
+    settings = IndexSettings(package.contract.size if size is None else size, views)  # type: ignore[arg-type]
     options = IndexOptions(settings, read_annotations(texts) if texts else None, within, device)
     with Bars() as bars:
         made = index_source(
@@ -97,7 +96,7 @@ def search(
         for text, score in searching.tell(open_index(index), like, k=k):
             typer.echo(f"{score:.3f}  {text}")
         return
-    question = Question(words, k, searching.near(near) if near else None, between, tuple(sensor or ()), like)
+    question = Question(words, k, searching.near(near) if near else None, between, each("--sensor", sensor), like)
     found = open_index(index)
     hits = ask(found, question)
     if not len(hits):
@@ -127,7 +126,6 @@ def ground(
     Example: `geomm ground demo-search/model demo-search/catalog "open water" -o maps`
     """
     from geomm.grounding import read_prompts
-    from geomm.package import load_package
     from geomm.pipeline.grounding import ground_source
     from geomm.progress import Bars
 
@@ -136,7 +134,7 @@ def ground(
     asked = read_prompts(prompts) if prompts is not None else str(words)
     with Bars() as bars:
         products = ground_source(
-            load_package(model),
+            opened(model, source),
             source,
             asked,
             out,
@@ -164,8 +162,9 @@ def clip(
     Example: `geomm clip ViT-B-32:RemoteCLIP-ViT-B-32.pt --sensor sentinel2-l2a -o remoteclip`
     """
     from geomm.pipeline.adopt import adopt_clip
+    from geomm.pipeline.sources import local_folder
 
-    package = adopt_clip(name, out, sensor=sensor, resolution=resolution, size=size)
+    package = adopt_clip(name, local_folder(out), sensor=sensor, resolution=resolution, size=size)
     typer.echo(package.path)
 
 

@@ -14,7 +14,8 @@ from geomm.config.batch import (
     TrustConfig,
 )
 from geomm.config.parts import ClassConfig, LabelConfig, SourceConfig, TextConfig
-from geomm.config.recipe import RunConfig, find_recipe, is_batch, load_batch, load_recipe, read_yaml, recipe_of
+from geomm.config.reading import find_recipe, read_yaml
+from geomm.config.recipe import RunConfig, is_batch, load_batch, load_recipe, recipe_of
 
 __all__ = [
     "BatchConfig",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from geomm.config.parts import GridConfig, ModalityConfig, SourceConfig, Strict
 
@@ -29,6 +31,19 @@ class TrustConfig(Strict):
     fetch: bool = Field(
         False, description="copy remote files here whole, checked against file:checksum, before they are read"
     )
+
+    @field_validator("hosts")
+    @classmethod
+    def _bare(cls, hosts: list[str]) -> list[str]:
+        for host in hosts:
+            if (
+                re.match("https?://", host, re.IGNORECASE)
+                or "/" in host.partition("://")[2]
+                or "/" in host.split("://")[0]
+            ):
+                bare = re.sub("^[a-z]+://", "", host.lower()).partition("/")[0]
+                raise ValueError(f"hosts are bare names; write {bare!r} in place of {host!r}")
+        return hosts
 
 
 class StageConfig(Strict):
@@ -56,7 +71,7 @@ class ChipsStage(StageConfig):
     @model_validator(mode="after")
     def _labels(self) -> ChipsStage:
         if (self.label is None) != (not self.classes):
-            raise ValueError("label and classes go together")
+            raise ValueError("label and classes go together; add the one that lacks")
         return self
 
 
@@ -85,6 +100,12 @@ class PredictStage(StageConfig):
     blend: Literal["trim", "hann"] = Field("trim", description="how overlaps are merged")
     symmetries: Literal[1, 4, 8] = Field(1, description="views of a chip that are averaged")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="arithmetic of the model")
+
+    @model_validator(mode="after")
+    def _polygons(self) -> PredictStage:
+        if self.polygons and self.layers and "class" not in self.layers:
+            raise ValueError(f"polygons are made of the class map; write layers: [class, {', '.join(self.layers)}]")
+        return self
 
 
 class IndexStage(StageConfig):
@@ -137,16 +158,32 @@ class BatchConfig(Strict):
         later = {s.name for s in self.stages}
         for stage in self.stages:
             if stage.name in kinds:
-                raise ValueError(f"stages: {stage.name} occurs twice")
+                raise ValueError(f"stages: {stage.name} occurs twice; give each stage a name of its own")
             if isinstance(stage, TrainStage) and stage.chips and kinds.get(stage.chips) != "chips":
-                raise ValueError(f"stages.{stage.name}.chips: no earlier stage {stage.chips} makes chips")
+                raise ValueError(
+                    f"stages.{stage.name}.chips: no earlier stage {stage.chips} makes chips; "
+                    "name one of kind chips that stands before it"
+                )
             if isinstance(stage, (PredictStage, IndexStage)) and kinds.get(stage.model, "train") != "train":
-                raise ValueError(f"stages.{stage.name}.model: the stage {stage.model} trains no model")
+                raise ValueError(
+                    f"stages.{stage.name}.model: the stage {stage.model} trains no model; name one of kind train"
+                )
             if isinstance(stage, (PredictStage, IndexStage)) and stage.model in later - {stage.name, *kinds}:
-                raise ValueError(f"stages.{stage.name}.model: the stage {stage.model} comes later")
+                raise ValueError(
+                    f"stages.{stage.name}.model: the stage {stage.model} comes later; move it before this one"
+                )
+            if getattr(stage, "model", "") == stage.name and not (Path(self.root) / stage.name).is_dir():
+                raise ValueError(
+                    f"stages.{stage.name}.model: the stage names itself; name an earlier stage that trains, or the "
+                    "folder of a model package"
+                )
             if isinstance(stage, TrainStage) and (stage.source or stage.scenes):
-                raise ValueError(f"stages.{stage.name}: a training takes its imagery from its own recipe")
+                raise ValueError(
+                    f"stages.{stage.name}: a training takes its imagery from its own recipe; write source there"
+                )
             if self.source is None and stage.source is None and not isinstance(stage, TrainStage):
-                raise ValueError(f"stages.{stage.name}: neither the stage nor the recipe has a source")
+                raise ValueError(
+                    f"stages.{stage.name}: neither the stage nor the recipe has a source; add source: {{catalog: PATH}}"
+                )
             kinds[stage.name] = stage.kind
         return self

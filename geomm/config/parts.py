@@ -29,7 +29,7 @@ class SourceConfig(Strict):
     @model_validator(mode="after")
     def _one(self) -> SourceConfig:
         if (self.catalog is None) == (self.folder is None):
-            raise ValueError("give either catalog or folder")
+            raise ValueError("give either catalog or folder; write catalog: PATH, or folder: PATH with sensors")
         return self
 
 
@@ -69,13 +69,17 @@ class LabelConfig(Strict):
     @model_validator(mode="after")
     def _one(self) -> LabelConfig:
         if (self.sensor is None) == (self.polygons is None):
-            raise ValueError("give either sensor or polygons")
+            raise ValueError("give either sensor or polygons; write sensor: NAME, or polygons: FILE")
         useless = ("column", "ignore") if self.polygons is None else ("bands", "decode")
         set_anyway = [n for n in useless if getattr(self, n) != type(self).model_fields[n].default]
         if set_anyway:
             other = "polygons" if self.polygons is None else "a sensor"
             raise ValueError(f"{' and '.join(set_anyway)} are for labels of {other} only")
-        names = [c.name for c in self.classes]
+        names, values = [c.name for c in self.classes], [c.value for c in self.classes]
+        for what, given in (("value", [*map(str, values)]), ("name", names)):
+            twice = next((g for g in given if given.count(g) > 1), None)
+            if twice is not None:
+                raise ValueError(f"two classes have the {what} {twice}; give each a {what} of its own")
         if self.polygons is not None and len({*names, *self.ignore}) < len(names) + len(self.ignore):
             raise ValueError("polygons are matched by name: no two classes or names to ignore may be alike")
         return self
@@ -93,7 +97,7 @@ class TextConfig(Strict):
     @model_validator(mode="after")
     def _one(self) -> TextConfig:
         if (self.file is None) == (self.derive is None):
-            raise ValueError("give either file or derive")
+            raise ValueError("give either file or derive; write file: PATH, or derive: labels")
         return self
 
 
@@ -117,7 +121,10 @@ class SplitConfig(Strict):
     @model_validator(mode="after")
     def _shares(self) -> SplitConfig:
         if self.test + self.validation >= 1 or (self.validation and self.kind != "blocks"):
-            raise ValueError("test and validation leave nothing to train on, or sites are left out one by one")
+            raise ValueError(
+                "test and validation leave nothing to train on, or sites are left out one by one; "
+                "write smaller shares that sum to less than 1, or kind: blocks"
+            )
         return self
 
 
@@ -167,7 +174,7 @@ class TrainConfig(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("seeds: each may be named once")
+            raise ValueError("seeds: each may be named once; write seeds: [0, 1, 2]")
         return self
 
 

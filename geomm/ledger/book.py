@@ -112,6 +112,10 @@ class Ledger:
         order = "changed DESC" if newest else "time"
         return self._select(Unit.from_row, ", ".join(COLUMNS), stage, states, order=order)
 
+    def stages(self) -> list[str]:
+        """Return the names of all stages that have units."""
+        return self._ask(lambda row: str(row["stage"]), "SELECT DISTINCT stage FROM units ORDER BY stage")
+
     def standing(self, stage: str) -> dict[str, Standing]:
         """Return of every unit of a stage how it stands: as much as can be read of many thousands in no time."""
 

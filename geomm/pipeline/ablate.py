@@ -19,6 +19,7 @@ from geomm.pipeline.compare import Row, ablations, compare
 from geomm.pipeline.learn import check
 from geomm.pipeline.pages import WORDS, Chart, drawn, interval_text, write_page
 from geomm.pipeline.sites import load_sites, make_folds
+from geomm.pipeline.sources import local_folder
 from geomm.types import Progress, silent
 
 FUSIONS = ("early_concat", "concat", "lmf", "attention", "late_mean", "late_product", "late_stack")
@@ -49,7 +50,7 @@ def ablate(
     for name in fusions:
         find_fusion(name)
     check(config)
-    folder = Path(out)
+    folder = local_folder(out)
     sites = load_sites(config, folder)
     rows: dict[str, list[Row]] = {}
     losses: dict[str, list[Sequence[float]]] = {}

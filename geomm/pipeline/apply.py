@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from geomm.errors import CatalogError, ConfigError
 from geomm.export import Further, Product, Provenance, identity_of, published, write_products
 from geomm.pipeline.identity import of_blocks
 from geomm.pipeline.jobs import Job, find_jobs
+from geomm.pipeline.sources import local_folder
 from geomm.types import BBox, Prediction, Progress, Window, silent
 
 if TYPE_CHECKING:
@@ -113,7 +115,7 @@ def predict_source(
         CatalogError: the search finds nothing.
         ConfigError: options that do not exist or do not go together.
     """
-    options = options or MapOptions()
+    options, folder = options or MapOptions(), local_folder(out)
     if Path(source).suffix == ".zarr":
         if aoi or datetime or options.crs or options.resolution or options.mosaic:
             raise ConfigError(
@@ -125,8 +127,22 @@ def predict_source(
         jobs = find_jobs(package, source, aoi=aoi, datetime=datetime)
         jobs = _joined(jobs) if options.mosaic else jobs
         found = [(j.name, j.scenes, j.cube(package, aoi, crs=options.crs, resolution=options.resolution)) for j in jobs]
+    _warn_of_zones(options.zones, [cube for _, _, cube in found])
     members = _ready(package, [cube for _, _, cube in found], options)
-    return [map_cube(members, cube, scenes, Path(out), name, progress, options=options) for name, scenes, cube in found]
+    return [map_cube(members, cube, scenes, folder, name, progress, options=options) for name, scenes, cube in found]
+
+
+def _warn_of_zones(zones: Any, cubes: Sequence[xr.DataTree]) -> None:
+    """Tell where no zone lies in any imagery: their table would be empty in silence."""
+    if zones is None:
+        return
+    there = zones.to_crs("EPSG:4326").geometry
+    if not any(there.intersects(geobox_of(cube).footprint("EPSG:4326").geom).any() for cube in cubes):
+        box = tuple(round(float(v), 4) for v in there.total_bounds)
+        warnings.warn(
+            f"No zone lies in the imagery, so none is told its classes: they lie in {box}. Check their CRS and place.",
+            stacklevel=3,
+        )
 
 
 def _ready(package: ModelPackage, cubes: Sequence[xr.DataTree], options: MapOptions) -> list[Member]:

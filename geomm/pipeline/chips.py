@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geomm.chipping import ChipReader
-from geomm.config import RunConfig
+from geomm.config import RunConfig, recipe_of
 from geomm.errors import UnknownNameError
 from geomm.pipeline.learn import dataset_of
 from geomm.pipeline.sites import load_sites, make_folds, target_of
+from geomm.pipeline.sources import local_folder
 from geomm.store import StorePart, write_store
 from geomm.types import Progress, silent
 
@@ -33,6 +34,7 @@ def recipe_chips(config: RunConfig, *, split: str = "train") -> dict[str, ChipDa
         UnknownNameError: no site has such a split.
         GeommError: the catalog, the imagery or the labels cannot be used.
     """
+    config = recipe_of(config, RunConfig)
     with tempfile.TemporaryDirectory(prefix="geomm-") as scratch:
         sites = load_sites(config, Path(scratch))
     (fold, *_), found = make_folds(config, sites), {}
@@ -61,7 +63,7 @@ def build_chips(
     Raises:
         GeommError: any of the steps; what is stored by then stays, and the same command goes on from there.
     """
-    target = Path(out)
+    config, target = recipe_of(config, RunConfig), local_folder(out)
     sites = load_sites(config, target.with_name(f"{target.name}-source"))
     by_place = config.split.kind != "blocks"
     parts = []

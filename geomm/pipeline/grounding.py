@@ -13,6 +13,7 @@ from geomm.export import Product, Provenance, write_products
 from geomm.grounding import Prompts, ground
 from geomm.grounding.heat import default_settings
 from geomm.pipeline.jobs import find_jobs
+from geomm.pipeline.sources import local_folder
 from geomm.types import BBox, Progress, silent
 
 if TYPE_CHECKING:
@@ -49,8 +50,12 @@ def ground_source(
     Raises:
         ContractError: the source lacks what the model needs, or the model is of another task; nothing is written.
         CatalogError: the search finds nothing.
+        ConfigError: the device is not here.
     """
-    prompted = isinstance(asked, Prompts)
+    from geomm.prediction.device import check_device
+
+    check_device(device)
+    folder, prompted = local_folder(out), isinstance(asked, Prompts)
     what = {"prompts": asked.to_json(), "sha256": asked.sha256} if isinstance(asked, Prompts) else {"words": asked}
     products = []
     for job in find_jobs(package, source, aoi=aoi, datetime=datetime):
@@ -69,7 +74,7 @@ def ground_source(
             package.sha256,
             what,
         )
-        products.append(write_products(blocks, geobox_of(cube), out, name=name, source=source_of))
+        products.append(write_products(blocks, geobox_of(cube), folder, name=name, source=source_of))
     return products
 
 

@@ -13,9 +13,10 @@ import numpy as np
 
 from geomm.annotations import Annotations
 from geomm.cube import close_files, geobox_of
-from geomm.errors import ContractError, PackageError
+from geomm.errors import ConfigError, ContractError, PackageError
 from geomm.package import check_cube, load_package
 from geomm.pipeline.jobs import Job, find_scenes_of
+from geomm.pipeline.sources import local_folder
 from geomm.retrieval import Index
 from geomm.retrieval.build import IndexSettings, JobNotes, index_cube
 from geomm.retrieval.embedder import Embedder
@@ -42,6 +43,14 @@ class IndexOptions:
     """Greatest distance in time of what different sensors saw of a chip, in days."""
     device: str = "cpu"
     """Torch device."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.within, (int, float)) or not self.within >= 0:
+            raise ConfigError(
+                "scenes cannot be less than 0 days apart",
+                where=f"within {self.within!r}",
+                fix="give how many days may lie between what the sensors saw, such as 1",
+            )
 
 
 LISTED = 0.8
@@ -80,8 +89,15 @@ def index_source(
         ContractError: the source lacks what the model needs, or the model is of another task.
         CatalogError: the search finds nothing.
         PackageError: the index holds vectors of another model.
+        ConfigError: the device is not here, or no chip has enough valid pixels.
     """
-    options = options or IndexOptions()
+    from geomm.prediction.device import check_device
+
+    options, folder = options or IndexOptions(), local_folder(out)
+    if not hasattr(package, "contract"):
+        fix = "write geomm.index_source(geomm.load_package(MODEL), CATALOG, OUT)"
+        raise ConfigError("the model comes first, then the imagery", where=repr(package)[:80], fix=fix)
+    check_device(options.device)
     embedder = Embedder.of(package, device=options.device)
     jobs = find_scenes_of(package, source, aoi=aoi, datetime=datetime, within=options.within)
     jobs = [j for j in jobs if _complete(j, package)]
@@ -93,7 +109,7 @@ def index_source(
             fix="allow more days between the sensors",
         )
     settings = options.settings or IndexSettings(package.contract.size)
-    index = claim(package, Path(out), embedder)
+    index = claim(package, folder, embedder)
     with index.writing():
         for number, job in enumerate(jobs):
 
@@ -102,6 +118,13 @@ def index_source(
 
             _add(index, embedder, package, job, _Wanted(settings, options.texts, aoi, told))
         _list_rows(index)
+    if not len(index):
+        raise ConfigError(
+            "no chip has enough valid pixels",
+            where=str(source),
+            why=f"chips of {settings.size} x {settings.size} pixels that are valid to {settings.enough:.0%}",
+            fix=f"choose smaller chips: --size {package.contract.size}, as the model was trained with, or less",
+        )
     return index
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geomm.config import RunConfig
+from geomm.config import RunConfig, recipe_of
 from geomm.errors import ConfigError
 from geomm.pipeline.sites import Fold, Site, node_of, target_of
 from geomm.pipeline.texts import teller_of
@@ -81,10 +81,11 @@ def check(config: RunConfig, *, alone: bool = True, tasks: tuple[str, ...] = ("s
 
     Raises:
         UnknownNameError: a fusion or loss.
-        ConfigError: several devices for what needs one process, or another task.
+        ConfigError: several devices for what needs one process, another task, a GPU where there is none, or no recipe.
     """
     from geomm.models.fusion import find_fusion
 
+    config = recipe_of(config, RunConfig)
     if config.task not in tasks:
         raise ConfigError(
             f"this is for recipes of the task {' or '.join(tasks)}",
@@ -97,6 +98,24 @@ def check(config: RunConfig, *, alone: bool = True, tasks: tuple[str, ...] = ("s
     if alone and config.train.devices > 1:
         raise ConfigError(
             "several devices train one model", why=f"train.devices is {config.train.devices}", fix="use geomm train"
+        )
+    check_accelerator(config)
+
+
+def check_accelerator(config: RunConfig) -> None:
+    """Refuse a recipe that trains on a GPU where there is none.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    import torch
+
+    if config.train.accelerator == "gpu" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        raise ConfigError(
+            "there is no GPU to train on",
+            where=f"{config.name}, train.accelerator",
+            why="torch finds none here; `geomm doctor` says more",
+            fix="write train.accelerator: auto, which takes a GPU where there is one",
         )
 
 
@@ -200,7 +219,7 @@ def model_of(config: RunConfig, sites: list[Site], variant: Variant, seed: int) 
         raise ConfigError(
             "the encoder cannot take chips of that size",
             why=f"{' and '.join(wrong)}: no multiple of its coarsest stride {coarsest}",
-            fix=f"set split.size (and predict.size and halo) to multiples of {coarsest}",
+            fix=f"set chips.size, and predict.size + 2 predict.halo, to multiples of {coarsest}",
         )
     return model
 

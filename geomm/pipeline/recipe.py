@@ -19,6 +19,7 @@ from geomm.pipeline.clock import Notes, noted
 from geomm.pipeline.compare import FUSED, Row, compare, fit_everywhere, variants
 from geomm.pipeline.learn import check
 from geomm.pipeline.sites import Site, load_sites, make_folds, node_of
+from geomm.pipeline.sources import local_folder
 from geomm.types import Modality, Progress, silent
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def run(config: RunConfig, out: str | Path, *, progress: Progress = silent, comm
 
     config = recipe_of(config, RunConfig)
     check(config)
-    target, notes = Path(out), Notes(command)
+    target, notes = local_folder(out), Notes(command)
     clock = notes.clock
     rows, trained = [], {}
     with _nothing_left_on_failure(target):

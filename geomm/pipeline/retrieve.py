@@ -20,6 +20,7 @@ from geomm.pipeline.recipe import contract_of
 from geomm.pipeline.searched import Searched, write_search_report
 from geomm.pipeline.searching import Question, ask, leave
 from geomm.pipeline.sites import Fold, Site, load_sites, make_folds
+from geomm.pipeline.sources import local_folder
 from geomm.pipeline.texts import derived, teller_of, text_identity
 from geomm.retrieval import Index
 from geomm.retrieval.build import IndexSettings, JobNotes, index_cube
@@ -77,7 +78,7 @@ def run_search(config: RunConfig, out: str | Path, *, progress: Progress = silen
         GeommError: any of the steps.
     """
     check(config, tasks=("contrastive",))
-    target, notes = Path(out), Notes(command)
+    target, notes = local_folder(out), Notes(command)
     clock = notes.clock
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise OutputError("the folder holds something", where=str(out), fix="name another, or remove this one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -59,6 +60,26 @@ def open_source(source: SourceConfig, root: Path, made: Path, policy: ReadPolicy
     return build_catalog(
         folder, made, sensors=source.sensors or ("generic",), definition=definition, datetime=source.datetime
     )
+
+
+def local_folder(out: str | Path) -> Path:
+    """Return a folder for what is made.
+
+    Raises:
+        ConfigError: it is the address of an object store, which only batches write to.
+    """
+    given: object = out
+    if not isinstance(given, (str, Path)):
+        raise ConfigError("the output is no folder", where=repr(given)[:80], fix="give a path, such as 'runs/NAME'")
+    store = re.match("([a-z][a-z0-9]+):/", str(out))
+    if store is not None:
+        raise ConfigError(
+            "the output must be a local folder",
+            where=str(out),
+            why=f"only the recipe of a batch writes to {store[1]}://",
+            fix="write into a folder, such as runs/NAME, and copy it from there",
+        )
+    return Path(out)
 
 
 def package_folder(name: str) -> Path:

@@ -22,6 +22,7 @@ from geomm.errors import OutputError, PackageError
 from geomm.pipeline.learn import Variant, check, train_one
 from geomm.pipeline.recipe import contract_of
 from geomm.pipeline.sites import Fold, Site, labels_of, load_sites, make_folds
+from geomm.pipeline.sources import local_folder
 from geomm.pipeline.texts import text_identity
 from geomm.types import Progress, silent
 
@@ -53,7 +54,7 @@ def train(config: RunConfig, out: str | Path, *, progress: Progress = silent) ->
         GeommError: any of the steps.
     """
     check(config, alone=False, tasks=("segmentation", "contrastive"))
-    folder = Path(out)
+    folder = local_folder(out)
     _claim(config, folder)
     sites = load_sites(config, folder)
     fold = make_folds(config, sites)[0]

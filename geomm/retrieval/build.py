@@ -114,13 +114,16 @@ def index_cube(
         Number of rows appended.
 
     Raises:
-        ConfigError: the cube has none of the model's modalities.
+        ConfigError: the cube has none of the model's modalities, or the arguments are exchanged.
         OutputError: the index cannot be written.
     """
     from geomm.chipping import ChipReader
     from geomm.cube import geobox_of
     from geomm.dataset import to_sample
 
+    if not hasattr(index, "jobs") or not hasattr(embedder, "images"):
+        fix = "write geomm.index_cube(index, Embedder.of(package), cube, job=NAME)"
+        raise ConfigError("the index comes first, then what makes vectors", where=repr(index)[:80], fix=fix)
     settings, about = settings or IndexSettings(), about or JobNotes()
     geobox = geobox_of(cube)
     grid = ChipGrid((int(geobox.shape[0]), int(geobox.shape[1])), settings.size)
