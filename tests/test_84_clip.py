@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import geomm
 from geomm.cli import app
-from geomm.errors import ContractError, UnknownNameError
+from geomm.errors import ConfigError, ContractError, UnknownNameError
 from geomm.package import load_package
 from geomm.pipeline.adopt import adopt_clip
 from geomm.testing import write_scene
@@ -47,3 +47,9 @@ def test_a_sensor_without_colours_has_no_pictures(tmp_path):
         adopt_clip("ViT-B-32", tmp_path / "m", sensor="sentinel1-rtc")
     with pytest.raises(UnknownNameError):
         adopt_clip("ViT-B-32", tmp_path / "m", sensor="nothing")
+
+
+def test_a_model_without_weights_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="ViT-B-32:WEIGHTS.pt"):
+        adopt_clip("ViT-B-32", tmp_path / "m")
+    assert not (tmp_path / "m").exists()

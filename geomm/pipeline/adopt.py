@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geomm.errors import ContractError
+from geomm.errors import ConfigError, ContractError
 from geomm.sensors import get_sensor
 from geomm.types import Modality
 
@@ -26,6 +26,7 @@ def adopt_clip(
         size: side of a chip in pixels; chips are resized to what the model wants.
 
     Raises:
+        ConfigError: no weights are named.
         UnknownNameError: no such model, weights or sensor.
         PackageError: weights that cannot be read or do not fit.
         ContractError: the sensor has no visible bands.
@@ -44,8 +45,16 @@ def adopt_clip(
             why=", ".join(names),
             fix="give a sensor with red, green and blue, such as sentinel2-l2a; `geomm sensors` lists all",
         )
+    plain = name.removeprefix("open_clip:")
+    if ":" not in plain and not Path(plain).exists():
+        raise ConfigError(
+            "the model has no weights",
+            where=name,
+            why="without them it is random, and finds nothing",
+            fix=f"name the file, {plain}:WEIGHTS.pt, or a tag of open_clip, such as {plain}:openai",
+        )
     stream = Modality(sensor, tuple(b.name for b in bands))
-    given = clip_spec(f"open_clip:{name.removeprefix('open_clip:')}", stream)
+    given = clip_spec(f"open_clip:{plain}", stream)
     fitted = Fitted(ClipModel(given).eval(), clip_normaliser(given), ())
     contract = InputContract({"rgb": stream}, {"rgb": bands[0].unit}, (), resolution, size, 0, ("rgb",))
     return save_package(fitted, contract, out, name=name.replace(":", "-"))
