@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 
 import geomm
 from geomm import cards
-from geomm.cube.plots.maps import classes_of
+from geomm.cube.plots.flags import classes_of
 from geomm.cube.plots.preview import preview
 from geomm.cube.plots.stretch import colours_of, picture_of
 from geomm.errors import ConfigError, GridError, UnknownNameError

@@ -77,6 +77,9 @@ WRONG = {
     "names for classes of texts": (lambda a: geomm.derive_annotations([[1.0]], [a.grid], ["sea"]), "'sea' is no ClassSpec"),
     "texts without windows": (lambda _: geomm.derive_annotations([[0.4, 0.6]], [], CLASSES), "window for each row"),
     "a class too many": (lambda a: geomm.derive_annotations([[0.4]], [a.grid], CLASSES), r"rows of \[1\]"),
+    "a cube for a grid of labels": (lambda a: geomm.rasterize_labels(a.frame, CLASSES, a.cube), "common_geobox"),
+    "a time of labels as text": (lambda a: geomm.rasterize_labels(a.frame, CLASSES, a.grid, time="2020-06-01"), "and a datetime"),
+    "a file of labels": (lambda a: geomm.rasterize_labels("fields.gpkg", CLASSES, a.grid), "read_file"),
     "names for classes of chips": (
         lambda a: geomm.ChipDataset(a.cube, a.split.tiles("train", 16), ["optical"]).plot(2, classes=["a"]), "ClassSpec"
     ),
@@ -129,3 +132,13 @@ def test_what_is_natural_works(at, cube):
     assert chips[:3] == [chips[0], chips[1], chips[2]]
     assert "optical" in repr(geomm.ChipDataset(cube, chips, ["optical"]))
     assert repr(geomm.explain("E301")).startswith("GEOMM-E301")
+
+
+def test_labels_keep_names_and_colours(at):
+    cube = at.cube.copy()
+    cube["fields"] = xr.DataTree(geomm.rasterize_labels(at.frame, CLASSES, at.grid))
+    ax = cube.geomm.plot("fields")
+    ax = ax if not isinstance(ax, np.ndarray) else ax.ravel()[0]
+    legend = next(a.get_legend() for a in ax.figure.axes if a.get_legend() is not None)
+    assert [t.get_text() for t in legend.get_texts()] == ["clear"]
+    assert ax.images[0].get_array()[48, 64, :3].tolist() == [0x3F, 0x7F, 0x4F]

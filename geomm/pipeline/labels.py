@@ -17,6 +17,7 @@ from geomm.config import LabelConfig
 from geomm.config.parts import ClassConfig
 from geomm.cube import coords_of
 from geomm.cube.calibrate import CALIBRATION
+from geomm.cube.plots.flags import flags_of
 from geomm.errors import ConfigError, GridError, SourceWarning
 from geomm.types import INVALID_CLASS, ClassSpec
 
@@ -115,7 +116,8 @@ def _checked(table: Any, column: str, where: str) -> Any:
         raise ConfigError(
             "the label polygons have no geometry",
             where=where,
-            fix="give a vector file with polygons: GeoPackage, GeoJSON or GeoParquet; or a GeoDataFrame",
+            fix="give a vector file with polygons: GeoPackage, GeoJSON or GeoParquet; or, in Python, what "
+            "geopandas.read_file(FILE) returns",
         )
     columns = [str(c) for c in table.columns if c != table.geometry.name]
     if column not in columns:
@@ -191,7 +193,7 @@ def label_node(areas: Any, geobox: Any, label: LabelConfig, time: dt.datetime) -
         ``data (time, band, y, x)`` uint8, ``valid (time, y, x)``, and :data:`AREA`.
     """
     assert label.polygons is not None
-    return _node(areas, geobox, [c.value for c in label.classes], time, label.polygons)
+    return _node(areas, geobox, label.classes, time, label.polygons)
 
 
 def rasterize_labels(
@@ -229,6 +231,10 @@ def rasterize_labels(
     if not all(isinstance(c, ClassSpec) for c in classes):
         fix = 'rasterize_labels(frame, [ClassSpec(1, "maize", "#e6b800")], grid)'
         raise ConfigError("classes are a list of ClassSpec", where=repr(classes)[:80], fix=fix)
+    moment: Any = time or dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    if not hasattr(geobox, "geographic_extent") or not isinstance(moment, dt.datetime):
+        fix = "give a GeoBox, such as common_geobox(scenes), and a datetime"
+        raise ConfigError("labels need a grid and a time", where=f"{geobox!r}"[:60], why=f"time {time!r}", fix=fix)
     table = _checked(frame, column, "the frame")
     areas = areas_of(table, column, classes, ignore, where="the frame")
     if not areas.to_crs(geobox.crs.proj).intersects(geobox.extent.geom).any():
@@ -237,12 +243,11 @@ def rasterize_labels(
             why=f"they cover {_degrees(areas)}; the grid {geobox.geographic_extent.boundingbox.bbox}",
             fix="check the CRS of the frame",
         )
-    when = time or dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-    moment = when.astimezone(dt.UTC) if when.tzinfo else when
-    return _node(areas, geobox, [c.value for c in classes], moment, "labels").assign_coords(coords_of(geobox))
+    moment = moment.astimezone(dt.UTC) if moment.tzinfo else moment
+    return _node(areas, geobox, classes, moment, "labels").assign_coords(coords_of(geobox))
 
 
-def _node(areas: Any, geobox: Any, known: Sequence[int], time: dt.datetime, source: str) -> xr.Dataset:
+def _node(areas: Any, geobox: Any, classes: Sequence[Any], time: dt.datetime, source: str) -> xr.Dataset:
     import dask.array as da
 
     placed = areas.to_crs(geobox.crs.proj)
@@ -251,12 +256,17 @@ def _node(areas: Any, geobox: Any, known: Sequence[int], time: dt.datetime, sour
         _numbers, chunks=chunks, dtype="int32", meta=np.empty((0, 0), "int32"), areas=placed, geobox=geobox
     )
     # Looked up by number, from the end of the list where there is none.
-    values = [known[k] for k in placed["kind"]]
+    values = [classes[k].value for k in placed["kind"]]
     codes = np.array([*values, INVALID_CLASS, INVALID_CLASS], np.uint8)
+    data = area.map_blocks(codes.take, dtype="uint8")
     plain = dict(zip(CALIBRATION, (1.0, 0.0, np.nan, np.nan), strict=True))
     return xr.Dataset(
         {
-            "data": (("time", "band", "y", "x"), area.map_blocks(codes.take, dtype="uint8")[None, None]),
+            "data": (
+                ("time", "band", "y", "x"),
+                area.map_blocks(codes.take, dtype="uint8")[None, None],
+                flags_of(classes),
+            ),
             "valid": (("time", "y", "x"), (area >= 0)[None]),
             AREA: (("y", "x"), area),
         },

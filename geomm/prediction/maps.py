@@ -10,6 +10,7 @@ import numpy as np
 
 from geomm.cube import coords_of, geobox_of
 from geomm.cube.memory import free_bytes
+from geomm.cube.plots.flags import flags_of
 from geomm.errors import ConfigError, GridError
 from geomm.prediction.run import Models, predict
 from geomm.prediction.settings import PredictSettings
@@ -113,11 +114,7 @@ def _variable(spec: LayerSpec, values: np.ndarray) -> xr.DataArray:
 
     about: dict[str, Any] = {"_FillValue": values.dtype.type(math.nan if spec.scale != 1.0 else spec.nodata)}
     if spec.kind == "class":
-        about |= {
-            "flag_values": np.array([c.value for c in spec.classes], values.dtype),
-            "flag_meanings": " ".join("_".join(c.name.split()) for c in spec.classes),
-            "flag_colors": " ".join(c.color for c in spec.classes),
-        }
+        about |= flags_of(spec.classes, values.dtype)
     else:
         about["units"] = spec.unit
     if spec.name == "weight" or len(spec.bands) > 1 or (spec.kind == "probability" and spec.classes):

@@ -15,6 +15,7 @@ from geomm.cube.grid import geobox_of
 from geomm.cube.plots.chosen import imagery, node_of, steps_of
 from geomm.cube.plots.draw import frame, legend, show
 from geomm.cube.plots.explore import add_legend, add_picture, finished, map_for
+from geomm.cube.plots.flags import classes_of
 from geomm.cube.plots.layout import canvas, settle
 from geomm.cube.plots.stretch import SIDE, Picture, heat, is_natural, picture_of
 from geomm.errors import ConfigError, GridError, UnknownNameError
@@ -129,20 +130,6 @@ class MapAccessor:
 def _check_opacity(opacity: Any) -> None:
     if not isinstance(opacity, (int, float)) or not 0 <= opacity <= 1:
         raise ConfigError("the opacity lies between 0 and 1", why=f"got {opacity!r}", fix="opacity=0.5 for one half")
-
-
-def classes_of(array: xr.DataArray) -> tuple[ClassSpec, ...]:
-    """Return the classes that a class map says it has (CF: ``flag_values``, ``flag_meanings``; ``flag_colors``)."""
-    if "flag_values" not in array.attrs:
-        return ()
-    values = [int(v) for v in np.atleast_1d(array.attrs["flag_values"])]
-    names = str(array.attrs.get("flag_meanings", "")).split() or [str(v) for v in values]
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    spare = [to_hex(c) for c in colormaps["tab20"](range(20))]
-    colours = str(array.attrs.get("flag_colors", "")).split() or [spare[k % 20] for k in range(len(values))]
-    return tuple(ClassSpec(*row) for row in zip(values, (n.replace("_", " ") for n in names), colours, strict=True))
 
 
 def _panels(array: xr.DataArray) -> list[tuple[str, Picture]]:

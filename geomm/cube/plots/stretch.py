@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from geomm import radiometry
+from geomm.cube.plots.flags import class_colours, classes_of
 from geomm.cube.plots.preview import preview
 from geomm.errors import ConfigError, UnknownNameError
 from geomm.sensors import BandSpec, SensorSpec, get_sensor
@@ -108,7 +109,8 @@ def picture_of(
     small = preview(node, sorted(set(chosen)), step=step, side=side)
     values = small.values[[sorted(set(chosen)).index(k) for k in chosen]]
     specs = [sensor.band(names[k]) for k in chosen]
-    picture = colours_of(values, specs, stretch=stretch, ratio=not bands, dtype=dtype)
+    told = classes_of(node["data"])
+    picture = colours_of(values, specs, stretch=stretch, ratio=not bands, dtype=dtype, classes=told)
     return replace(picture, every=small.every)
 
 
@@ -147,6 +149,7 @@ def colours_of(
     stretch: Stretch = "robust",
     ratio: bool = True,
     dtype: Any = None,
+    classes: Sequence[ClassSpec] = (),
 ) -> Picture:
     """Turn physical values into colours.
 
@@ -157,13 +160,14 @@ def colours_of(
         ratio: whether the third colour of two bands of backscatter is their ratio; else two bands are one too many.
         dtype: that the numbers are stored in, where known; floats of no sensor are no digital numbers, and three bands
             of bytes are stretched as one.
+        classes: that are known, of classes.
     """
     first, title, unit = specs[0], " ".join(s.name for s in specs), UNITS.get(specs[0].unit, specs[0].unit)
     stored = np.dtype(dtype if dtype is not None else np.uint16)
     unit = "" if first.unit == "dn" and stored.kind == "f" else unit
     if first.kind == "class":
-        classes, rgba = _classes(values[0])
-        return Picture(rgba, 1, title, "classes", (), classes=classes)
+        seen, rgba = class_colours(values[0], classes)
+        return Picture(rgba, 1, title, "classes", (), classes=seen)
     shown, mixed = _decibels(values, first), ratio and len(values) == 2
     if mixed:  # of powers, as a difference of decibels
         shown = np.concatenate([shown, shown[:1] - shown[1:]])
@@ -219,25 +223,6 @@ def _balanced(limits: Sequence[tuple[float, float]]) -> tuple[tuple[float, float
     """Give three colours one distance from dark to bright, so that white stays white; haze is taken off each."""
     reach = max(high - low for low, high in limits)
     return tuple((low, low + reach) for low, _ in limits)
-
-
-def _classes(values: NDArray[np.float32]) -> tuple[tuple[ClassSpec, ...], NDArray[np.uint8]]:
-    """Give every class a colour of its own."""
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    table = (colormaps["tab20"](np.arange(20))[:, :3] * 255).astype(np.uint8)
-    codes = np.nan_to_num(values).astype(np.int64)
-    known = np.isfinite(values)
-    seen = np.unique(codes[known])
-    place = (
-        seen if seen.max(initial=0) < len(table) else np.arange(len(seen))
-    )  # the same in every picture, if it can be
-    colours = table[place % len(table)]
-    rgba = np.zeros((*codes.shape, 4), np.uint8)
-    rgba[known, :3] = colours[np.searchsorted(seen, codes[known])]
-    rgba[..., 3] = known * np.uint8(255)
-    return tuple(ClassSpec(v, str(v), to_hex(c / 255)) for v, c in zip(seen.tolist(), colours, strict=True)), rgba
 
 
 def heat(values: NDArray[Any], limits: tuple[float, float], name: str) -> NDArray[np.uint8]:
