@@ -262,11 +262,7 @@ def _node(areas: Any, geobox: Any, classes: Sequence[Any], time: dt.datetime, so
     plain = dict(zip(CALIBRATION, (1.0, 0.0, np.nan, np.nan), strict=True))
     return xr.Dataset(
         {
-            "data": (
-                ("time", "band", "y", "x"),
-                area.map_blocks(codes.take, dtype="uint8")[None, None],
-                flags_of(classes),
-            ),
+            "data": (("time", "band", "y", "x"), data[None, None], flags_of(classes)),
             "valid": (("time", "y", "x"), (area >= 0)[None]),
             AREA: (("y", "x"), area),
         },
