@@ -1,0 +1,144 @@
+"""Wrong usages of catalogs, chips, splits, stores and texts: each is refused with its fix, or does what was meant."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+
+import geomm
+from geomm.errors import GeommError
+
+CLASSES = (geomm.ClassSpec(0, "clear", "#33a02c"), geomm.ClassSpec(1, "cirrus", "#1f78b4"))
+SHARES = {"train": 0.5, "test": 0.5}
+S = geomm.SpatialSplit
+DATASET, GRID = geomm.ChipDataset, geomm.ChipGrid
+DAY = dt.datetime(2020, 6, 1)  # noqa: DTZ001 as people give it
+
+
+@pytest.fixture(scope="module")
+def at(landsat, landsat_folder, cube, tmp_path_factory):
+    """Return what the cases work on."""
+
+    class At:
+        catalog, files, root = landsat, landsat_folder, tmp_path_factory.mktemp("places")
+        scenes = landsat.search()
+        split = S.draw((96, 128), SHARES, block=32, buffer=4)
+
+    At.cube, At.grid = cube, geomm.common_geobox(At.scenes)
+    At.shape = tuple(At.grid.shape)
+    At.box = At.scenes[0].bbox
+    At.chips = GRID((96, 128), 32)
+    At.data = DATASET(cube, At.chips, ["optical", "thermal"])
+    At.labels = np.zeros((96, 128), np.uint8)
+    At.counts = geomm.label_counts(At.labels, 32, 2)
+    return At
+
+
+def _data(at, chips=None, names=("optical",), **options):
+    return DATASET(at.cube, at.chips if chips is None else chips, list(names), **options)
+
+
+def _centred(at, centres, **options):
+    return geomm.centred_chips(centres, (96, 128), 16, **options)
+
+
+def _balanced(at, counts=None, cell=32, **options):
+    return geomm.balanced_chips(at.counts if counts is None else counts, cell, (96, 128), 16, 4, **options)
+
+
+CHIPS = {
+    "split of another grid": (
+        lambda a: _data(a, split=(S.draw((640, 640), SHARES, block=64, buffer=0), "train")), "E301", r"draw\(\(96, 128\)",
+    ),
+    "chips of another split": (
+        lambda a: _data(a, a.split.tiles("test", 32), split=(a.split, "train")), "E401", r"tiles\('train', 32\)",
+    ),
+    "windows as chips": (lambda a: _data(a, [c.read for c in a.chips]), "E701", "ChipGrid"),
+    "text as chips": (lambda a: _data(a, "chips"), "E701", "ChipGrid"),
+    "swapped chips": (lambda a: DATASET(a.cube, ["optical"], a.chips), "E701", "modalities third"),
+    "text of chips": (lambda a: _data(a, text="sea"), "E701", "lambda window: 'sea'"),
+    "days as text": (lambda a: _data(a, within="1d"), "E701", "within=1"),
+    "negative days": (lambda a: _data(a, within=-1), "E701", "at least 0"),
+    "modalities as numbers": (lambda a: _data(a, names=(1, 2)), "E701", r"\['optical', "),
+    "stream of 0": (lambda a: a.data.stream(0), "E701", "for example 16"),
+    "batches of 0": (lambda a: geomm.ChipBatches([a.data], 0), "E701", "how many chips are in a batch"),
+    "places as text": (lambda _: geomm.split_places("abc", SHARES), "E701", r'\["north", "south"\]'),
+    "places that are scenes": (lambda a: geomm.split_places(a.scenes, SHARES), "E701", "s.id for s in scenes"),
+    "shares over 1": (lambda _: geomm.split_places(["a", "b"], {"a": 0.8, "b": 0.4}), "E401", "'a': 0.667"),
+    "shares in percent": (lambda _: geomm.split_places(["a", "b"], {"a": 80, "b": 20}), "E401", "'a': 0.8, 'b': 0.2"),
+    "shares as text": (lambda _: S.draw((96, 128), {"a": "0.5", "b": "0.5"}, block=32, buffer=0), "E401", "'train': 0.7"),
+    "counts of other blocks": (lambda a: S.draw((96, 128), SHARES, block=16, buffer=0, counts=a.counts), "E401", "labels, 16"),
+    "labels as counts": (lambda a: S.draw((96, 128), SHARES, block=32, buffer=0, counts=a.labels), "E401", "label_counts"),
+    "shape of an array": (lambda _: S.draw((1, 3, 96, 128), SHARES, block=32, buffer=0), "E701", r"shape\[-2:\]"),
+    "grid as shape": (lambda a: S.draw(a.grid, SHARES, block=32, buffer=0), "E701", "grid.shape"),
+    "grid for random chips": (lambda a: geomm.random_chips(a.grid, 16, 4), "E701", "grid.shape"),
+    "shape as texts": (lambda _: GRID(("96", "128"), 32), "E701", r"\(1000, 1000\)"),
+    "whole of 0": (lambda _: S.whole((96, 128), "train", 0), "E701", "block=512"),
+    "seed below 0": (lambda _: geomm.random_chips((96, 128), 16, 4, seed=-1), "E701", "seed=0"),
+    "labels of 3 axes": (lambda a: geomm.label_counts(a.labels[None], 32, 2), "E701", r"\[0, 0\]"),
+    "labels that are shares": (lambda a: geomm.label_counts(a.labels + 0.5, 32, 2), "E701", "class indices"),
+    "labels of words": (lambda _: geomm.label_counts([["a"]], 32, 2), "E701", "one band of one time"),
+    "cell of 0": (lambda a: geomm.label_counts(a.labels, 0, 2), "E701", "for example 512"),
+    "list of classes": (lambda a: geomm.label_counts(a.labels, 32, CLASSES), "E701", r"len\(classes\)"),
+    "other cells": (lambda a: _balanced(a, cell=16), "E401", r"label_counts\(labels, 16"),
+    "labels to balance": (lambda a: _balanced(a, a.labels), "E401", "label_counts"),
+    "split without a name": (lambda a: _balanced(a, split=a.split), "E701", '"train"'),
+    "name without a split": (lambda a: _balanced(a, split="train"), "E701", "SpatialSplit.draw"),
+    "name misspelt": (lambda a: _balanced(a, split=(a.split, "tain")), "E101", "'train'"),
+    "points in metres": (lambda a: _centred(a, [(500100.0, 3998000.0)]), "E701", "~grid.affine @"),
+    "one pair": (lambda a: _centred(a, (10, 20)), "E701", r"\[\(row, column\), ...\]"),
+    "points of shapely": (lambda a: _centred(a, [shapely.Point(1, 2)]), "E701", "~grid.affine @"),
+    "points in a table": (lambda a: _centred(a, geopandas.GeoDataFrame(geometry=[shapely.Point(1, 2)])), "E701", "affine"),
+    "point without a place": (lambda a: _centred(a, [(3, 4), (np.nan, 2)]), "E701", "point 1"),
+    "jitter below 0": (lambda a: _centred(a, [(3, 4)], jitter=-3), "E701", "jitter=16"),
+    "time as word": (lambda a: geomm.timed_chips(a.chips, ["yesterday"]), "E701", "2020-06-01T10:00"),
+    "no time": (lambda a: geomm.timed_chips(a.chips, [pd.NaT]), "E701", "2020-06-01T10:00"),
+    "swapped times": (lambda a: geomm.timed_chips([DAY], a.chips), "E701", "ChipGrid"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLE := CHIPS)
+def test_it_names_the_fix(name, at):
+    use, code, fix = TABLE[name]
+    with pytest.raises(GeommError) as caught:
+        use(at)
+    assert caught.value.code == code, str(caught.value)
+    assert re.search(fix, str(caught.value)), str(caught.value)
+    assert caught.value.fix
+    assert len(str(caught.value)) < 700
+
+
+def test_places_count_once():
+    assert sorted(geomm.split_places(["a", "a", "b"], SHARES).values()) == ["test", "train"]
+
+
+def test_counts_of_nothing_are_no_counts():
+    nothing = np.zeros((3, 4, 2), int)
+    drawn = S.draw((96, 128), SHARES, block=32, buffer=0, counts=nothing)
+    assert drawn == S.draw((96, 128), SHARES, block=32, buffer=0)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, np.float32, bool, list, "torch", "xarray"])
+def test_labels_of_any_kind_are_counted(kind):
+    import torch
+    import xarray
+
+    labels = np.array([[0, 1], [1, 1]])
+    made = {"torch": torch.as_tensor, "xarray": xarray.DataArray, bool: lambda x: x.astype(bool)}
+    given = labels.tolist() if kind is list else made.get(kind, kind)(labels)
+    assert geomm.label_counts(given, 2, 2).tolist() == [[[1, 3]]]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [["2020-06-01"], "2020-06-01", DAY, np.array(["2020-06-01"], "datetime64[ns]"),
+     pd.DatetimeIndex(["2020-06-01"]), [pd.Timestamp("2020-06-01")]],
+)  # fmt: skip
+def test_times_of_any_kind(at, times):
+    assert [c.time for c in geomm.timed_chips(at.chips[:1], times)] == [DAY]
