@@ -103,7 +103,69 @@ CHIPS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", TABLE := CHIPS)
+def _build(at, **options):
+    return geomm.build_catalog(at.files, at.root / "never", **options)
+
+
+def _csv(at, text):
+    (at.root / "texts.csv").write_text(text)
+    return geomm.read_annotations(at.root / "texts.csv")
+
+
+def _append(at, when):
+    table = geopandas.GeoDataFrame({"id": ["a"], "datetime": [when]}, geometry=[shapely.Point(9, 36)], crs="EPSG:4326")
+    return geomm.Index.create(at.root / "index", 4).append(np.ones((1, 4)), table)
+
+
+P = geomm.catalog.ReadPolicy
+CATALOGS = {
+    "clouds from to": (lambda a: a.catalog.search(cloud_cover=(0, 20)), "E201", "cloud_cover=20"),
+    "swapped search": (lambda a: a.catalog.search("2020-06-01", (9, 36, 10, 37)), "E201", "area comes first"),
+    "band as text": (lambda a: a.scenes[0].only("B2"), "E701", r"\['B2'\]"),
+    "sensors as records": (
+        lambda a: a.catalog.search(sensors=[geomm.SENSORS["landsat-oli-l1"]]), "E201", r"\['landsat-oli-l1'\], the .name",
+    ),
+    "built of records": (lambda a: _build(a, sensors=[geomm.SENSORS["generic"]]), "E201", r"\['generic'\]"),
+    "sensors as number": (lambda a: a.catalog.search(sensors=3), "E201", "list of names"),
+    "definition as path": (lambda a: _build(a, definition="x.yaml"), "E701", r"open\('x.yaml'\)"),
+    "key misspelt": (lambda a: _build(a, definition={"item": []}), "E701", "'items'"),
+    "one item": (lambda a: _build(a, definition={"items": {"sensor": "generic"}}), "E701", "write a list"),
+    "built of a file": (lambda a: geomm.build_catalog(a.files / "scene_B2.tif", a.root / "never"), "E201", "it lies in"),
+    "policy as word": (lambda a: geomm.open_catalog(a.catalog.href, policy="open"), "E201", "ReadPolicy"),
+    "table as catalog": (lambda a: geomm.open_catalog(a.root / "scenes.csv"), "E201", "stac-geoparquet"),
+    "address as host": (lambda _: P(hosts=("https://x.org/",)), "E701", r"hosts=\['x.org'\]"),
+    "path as host": (lambda _: P(hosts=("x.org/data",)), "E701", r"hosts=\['x.org'\]"),
+    "one root": (lambda _: P(roots="/tmp"), "E701", "roots=\\['/data"),
+    "date of a country": (lambda a: _append(a, "1.6.2020"), "E701", "2020-06-01"),
+}  # fmt: skip
+
+
+def _derive(at, fractions=((0.7, 0.3),), **options):
+    return geomm.derive_annotations(list(fractions), [at.grid], CLASSES, **options)
+
+
+TEXTS = {
+    "window in metres": (lambda a: _derive(a).find((500100, 3998000, 502000, 3999500)), "E201", "metres.*to_crs"),
+    "window upside down": (lambda a: _derive(a).find((9, 37, 10, 36)), "E201", r"\(9.0, 36.0, 10.0, 37.0\)"),
+    "days of texts": (lambda a: _derive(a).find(a.box, "2020-06-01", within="a"), "E201", "within=1"),
+    "time of a country": (lambda a: _derive(a).find(a.box, "1.6.2020"), "E201", "write 2020-06-01"),
+    "interval of texts": (lambda a: _derive(a).find(a.box, "2020-06-01/2020-06-03"), "E201", "within=15"),
+    "percent": (lambda a: _derive(a, [[70, 30]]), "E701", "0.7 for 70 percent"),
+    "time of labels": (lambda a: _derive(a, time="yesterday"), "E201", "2024-05-31"),
+    "texts of a scene": (lambda a: geomm.annotations_of(a.scenes[0]), "E701", r"\[scene\]"),
+    "texts of a catalog": (lambda a: geomm.annotations_of(a.catalog), "E701", "catalog.search"),
+    "texts in a list": (lambda _: geomm.Annotations.of(["sea"]), "E201", "GeoDataFrame"),
+    "texts without places": (lambda _: geomm.Annotations.of(pd.DataFrame({"text": ["sea"]})), "E201", "points_from_xy"),
+    "row without a place": (lambda a: _csv(a, "text,lon,lat\nsea,9,36\nland,,36\n"), "E201", r"texts.csv, line 3"),
+    "word for a degree": (lambda a: _csv(a, "text,lon,lat\nsea,9E,36\n"), "E201", "line 2.*numbers of degrees"),
+    "point without brackets": (lambda a: _csv(a, "text,wkt\nsea,POINT 9 36\n"), "E201", r"line 2.*POINT \(9"),
+}  # fmt: skip
+
+
+TABLE = CHIPS | CATALOGS | TEXTS
+
+
+@pytest.mark.parametrize("name", TABLE)
 def test_it_names_the_fix(name, at):
     use, code, fix = TABLE[name]
     with pytest.raises(GeommError) as caught:
@@ -142,3 +204,43 @@ def test_labels_of_any_kind_are_counted(kind):
 )  # fmt: skip
 def test_times_of_any_kind(at, times):
     assert [c.time for c in geomm.timed_chips(at.chips[:1], times)] == [DAY]
+
+
+@pytest.mark.parametrize("day", [DAY, pd.Timestamp("2020-06-01"), DAY.date(), "2020-06-01"])
+def test_midnight_is_its_day(at, day):
+    assert len(at.catalog.search(None, day)) == 3
+
+
+def test_midnight_of_a_zone_is_an_instant(at):
+    assert at.catalog.search(None, DAY.replace(tzinfo=dt.UTC)) == []
+
+
+def test_a_catalog_is_built_at_a_datetime(at, tmp_path):
+    when = dt.datetime(2020, 6, 1, 10, tzinfo=dt.UTC)
+    made = geomm.build_catalog(at.files, tmp_path / "made", sensors=["landsat-oli-l1"], datetime=when)
+    assert [s.time for s in made.search()] == [when]
+
+
+def test_an_area_from_east_to_west_says_so(at):
+    west, south, east, north = at.box
+    with pytest.warns(UserWarning, match=rf"west and east exchanged.*Search \({west - 1:.1f}"):
+        assert at.catalog.search((east + 1, south, west - 1, north)) == []
+
+
+def test_loose_items_are_a_catalog(at, tmp_path):
+    for item in at.catalog.items():
+        item.make_asset_hrefs_absolute()
+        item.save_object(include_self_link=False, dest_href=str(tmp_path / f"{item.id}.json"))
+    (tmp_path / "other.json").write_text("{}")
+    assert len(geomm.open_catalog(tmp_path).search()) == 3
+
+
+def test_texts_of_a_swapped_window_say_so(at):
+    west, south, east, north = at.box
+    with pytest.warns(UserWarning, match=r"Did you swap them\? Give \(9.0"):
+        assert _derive(at).find((south, west, north, east)) == ()
+
+
+def test_texts_of_a_table_and_of_a_day(at):
+    here = geopandas.GeoDataFrame(geometry=[shapely.box(500100, 3998000, 502000, 3999500)], crs="EPSG:32632")
+    assert [n.text for n in _derive(at, time=DAY).find(here, DAY)] == ["mostly clear, some cirrus"]

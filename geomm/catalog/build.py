@@ -13,7 +13,7 @@ from typing import Any
 
 from geomm.catalog.areas import footprint_of
 from geomm.catalog.checksum import state_files
-from geomm.catalog.criteria import parse_interval
+from geomm.catalog.criteria import names_of, parse_interval
 from geomm.catalog.interpret import SENSORS_PROPERTY
 from geomm.catalog.mtl import Metadata, parse_mtl
 from geomm.catalog.rules import Found, default_rule, parse_rules, scan
@@ -30,7 +30,7 @@ def build_catalog(
     *,
     sensors: Sequence[str] = ("generic",),
     definition: Mapping[str, Any] | None = None,
-    datetime: str | None = None,
+    datetime: str | dt.date | None = None,
     checksums: bool = False,
 ) -> Catalog:
     """Describe the GeoTIFFs of a folder as a static STAC catalog; the files stay where they are.
@@ -59,9 +59,11 @@ def build_catalog(
         ReadError: a file cannot be opened.
         OutputError: ``out`` holds something else than a catalog.
     """
-    if isinstance(sensors, str):
-        raise CatalogError("sensors is one text", where=f"sensors {sensors!r}", fix=f"give a list: [{sensors!r}]")
+    sensors = names_of(sensors)
     source, target = Path(folder).resolve(), Path(out).resolve()
+    if source.is_file():
+        fix = f"give the folder that it lies in: build_catalog({str(source.parent)!r}, ...)"
+        raise CatalogError("a catalog is built of a folder, and this is a file", where=str(folder), fix=fix)
     if not source.is_dir():
         raise CatalogError(
             "the folder does not exist",
@@ -80,6 +82,7 @@ def build_catalog(
         )
     about = definition or {}
     when, properties = datetime or about.get("datetime"), about.get("properties", {})
+    when = None if when is None else str(when)
     return _write(found, target, source.name, when=when, properties=properties, hashed=checksums)
 
 

@@ -52,7 +52,8 @@ def check_words(text: Any, within: Any) -> None:
     if text is not None and not callable(text):
         fix = "give a function of a window: text=lambda window: 'sea'"
         raise ConfigError("text is no function of a window", where=repr(text)[:80], fix=fix)
-    if within is not None and (isinstance(within, (str, bool)) or not np.isscalar(within) or not within >= 0):
+    days = isinstance(within, (int, float, np.integer, np.floating)) and not isinstance(within, bool)
+    if within is not None and not (days and within >= 0):
         fix = "give a number of days of at least 0, for example within=1"
         raise ConfigError("the distance in time is no number of days", where=f"within {within!r}"[:80], fix=fix)
 

@@ -52,7 +52,7 @@ def check_shares(fractions: Any) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and type(value) is not bool
+    return isinstance(value, (Real, np.bool_)) and not isinstance(value, (bool, np.bool_))
 
 
 def check_counts(counts: Any, cell: int, shape: tuple[int, int], name: str = "cell") -> NDArray[Any]:

@@ -232,7 +232,8 @@ def _stays(what: str, ours: str, theirs: str, *, same: bool) -> None:
         raise GridError(
             f"a cube keeps its {what}",
             why=f"the other data set asks for {theirs}, the cube is in {ours}",
-            fix="put the cube first, so that the other is brought to it: cube & other",
+            fix="put the cube first, so that the other is brought to it: cube & other; "
+            "of two cubes, load both on one grid: load_cube(scenes, grid)",
         )
 
 
