@@ -13,6 +13,7 @@ import shapely
 
 import geomm
 from geomm.errors import GeommError
+from geomm.export.chips import export_chips
 
 CLASSES = (geomm.ClassSpec(0, "clear", "#33a02c"), geomm.ClassSpec(1, "cirrus", "#1f78b4"))
 SHARES = {"train": 0.5, "test": 0.5}
@@ -35,6 +36,8 @@ def at(landsat, landsat_folder, cube, tmp_path_factory):
     At.box = At.scenes[0].bbox
     At.chips = GRID((96, 128), 32)
     At.data = DATASET(cube, At.chips, ["optical", "thermal"])
+    part = geomm.StorePart("a", At.data, {"split": ["a"] * 6 + ["b"] * 6})
+    At.store = geomm.StoredChips(geomm.write_store([part], At.root / "store"))
     At.labels = np.zeros((96, 128), np.uint8)
     At.counts = geomm.label_counts(At.labels, 32, 2)
     return At
@@ -162,7 +165,26 @@ TEXTS = {
 }  # fmt: skip
 
 
-TABLE = CHIPS | CATALOGS | TEXTS
+def _part(at, site="a", columns=()):
+    return geomm.StorePart(site, at.data, dict(columns))
+
+
+STORES = {
+    "one part": (lambda a: geomm.write_store(_part(a), a.root / "s"), "E701", r"write_store\(\[StorePart"),
+    "readers as parts": (lambda a: geomm.write_store([a.data.reader], a.root / "s"), "E701", r"write_store\(\[StorePart"),
+    "cube as reader": (lambda a: geomm.StorePart("a", a.cube), "E701", "ChipDataset"),
+    "swapped part": (lambda a: geomm.StorePart(a.data, "a"), "E701", r'StorePart\("north"'),
+    "share as text": (lambda a: geomm.write_store([_part(a)], a.root / "s", share="0/4"), "E701", r"share=\(0, 4\)"),
+    "swapped store": (lambda a: geomm.write_store(a.root / "s", [_part(a)]), "E701", "folder second"),
+    "leaks of a folder": (lambda a: geomm.find_leaks(str(a.store.folder)), "E502", "StoredChips"),
+    "two splits": (lambda a: a.store.select(split=["a", "b"]), "E502", "one at a time, split='a'"),
+    "stored stream of 0": (lambda a: next(a.store.stream(0)), "E701", "for example 16"),
+    "no folder": (lambda _: geomm.StoredChips(None), "E502", "folder of a store"),
+    "export into itself": (lambda a: export_chips(a.store, a.store.folder / "tiles"), "E601", "name another folder"),
+}  # fmt: skip
+
+
+TABLE = CHIPS | CATALOGS | TEXTS | STORES
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -244,3 +266,8 @@ def test_texts_of_a_swapped_window_say_so(at):
 def test_texts_of_a_table_and_of_a_day(at):
     here = geopandas.GeoDataFrame(geometry=[shapely.box(500100, 3998000, 502000, 3999500)], crs="EPSG:32632")
     assert [n.text for n in _derive(at, time=DAY).find(here, DAY)] == ["mostly clear, some cirrus"]
+
+
+def test_a_store_is_of_a_dataset_and_is_verified_as_it_is(at):
+    assert len(at.store) == len(at.data) == 12
+    assert geomm.verify_store(at.store) == []

@@ -107,7 +107,9 @@ def _check_place(cube: Any, chips: Sequence[Any]) -> None:
 
 def _check_some(chips: Sequence[Any], split: SpatialSplit, name: str) -> None:
     """Refuse chips that all lie in other splits: every pixel of them would be invalid."""
-    if len(chips) and not any(split.mask(name, chip.read).any() for chip in chips):
+    if not len(chips) or any(split.mask(name, chip.read).any() for chip in chips):
+        return
+    if any(split.mask(name, block).any() for block in split.blocks(name)):  # it has pixels, but elsewhere
         raise SplitError(
             f"no chip has a pixel of split {name!r}",
             why=f"all {len(chips)} lie in {', '.join(n for n in split.names if n != name)}, or in the buffer",
