@@ -34,7 +34,8 @@ class ChipBatches:
     """
 
     def __init__(self, sources: Sequence[ChipSource], size: int, *, seed: int = 0, shuffle: bool = True) -> None:
-        if hasattr(sources, "stream") or not all(hasattr(s, "stream") for s in sources):
+        listed = hasattr(sources, "__iter__") and not hasattr(sources, "stream")
+        if not listed or not all(hasattr(s, "stream") for s in sources):
             fix = "give a list of datasets: ChipBatches([dataset], 16)"
             raise ConfigError("these are no sources of chips", where=repr(type(sources)), fix=fix)
         check_whole({"size": size}, fix="give how many chips are in a batch, for example 16")

@@ -179,6 +179,10 @@ STORES = {
     "leaks of a folder": (lambda a: geomm.find_leaks(str(a.store.folder)), "E502", "StoredChips"),
     "two splits": (lambda a: a.store.select(split=["a", "b"]), "E502", "one at a time, split='a'"),
     "stored stream of 0": (lambda a: next(a.store.stream(0)), "E701", "for example 16"),
+    "column of one text": (lambda a: _part(a, columns={"split": "train"}), "E701", r'\["train"\] \* 12'),
+    "columns as list": (lambda a: geomm.StorePart("a", a.data, ["train"]), "E701", "by name"),
+    "no such chip": (lambda a: geomm.StoredChips(a.store.folder, [99]), "E502", "12 chips"),
+    "shuffle as word": (lambda a: geomm.ChipLoader(a.data, 4, shuffle="yes"), "E701", "shuffle=True"),
     "no folder": (lambda _: geomm.StoredChips(None), "E502", "folder of a store"),
     "export into itself": (lambda a: export_chips(a.store, a.store.folder / "tiles"), "E601", "name another folder"),
 }  # fmt: skip

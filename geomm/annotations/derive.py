@@ -38,6 +38,10 @@ def derive_annotations(
     """
     import geopandas
 
+    rows_of_one = fractions is not None and all(hasattr(f, "__len__") for f in fractions)
+    if not rows_of_one or windows is None:
+        fix = "give lists: derive_annotations([[0.7, 0.3]], [grid], classes)"
+        raise ConfigError("fractions are a row for every window", where=repr(fractions)[:80], fix=fix)
     wrong = [c for c in classes if not isinstance(c, ClassSpec)]
     widths = sorted({len(f) for f in fractions} - {len(classes)})
     if wrong or widths or len(windows) != len(fractions):

@@ -133,9 +133,11 @@ class Annotations:
         )
 
     def _warn_if_swapped(self, area: Any) -> None:
-        """Tell whether there would be notes in a box with numbers exchanged."""
+        """Tell whether there would be notes in a box with numbers exchanged, which lies beside all notes as it is."""
         import shapely
 
+        if not len(self.table) or shapely.box(*self.table.total_bounds).intersects(area):
+            return
         boxes, exchanged = meant([tuple(part.bounds) for part in shapely.get_parts(area)])
         for box in boxes:
             if len(self.table.sindex.query(shapely.box(*box), predicate="intersects")):

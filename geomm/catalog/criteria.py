@@ -84,8 +84,8 @@ def check_words(*, ids: Any, cloud_cover: Any, sentinel2_offset: Any) -> None:
     Raises:
         CatalogError: ids that are one text, clouds that are no percentage, an offset that Sentinel-2 never has.
     """
-    if isinstance(ids, str):
-        raise CatalogError("ids is one text", where=f"ids {ids!r}", fix=f"give a list: [{ids!r}]")
+    if isinstance(ids, str) or (ids is not None and not isinstance(ids, Iterable)):
+        raise CatalogError("ids is one text", where=f"ids {ids!r}"[:80], fix=f"give a list: [{str(ids)!r:.80}]")
     if cloud_cover is not None and not (isinstance(cloud_cover, Real) and 0 <= float(cloud_cover) <= 100):
         where, fix = f"cloud_cover {cloud_cover!r}", "give the greatest, from 0 to 100: cloud_cover=20"
         raise CatalogError("the cloud cover is no percentage", where=where, fix=fix)

@@ -40,7 +40,7 @@ class ReadPolicy:
 
     def __post_init__(self) -> None:
         given: tuple[Any, ...] = (self.hosts, self.roots)
-        if any(isinstance(v, str) for v in given):
+        if any(isinstance(v, str) or not hasattr(v, "__iter__") for v in given):
             fix = "write hosts=['data.example.org'] and roots=['/data/imagery']"
             raise ConfigError("hosts and roots of a policy are lists", where=repr(given)[:80], fix=fix)
         for host in map(str, self.hosts):

@@ -107,11 +107,11 @@ def parse_rules(definition: Mapping[str, Any]) -> list[Rule]:
         raise ConfigError("the items of a catalog definition are a list of mappings", where=repr(items)[:80], fix=fix)
     rules = []
     for entry in items:
-        if set(entry) - _KEYS or not {"sensor", "pattern"} <= set(entry):
+        if set(entry) - _KEYS or not all(isinstance(entry.get(k), str) for k in ("sensor", "pattern")):
             raise ConfigError(
                 f"a catalog definition needs sensor and pattern, and may have {', '.join(sorted(_KEYS))}",
-                where=str(entry),
-                why=f"unknown {sorted(set(entry) - _KEYS)}",
+                where=str(entry)[:80],
+                why=f"unknown {sorted(map(str, set(entry) - _KEYS))}",
                 fix="correct the keys; examples are in catalogs/",
             )
         bands, each = entry.get("bands"), "[^/]+?"

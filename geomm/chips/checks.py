@@ -25,8 +25,10 @@ def check_shape(shape: Any) -> None:
     """
     if not isinstance(shape, Collection) or isinstance(shape, (str, Mapping)) or len(shape) != 2:
         fix = 'give height and width: cube["optical"]["data"].shape[-2:]'
-        fix = "give height and width: grid.shape" if hasattr(shape, "affine") else fix
-        raise ConfigError("the shape of a grid is height and width", where=f"{shape!r}"[:80], fix=fix)
+        where = repr(shape)[:80]
+        if hasattr(shape, "affine"):
+            where, fix = type(shape).__name__, "give height and width: grid.shape"
+        raise ConfigError("the shape of a grid is height and width", where=where, fix=fix)
     height, width = shape
     check_whole({"height": height, "width": width}, fix="give height and width in pixels: (1000, 1000)")
 
@@ -106,6 +108,8 @@ def moments_of(times: Any) -> list[dt.datetime]:
     if isinstance(times, (str, dt.date, np.datetime64)):
         times = [times]
     found: list[dt.datetime] = []
+    if not hasattr(times, "__iter__"):
+        raise ConfigError("there are no times", where=repr(times)[:80], fix="give a list: ['2020-06-01T10:00']")
     for moment in getattr(times, "values", times):
         given: Any = moment
         try:
@@ -113,6 +117,8 @@ def moments_of(times: Any) -> list[dt.datetime]:
                 given = dt.datetime.fromisoformat(given)
             elif isinstance(given, np.datetime64):
                 given = given.astype("datetime64[us]").item()
+            elif isinstance(given, dt.date) and not isinstance(given, dt.datetime):
+                given = dt.datetime(given.year, given.month, given.day)  # noqa: DTZ001 UTC, as texts without a zone
         except ValueError:
             given = None
         if not isinstance(given, dt.datetime) or str(given) == "NaT":

@@ -74,7 +74,10 @@ def label_counts(labels: NDArray[Any], cell: int, classes: int) -> NDArray[np.in
     """
     check_whole({"cell": cell}, fix="give the side of a cell in pixels, for example 512")
     check_whole({"classes": classes}, fix="give how many classes there are: len(classes)")
-    values = np.asarray(labels)
+    try:
+        values = np.asarray(labels)
+    except (TypeError, ValueError):  # such as a node of a cube, or rows of different length
+        values = np.asarray(None)
     if values.ndim != 2 or values.dtype.kind not in "biuf":
         why = f"got {values.dtype} of the shape {values.shape}"
         fix = 'give one band of one time: label_counts(cube["label"]["data"][0, 0], 512, 3)'

@@ -77,6 +77,7 @@ class SpatialSplit:
         check_shape(shape)
         check_whole({"block": block}, fix="give the side of a block in pixels, for example block=512")
         check_whole({"buffer": buffer}, least=0, fix="give a distance in pixels, for example buffer=64")
+        check_whole({"seed": seed}, least=0, fix="give a whole number of at least 0, for example seed=0")
         rows, columns = -(-shape[0] // block), -(-shape[1] // block)
         number = rows * columns
         ends = np.round(np.cumsum(list(fractions.values())) * number).astype(int)
@@ -269,7 +270,8 @@ def split_places(places: Sequence[str], fractions: Mapping[str, float], *, seed:
         ConfigError: the places are no names.
     """
     check_shares(fractions)
-    if isinstance(places, str) or not all(isinstance(p, (str, int, np.integer)) for p in places):
+    listed = hasattr(places, "__iter__") and not isinstance(places, str)
+    if not listed or not all(isinstance(p, (str, int, np.integer)) for p in places):
         fix = 'give a list of names: ["north", "south"]; of scenes, [s.id for s in scenes]'
         raise ConfigError("places are a list of names", where=repr(places)[:80], fix=fix)
     places = list(dict.fromkeys(places))

@@ -51,6 +51,8 @@ def to_torchgeo(
     """
     if times not in SERIES:
         raise ConfigError("unknown way to put times together", where=f"times {times!r}", fix=f"one of {SERIES}")
+    if isinstance(modalities, str):
+        raise ConfigError("modalities is one text", where=repr(modalities), fix=f"give a list: [{modalities!r}]")
     windows = _Windows(cube, tuple(modalities), target, times)
     made: Any = _dataset_class()(windows, transforms)
     return made

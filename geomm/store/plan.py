@@ -42,6 +42,10 @@ class StorePart:
             where = f"site {self.site!r:.40}, reader {type(reader).__name__}"
             raise ConfigError("a part of a store is a name and chips of a cube", where=where, fix=fix)
         object.__setattr__(self, "reader", reader)
+        columns: Any = self.columns
+        if not isinstance(columns, Mapping) or any(isinstance(v, str) for v in columns.values()):
+            fix = f'give a value for every chip: {{"split": ["train"] * {len(reader)}}}'
+            raise ConfigError("columns are lists by name", where=repr(columns)[:80], fix=fix)
         for name, values in self.columns.items():
             if len(values) != len(self.reader):
                 raise ConfigError(

@@ -56,6 +56,10 @@ class StoredChips(ChipViews):
         self.shards = tuple(shards)
         have = [n for s in self.shards for n in range(s * SHARD, min((s + 1) * SHARD, self.total))]
         self.numbers = np.array(have if numbers is None else numbers, np.int64)
+        strange = np.setdiff1d(self.numbers, have)
+        if strange.size:
+            why = f"asked for {strange[0]}; it has {len(have)} chips"
+            raise PackageError("the store has no such chip", where=str(folder), why=why, fix="numbers count from 0")
         self._threads = threads or len(os.sched_getaffinity(0))
         self._files: dict[tuple[str, int], Any] = {}
         self._memory = Memory(64)

@@ -55,7 +55,7 @@ def write_store(
     if not isinstance(given, (str, Path)):
         fix = 'parts come first, the folder second: write_store([StorePart("north", dataset)], "chips")'
         raise ConfigError("this is no folder", where=repr(given)[:80], fix=fix)
-    if isinstance(share, str) or len(share) != 2 or not all(isinstance(n, int) for n in share):
+    if not isinstance(share, Sequence) or len(share) != 2 or not all(isinstance(n, int) for n in share):
         fix = "give this process's number and how many there are: share=(0, 4)"
         raise ConfigError("the share is no pair of whole numbers", where=f"share {share!r}"[:80], fix=fix)
     if not 0 <= share[0] < share[1]:
