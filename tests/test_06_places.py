@@ -120,6 +120,10 @@ def _append(at, when):
     return geomm.Index.create(at.root / "index", 4).append(np.ones((1, 4)), table)
 
 
+def _load(scenes, sensor):
+    return geomm.load_cube(scenes, geomm.common_geobox(scenes), {"o": geomm.Modality(sensor)})
+
+
 P = geomm.catalog.ReadPolicy
 CATALOGS = {
     "clouds from to": (lambda a: a.catalog.search(cloud_cover=(0, 20)), "E201", "cloud_cover=20"),
@@ -138,6 +142,8 @@ CATALOGS = {
     "table as catalog": (lambda a: geomm.open_catalog(a.root / "scenes.csv"), "E201", "stac-geoparquet"),
     "address as host": (lambda _: P(hosts=("https://x.org/",)), "E701", r"hosts=\['x.org'\]"),
     "path as host": (lambda _: P(hosts=("x.org/data",)), "E701", r"hosts=\['x.org'\]"),
+    "folder of a bucket": (lambda _: P(hosts=("s3://data/",)), "E701", r"hosts=\['s3://data'\]"),
+    "record as sensor": (lambda a: _load(a.scenes, geomm.SENSORS["landsat-oli-l1"]), "E101", "'landsat-oli-l1'"),
     "one root": (lambda _: P(roots="/tmp"), "E701", "roots=\\['/data"),
     "date of a country": (lambda a: _append(a, "1.6.2020"), "E701", "2020-06-01"),
 }  # fmt: skip
@@ -153,6 +159,7 @@ TEXTS = {
     "days of texts": (lambda a: _derive(a).find(a.box, "2020-06-01", within="a"), "E201", "within=1"),
     "time of a country": (lambda a: _derive(a).find(a.box, "1.6.2020"), "E201", "write 2020-06-01"),
     "interval of texts": (lambda a: _derive(a).find(a.box, "2020-06-01/2020-06-03"), "E201", "within=15"),
+    "pixels of texts": (lambda a: _derive(a).find(a.chips[0].read), "E201", r"grid\[chip.read.slices\]"),
     "percent": (lambda a: _derive(a, [[70, 30]]), "E701", "0.7 for 70 percent"),
     "time of labels": (lambda a: _derive(a, time="yesterday"), "E201", "2024-05-31"),
     "texts of a scene": (lambda a: geomm.annotations_of(a.scenes[0]), "E701", r"\[scene\]"),

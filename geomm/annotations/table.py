@@ -11,6 +11,7 @@ import numpy as np
 
 from geomm.catalog import Grid, bounds_of, degrees_of, in_degrees, meant, parse_interval
 from geomm.errors import CatalogError
+from geomm.types import Window
 
 COLUMNS = ("text", "answer", "derived", "datetime", "source", "geometry")
 """Columns of every table of annotations."""
@@ -188,6 +189,9 @@ def area_of(window: Any) -> Any:
         if box[0] <= box[2]:
             return window.geographic_extent.geom
         window = box  # across the antimeridian an outline of degrees would span the globe
+    if isinstance(window, Window):
+        fix = "give its part of the grid: grid[chip.read.slices]"
+        raise CatalogError("a window of pixels is no place on the ground", where=str(window), fix=fix)
     area = in_degrees(window)
     if area is not None:
         return area

@@ -46,7 +46,7 @@ class ReadPolicy:
         for host in map(str, self.hosts):
             name = re.fullmatch(r"(?:(?:s3|gs|az|abfs)://)?[^/\s]+", host, re.IGNORECASE)
             if name is None:
-                bare = re.sub(r"^\w+://", "", host).partition("/")[0]
+                bare = re.sub(r"^https?://|(?<=[^:/])/.*", "", host, flags=re.IGNORECASE)
                 fix = f"write its name alone: hosts=[{bare!r}]"
                 raise ConfigError("a host of a policy is no address", where=repr(host)[:80], fix=fix)
         object.__setattr__(self, "hosts", tuple(str(h).lower() for h in self.hosts))

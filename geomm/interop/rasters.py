@@ -26,7 +26,7 @@ def from_torchgeo(dataset: Any, sensor: str | Sequence[str], *, time: str | dt.d
         ConfigError: as many sensors as data sets are needed; or it is no data set of files.
     """
     parts, when = _leaves(dataset), parse_interval(time)[0]
-    names = [sensor] * len(parts) if isinstance(sensor, str) else list(sensor)
+    names = list(sensor) if isinstance(sensor, Sequence) and not isinstance(sensor, str) else [sensor] * len(parts)
     odd = next((type(p).__name__ for p in parts if not hasattr(p, "filename_regex")), None)
     if len(names) != len(parts) or odd:
         raise ConfigError(

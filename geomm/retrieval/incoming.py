@@ -92,8 +92,9 @@ def _times(table: Any) -> Any:
     try:
         return pd.to_datetime(table["datetime"], utc=True, format="ISO8601").astype("datetime64[us, UTC]")
     except (ValueError, TypeError) as error:
+        why = str(error).splitlines()[0]
         fix = "write them as 2020-06-01 or 2020-06-01T10:10:00Z: pandas.to_datetime(..., dayfirst=True)"
-        raise ConfigError("the times cannot be understood", where="column datetime", why=str(error), fix=fix) from error
+        raise ConfigError("the times cannot be understood", where="column datetime", why=why, fix=fix) from error
 
 
 def _filters(table: Any) -> tuple[NDArray[Any], tuple[str, ...], NDArray[np.uint64]]:
