@@ -115,9 +115,9 @@ def _csv(at, text):
     return geomm.read_annotations(at.root / "texts.csv")
 
 
-def _append(at, when):
-    table = geopandas.GeoDataFrame({"id": ["a"], "datetime": [when]}, geometry=[shapely.Point(9, 36)], crs="EPSG:4326")
-    return geomm.Index.create(at.root / "index", 4).append(np.ones((1, 4)), table)
+def _append(at, when, lon=9.0):
+    table = geopandas.GeoDataFrame({"id": ["a"], "datetime": [when]}, geometry=[shapely.Point(lon, 36)], crs=4326)
+    return geomm.Index.create(at.root / f"index{lon}", 4).append(np.ones((1, 4)), table)
 
 
 def _load(scenes, sensor):
@@ -146,6 +146,7 @@ CATALOGS = {
     "record as sensor": (lambda a: _load(a.scenes, geomm.SENSORS["landsat-oli-l1"]), "E101", "'landsat-oli-l1'"),
     "one root": (lambda _: P(roots="/tmp"), "E701", "roots=\\['/data"),
     "date of a country": (lambda a: _append(a, "1.6.2020"), "E701", "2020-06-01"),
+    "row without a place in an index": (lambda a: _append(a, "2020-06-01", np.nan), "E701", "row 0.*correct the batch"),
 }  # fmt: skip
 
 
@@ -282,3 +283,16 @@ def test_texts_of_a_table_and_of_a_day(at):
 def test_a_store_is_of_a_dataset_and_is_verified_as_it_is(at):
     assert len(at.store) == len(at.data) == 12
     assert geomm.verify_store(at.store) == []
+
+
+def test_points_of_nan_are_no_places():
+    points = geopandas.points_from_xy([9, np.nan], [36, 36])
+    frame = geopandas.GeoDataFrame({"text": ["sea", "land"]}, geometry=points, crs="EPSG:32632")
+    assert geomm.Annotations.of(frame).table["text"].tolist() == ["sea"]
+
+
+def test_an_index_searched_from_east_to_west_says_so(at):
+    index = geomm.Index.create(at.root / "east", 4)
+    index.append(np.ones((1, 4)), geopandas.GeoDataFrame({"id": ["a"]}, geometry=[shapely.Point(9, 36)], crs=4326))
+    with pytest.warns(UserWarning, match=r"west and east exchanged.*\(8.0, 35.0, 10.0, 37.0\)"):
+        assert not len(index.search(np.ones(4), aoi=(10, 35, 8, 37)))

@@ -80,7 +80,8 @@ class Annotations:
                 where, fix = f"column {time}", "write them as 2024-05-31 or 2024-05-31T10:10:00Z: pandas.to_datetime"
                 raise CatalogError("the times cannot be understood", where=where, why=str(error), fix=fix) from error
         _on_globe(table, source)
-        table = table[table["text"].notna() & ~table.geometry.is_empty & table.geometry.notna()]
+        placed = np.isfinite(table.geometry.bounds).all(axis=1)  # neither missing, nor empty, nor of NaN
+        table = table[table["text"].notna() & placed]
         table = table.set_geometry(table.geometry.make_valid()).to_crs("EPSG:4326")
         return complete(table if "source" in table else table.assign(source=source))
 

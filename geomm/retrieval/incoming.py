@@ -68,8 +68,9 @@ def _arrow(table: Any) -> Any:
         why = f"columns {', '.join(map(str, table.columns))}; CRS {getattr(table, 'crs', None)}"
         raise ConfigError("rows need an id and a geometry with a CRS", why=why, fix=_FIX)
     place = table.geometry.to_crs("EPSG:4326")
-    if place.isna().any() or place.is_empty.any():
-        raise ConfigError("a row has no place", where=f"row {int(np.argmax(place.isna() | place.is_empty))}", fix=_FIX)
+    placed = np.isfinite(place.bounds.to_numpy()).all(axis=1)  # neither missing, nor empty, nor of NaN
+    if not placed.all():
+        raise ConfigError("a row has no place", where=f"row {int(np.argmin(placed))}", fix=_FIX)
     plain = pd.DataFrame(table.drop(columns=table.geometry.name))
     if "geometry" in plain or not all(isinstance(i, str) and i for i in plain["id"]):
         raise ConfigError("ids are texts, and only the place is called geometry", fix=_FIX)
