@@ -34,14 +34,15 @@ class ChipBatches:
     """
 
     def __init__(self, sources: Sequence[ChipSource], size: int, *, seed: int = 0, shuffle: bool = True) -> None:
-        if hasattr(sources, "stream") or not all(hasattr(s, "stream") for s in sources):
+        listed = hasattr(sources, "__iter__") and not hasattr(sources, "stream")
+        if not listed or not all(hasattr(s, "stream") for s in sources):
             fix = "give a list of datasets: ChipBatches([dataset], 16)"
             raise ConfigError("these are no sources of chips", where=repr(type(sources)), fix=fix)
-        check_whole({"size": size}, least=0, fix="give how many chips are in a batch, for example 16")
-        if size < 1 or sum(len(s) for s in sources) == 0:
+        check_whole({"size": size}, fix="give how many chips are in a batch, for example 16")
+        if sum(len(s) for s in sources) == 0:
             raise ConfigError(
                 "there is nothing to make batches of",
-                why=f"{sum(len(s) for s in sources)} chips, batches of {size}",
+                why=f"no chip in {len(sources)} sources",
                 fix="check the split and the chip size",
             )
         self.sources = [s for s in sources if len(s)]

@@ -152,7 +152,7 @@ class ChipLoader(torch.utils.data.IterableDataset[Sample]):
         world: processes that share the chips.
 
     Raises:
-        ConfigError: a batch of no chips, or of a part of one.
+        ConfigError: a batch of no chips, or of a part of one; or no number of places.
     """
 
     def __init__(
@@ -174,6 +174,9 @@ class ChipLoader(torch.utils.data.IterableDataset[Sample]):
         if not hasattr(source, "stream"):
             fix = "give a ChipDataset, or StoredChips: ChipLoader(ChipDataset(cube, chips, names), 16)"
             raise ConfigError("this is no source of chips", where=repr(type(source)), fix=fix)
+        if not isinstance(shuffle, int) or shuffle < 0:
+            fix = "write shuffle=True, or how many places are open at a time: shuffle=8"
+            raise ConfigError("shuffle is no number of places", where=f"shuffle {shuffle!r}"[:80], fix=fix)
         running = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.source, self.batch, self.seed = source, batch, seed
         self.shuffle = LANES if shuffle is True else int(shuffle)
@@ -252,6 +255,8 @@ def collate(samples: Sequence[Sample]) -> Sample:
     Raises:
         ConfigError: the samples differ in the number of times, bands or pixels of a modality.
     """
+    if not samples:
+        raise ConfigError("there is no sample", fix="collate at least one: collate([dataset[0], dataset[1]])")
     names = list(dict.fromkeys(n for s in samples for n in s.images))
     images, valid, calibration, present = {}, {}, {}, {}
     for name in names:

@@ -114,7 +114,7 @@ class UnknownNameError(GeommError, LookupError):
         names = sorted(str(k) for k in known) if isinstance(known, Iterable) else [str(known)]
         more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
         fix = did_you_mean(name, names, "use one of these names")
-        return cls(f"unknown {kind} {name!r}", why=f"known: {', '.join(names[:LISTED])}{more}", fix=fix)
+        return cls(f"unknown {kind} {repr(name)[:80]}", why=f"known: {', '.join(names[:LISTED])}{more}", fix=fix)
 
 
 class DuplicateNameError(GeommError, ValueError):

@@ -60,14 +60,17 @@ def test_a_raster_dataset_becomes_scenes(tmp_path):
         separate_files = True
         all_bands = ("B2", "B3")
 
-    scenes = from_torchgeo(Scenes(str(tmp_path)), "landsat-oli-l1")
+    with pytest.raises(CatalogError, match='time="2020-06-01'):
+        from_torchgeo(Scenes(str(tmp_path)), "landsat-oli-l1")
+    scenes = from_torchgeo(Scenes(str(tmp_path)), "landsat-oli-l1", time="2020-06-01")
+    assert {s.time.isoformat() for s in scenes} == {"2020-06-01T00:00:00+00:00"}
     assert [list(s.bands) for s in scenes] == [["B2", "B3"]]
     ours = geomm.build_catalog(tmp_path, tmp_path / "c", sensors=("landsat-oli-l1",), datetime="2020-06-01").search()
     a, b = (geomm.load_cube(s, geomm.common_geobox(s)).compute() for s in (scenes, ours))
     np.testing.assert_array_equal(a["landsat-oli-l1"]["data"].to_numpy(), b["landsat-oli-l1"]["data"].to_numpy())
     np.testing.assert_array_equal(a["landsat-oli-l1"]["valid"].to_numpy(), b["landsat-oli-l1"]["valid"].to_numpy())
     with pytest.raises(CatalogError, match="bands are not those of the sensor"):
-        from_torchgeo(Scenes(str(tmp_path)), "sentinel1-rtc")
+        from_torchgeo(Scenes(str(tmp_path)), "sentinel1-rtc", time="2020-06-01")
 
 
 @pytest.fixture(scope="module")

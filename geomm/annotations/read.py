@@ -7,10 +7,13 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from geomm.annotations.table import Annotations, complete
 from geomm.catalog import Scene, probe
-from geomm.errors import CatalogError
+from geomm.errors import CatalogError, ConfigError
 
 
 def read_annotations(path: str | Path, *, text: str = "text", time: str | None = None) -> Annotations:
@@ -36,16 +39,13 @@ def read_annotations(path: str | Path, *, text: str = "text", time: str | None =
             table = geopandas.read_parquet(file)
         elif file.suffix == ".csv":
             rows = pd.read_csv(file)
-            geometry = (
-                geopandas.GeoSeries.from_wkt(rows.pop("wkt"))
-                if "wkt" in rows
-                else geopandas.points_from_xy(rows["lon"], rows["lat"])
-            )
-            table = geopandas.GeoDataFrame(rows, geometry=geometry, crs="EPSG:4326")
+            table = geopandas.GeoDataFrame(rows, geometry=_places(rows, file), crs="EPSG:4326")
         else:
             table = geopandas.read_file(file)
         mine = table[[*(c for c in (text, time) if c is not None), table.geometry.name]]
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        if isinstance(error, CatalogError):
+            raise
         raise CatalogError(
             "the annotations cannot be read",
             where=str(path),
@@ -55,10 +55,43 @@ def read_annotations(path: str | Path, *, text: str = "text", time: str | None =
     return Annotations.of(mine, text=text, time=time, source=file.name)
 
 
+def _places(rows: Any, file: Path) -> Any:
+    """Return the geometries of a CSV's rows.
+
+    Raises:
+        CatalogError: a row has none.
+    """
+    import geopandas
+    import pandas as pd
+
+    if "wkt" in rows:
+        found = geopandas.GeoSeries.from_wkt(rows["wkt"].astype("object"), on_invalid="ignore")
+        lacking, fix = found.isna() | found.is_empty, "write it as POINT (9.0 46.0), longitude first"
+        given = rows["wkt"]
+    else:
+        lon, lat = (pd.to_numeric(rows[n], errors="coerce") for n in ("lon", "lat"))
+        found = geopandas.points_from_xy(lon, lat)
+        lacking, fix = lon.isna() | lat.isna(), "write both as numbers of degrees"
+        given = rows["lon"].astype(str) + ", " + rows["lat"].astype(str)
+    if lacking.any():
+        row = int(np.argmax(lacking))
+        where, why = f"{file}, line {row + 2}", f"it has {given[row]!r}"[:80]
+        raise CatalogError("a text has no place", where=where, why=why, fix=f"{fix}, or remove the line")
+    return found
+
+
 def annotations_of(scenes: Sequence[Scene]) -> Annotations:
-    """Return the descriptions of STAC items as annotations: one for every item that has a text."""
+    """Return the descriptions of STAC items as annotations: one for every item that has a text.
+
+    Raises:
+        ConfigError: these are no scenes.
+    """
     import geopandas
     from shapely.geometry import shape
+
+    if not isinstance(scenes, Sequence) or not all(isinstance(s, Scene) for s in scenes):
+        fix = "give what catalog.search() found; of one scene, [scene]"
+        raise ConfigError("scenes are a list of Scene", where=type(scenes).__name__, fix=fix)
 
     told = list({s.id: s for s in scenes if s.text}.values())
     rows = {"text": [s.text for s in told], "datetime": [s.time for s in told], "source": [s.id for s in told]}

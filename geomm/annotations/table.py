@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from geomm.catalog import Grid, degrees_of
+from geomm.catalog import Grid, bounds_of, degrees_of, in_degrees, meant, parse_interval
 from geomm.errors import CatalogError
-from geomm.types import BBox
+from geomm.types import Window
 
 COLUMNS = ("text", "answer", "derived", "datetime", "source", "geometry")
 """Columns of every table of annotations."""
@@ -53,9 +54,13 @@ class Annotations:
             source: where the texts come from, for rows that do not say it.
 
         Raises:
-            CatalogError: a column is missing, or the frame has no CRS.
+            CatalogError: a column is missing, or the frame has no CRS; or it is no GeoDataFrame.
         """
         import pandas as pd
+
+        if not hasattr(frame, "columns") or not hasattr(frame, "crs"):
+            fix = 'geopandas.GeoDataFrame(table, geometry=points_from_xy(table["lon"], table["lat"]), crs="EPSG:4326")'
+            raise CatalogError("annotations are a GeoDataFrame", where=type(frame).__name__, fix=fix)
 
         lacking = [c for c in (text, time) if c is not None and c not in frame]
         if lacking or frame.crs is None:
@@ -75,7 +80,8 @@ class Annotations:
                 where, fix = f"column {time}", "write them as 2024-05-31 or 2024-05-31T10:10:00Z: pandas.to_datetime"
                 raise CatalogError("the times cannot be understood", where=where, why=str(error), fix=fix) from error
         _on_globe(table, source)
-        table = table[table["text"].notna() & ~table.geometry.is_empty & table.geometry.notna()]
+        placed = np.isfinite(table.geometry.bounds).all(axis=1)  # neither missing, nor empty, nor of NaN
+        table = table[table["text"].notna() & placed]
         table = table.set_geometry(table.geometry.make_valid()).to_crs("EPSG:4326")
         return complete(table if "source" in table else table.assign(source=source))
 
@@ -88,27 +94,30 @@ class Annotations:
         parts = [t for t in (self.table, other.table) if len(t)]
         return Annotations(pd.concat(parts, ignore_index=True)) if parts else self
 
-    def at(self, window: Any, time: str | None = None, *, within: float | None = None) -> tuple[str, ...]:
+    def at(self, window: Any, time: str | dt.date | None = None, *, within: float | None = None) -> tuple[str, ...]:
         """Return the texts of a window, see :meth:`find`."""
         return tuple(note.text for note in self.find(window, time, within=within))
 
-    def find(self, window: Any, time: str | None = None, *, within: float | None = None) -> tuple[Note, ...]:
+    def find(self, window: Any, time: str | dt.date | None = None, *, within: float | None = None) -> tuple[Note, ...]:
         """Return the notes whose footprint touches a window, the best covered first.
 
         Args:
             window: west, south, east, north in degrees (west greater than east across the antimeridian), a GeoBox such
-                as that of a cube or of a chip, or a geometry in degrees.
+                as that of a cube or of a chip, a geometry in degrees, or a table with a CRS.
             time: such as ``2024-05-31``; notes of an unknown time are always true. None for any time.
             within: greatest distance from ``time`` in days; default one day.
+
+        Raises:
+            CatalogError: the window or the time cannot be understood.
         """
         import pandas as pd
         import shapely
 
-        area = area_of(window)
+        area, moment = area_of(window), _moment(time, within)
         rows = self.table.iloc[np.sort(self.table.sindex.query(area, predicate="intersects"))]
-        if time is not None:
-            moment = pd.Timestamp(time)
-            moment = moment.tz_localize("UTC") if moment.tz is None else moment.tz_convert("UTC")
+        if not len(rows):
+            self._warn_if_swapped(area)
+        if moment is not None:
             away = (rows["datetime"] - moment).abs()
             rows = rows[rows["datetime"].isna() | (away <= pd.Timedelta(days=1.0 if within is None else within))]
         share = shapely.area(shapely.intersection(rows.geometry.to_numpy(), area)) / max(area.area, 1e-300)
@@ -124,6 +133,19 @@ class Annotations:
             )
             for row, part in zip(rows.iloc[order].itertuples(), share[order], strict=True)
         )
+
+    def _warn_if_swapped(self, area: Any) -> None:
+        """Tell whether there would be notes in a box with numbers exchanged, which lies beside all notes as it is."""
+        import shapely
+
+        if not len(self.table) or shapely.box(*self.table.total_bounds).intersects(area):
+            return
+        boxes, exchanged = meant([tuple(part.bounds) for part in shapely.get_parts(area)])
+        for box in boxes:
+            if len(self.table.sindex.query(shapely.box(*box), predicate="intersects")):
+                told = f"Nothing is said of the window, but it would be with {exchanged} exchanged. "
+                warnings.warn(told + f"Did you swap them? Give {tuple(round(v, 6) for v in box)}.", stacklevel=3)
+                return
 
 
 def complete(table: Any) -> Annotations:
@@ -162,25 +184,32 @@ def _on_globe(table: Any, source: str) -> None:
 def area_of(window: Any) -> Any:
     """Return a window as a geometry in degrees."""
     import shapely
-    from shapely.geometry import shape
 
     if hasattr(window, "geographic_extent"):
         box = degrees_of(Grid(str(window.crs), tuple(window.affine[:6]), tuple(window.shape)))
         if box[0] <= box[2]:
             return window.geographic_extent.geom
         window = box  # across the antimeridian an outline of degrees would span the globe
-    if hasattr(window, "__geo_interface__") or isinstance(window, dict):
-        return shape(window)
-    west, south, east, north = _box(window)
+    if isinstance(window, Window):
+        fix = "give its part of the grid: grid[chip.read.slices]"
+        raise CatalogError("a window of pixels is no place on the ground", where=str(window), fix=fix)
+    area = in_degrees(window)
+    if area is not None:
+        return area
+    west, south, east, north = bounds_of(window)
     if west <= east:
         return shapely.box(west, south, east, north)
     return shapely.MultiPolygon([shapely.box(west, south, 180.0, north), shapely.box(-180.0, south, east, north)])
 
 
-def _box(window: Any) -> BBox:
-    if not hasattr(window, "__len__") or len(window) != 4:
-        raise CatalogError(
-            "a window has four bounds", where=str(type(window).__name__), fix="give west, south, east, north"
-        )
-    west, south, east, north = (float(v) for v in window)
-    return west, south, east, north
+def _moment(time: Any, within: Any) -> dt.datetime | None:
+    """Return a time, once it is one alone and the distance from it a number of days."""
+    days = isinstance(within, (int, float, np.integer, np.floating)) and not isinstance(within, bool)
+    if within is not None and not (days and within >= 0):
+        fix = "give a number of days of at least 0, for example within=1"
+        raise CatalogError("the distance in time is no number of days", where=f"within {within!r}"[:80], fix=fix)
+    start, end = parse_interval(time)
+    if isinstance(time, str) and "/" in time:
+        fix = "give one time, and how far from it a text may be: find(window, '2024-05-31', within=15)"
+        raise CatalogError("texts are looked for at one time", where=f"time {time!r}", why="an interval", fix=fix)
+    return start if start is not None else end

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from geomm.catalog.areas import bounds_of, in_degrees, turned
+from geomm.catalog.areas import bounds_of, in_degrees, meant, turned
 from geomm.catalog.build import build_catalog
 from geomm.catalog.criteria import parse_interval
 from geomm.catalog.definition import definition_text, parse_yaml
@@ -40,6 +40,7 @@ __all__ = [
     "in_degrees",
     "local_path",
     "locate",
+    "meant",
     "naming",
     "open_catalog",
     "open_dataset",

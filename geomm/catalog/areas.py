@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,18 @@ def turned(bounds: BBox) -> BBox | None:
     west, south, east, north = bounds
     other = (south, west, north, east)
     return None if _trouble(other)[1] else other
+
+
+def meant(boxes: Sequence[BBox]) -> tuple[list[BBox], str]:
+    """Return what an area in which nothing lies may have been meant as, and what would be exchanged.
+
+    Args:
+        boxes: none of them crosses the antimeridian; one that does was cut there in two.
+    """
+    if len(boxes) == 2 and (boxes[0][2], boxes[1][0]) == (180.0, -180.0):
+        (west, south, _, north), (_, _, east, _) = boxes
+        return [(east, south, west, north)], "west and east"
+    return [other for box in boxes if (other := turned(box))], "longitude and latitude"
 
 
 def _trouble(bounds: tuple[float, ...]) -> tuple[str, str]:

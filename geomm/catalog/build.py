@@ -13,7 +13,7 @@ from typing import Any
 
 from geomm.catalog.areas import footprint_of
 from geomm.catalog.checksum import state_files
-from geomm.catalog.criteria import parse_interval
+from geomm.catalog.criteria import names_of, parse_interval
 from geomm.catalog.interpret import SENSORS_PROPERTY
 from geomm.catalog.mtl import Metadata, parse_mtl
 from geomm.catalog.rules import Found, default_rule, parse_rules, scan
@@ -30,7 +30,7 @@ def build_catalog(
     *,
     sensors: Sequence[str] = ("generic",),
     definition: Mapping[str, Any] | None = None,
-    datetime: str | None = None,
+    datetime: str | dt.date | None = None,
     checksums: bool = False,
 ) -> Catalog:
     """Describe the GeoTIFFs of a folder as a static STAC catalog; the files stay where they are.
@@ -59,9 +59,15 @@ def build_catalog(
         ReadError: a file cannot be opened.
         OutputError: ``out`` holds something else than a catalog.
     """
-    if isinstance(sensors, str):
-        raise CatalogError("sensors is one text", where=f"sensors {sensors!r}", fix=f"give a list: [{sensors!r}]")
+    sensors = names_of(sensors)
+    folders: tuple[Any, ...] = (folder, out)
+    if not all(isinstance(f, (str, Path)) for f in folders):
+        fix = "give two: build_catalog('imagery', 'my-catalog')"
+        raise CatalogError("the folders are no paths", where=repr(folders)[:80], fix=fix)
     source, target = Path(folder).resolve(), Path(out).resolve()
+    if source.is_file():
+        fix = f"give the folder that it lies in: build_catalog({str(source.parent)!r}, ...)"
+        raise CatalogError("a catalog is built of a folder, and this is a file", where=str(folder), fix=fix)
     if not source.is_dir():
         raise CatalogError(
             "the folder does not exist",
@@ -107,7 +113,7 @@ def _check_target(source: Path, target: Path) -> None:
 
 
 def _write(
-    found: Sequence[Found], target: Path, title: str, *, when: str | None, properties: Mapping[str, Any], hashed: bool
+    found: Sequence[Found], target: Path, title: str, *, when: Any, properties: Mapping[str, Any], hashed: bool
 ) -> Catalog:
     """Write the catalog aside, then move it into place."""
     import pystac
@@ -177,7 +183,7 @@ def _groups(found: Sequence[Found]) -> dict[str, list[Found]]:
     return groups
 
 
-def _item(name: str, files: Sequence[Found], when: str | None) -> Any:
+def _item(name: str, files: Sequence[Found], when: Any) -> Any:
     import pystac
 
     boxes = [f.header.bbox for f in files]
@@ -259,12 +265,12 @@ def _calibration(sensor: SensorSpec, band: str, metadata: Metadata | None) -> Ca
     return metadata.calibration(band) if metadata is not None and level1 else None
 
 
-def _interval(files: Sequence[Found], when: str | None, metadata: Metadata | None) -> tuple[dt.datetime, dt.datetime]:
+def _interval(files: Sequence[Found], when: Any, metadata: Metadata | None) -> tuple[dt.datetime, dt.datetime]:
     if when is not None:
         start, end = parse_interval(when)
         if start is None or end is None:
-            raise CatalogError("the date of a catalog needs both ends", where=when, fix="write start/end")
-        return (start, start) if "/" not in when else (start, end)
+            raise CatalogError("the date of a catalog needs both ends", where=str(when), fix="write start/end")
+        return (start, start) if "/" not in str(when) else (start, end)
     if metadata is not None and metadata.time is not None:
         return metadata.time, metadata.time
     for file in files:

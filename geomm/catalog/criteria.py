@@ -5,12 +5,14 @@ from __future__ import annotations
 import calendar
 import datetime as dt
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from geomm.catalog.interpret import flat, times
 from geomm.errors import CatalogError
+from geomm.sensors import SensorSpec
 from geomm.types import BBox
 
 
@@ -33,15 +35,14 @@ class Query:
 def parse_interval(text: Any) -> tuple[dt.datetime | None, dt.datetime | None]:
     """Parse an RFC 3339 instant or interval into UTC start and end; None is open.
 
+    A datetime at midnight without a time zone is its day, as its text is.
+
     >>> parse_interval("2024-05-01/..")
     (datetime.datetime(2024, 5, 1, 0, 0, tzinfo=datetime.timezone.utc), None)
     """
     if text is None:
         return None, None
-    if isinstance(text, (list, tuple, set)):
-        fix = f"write one text: {'/'.join(map(str, text))!r}"
-        raise CatalogError("the date cannot be understood", where=repr(text), why="an interval is one text", fix=fix)
-    parts = str(text).split("/")
+    parts = _one_text(text).split("/")
     if len(parts) > 2:
         raise CatalogError("the time interval has more than two ends", where=text, fix="write start/end")
     ends: list[dt.datetime | None] = []
@@ -65,16 +66,28 @@ def parse_interval(text: Any) -> tuple[dt.datetime | None, dt.datetime | None]:
     return start, end
 
 
+def _one_text(text: Any) -> str:
+    """Return a date or an interval as one text."""
+    if isinstance(text, dt.datetime) and text.tzinfo is None and text.time() == dt.time():
+        text = text.date()
+    if isinstance(text, (list, tuple, set)):
+        fix = f"write one text: {'/'.join(map(str, text))!r}"
+        if len(text) == 4:
+            fix = f"the area comes first, the time second: search({text!r}, '2020-06-01')"
+        raise CatalogError("the date cannot be understood", where=repr(text), why="an interval is one text", fix=fix)
+    return str(text)
+
+
 def check_words(*, ids: Any, cloud_cover: Any, sentinel2_offset: Any) -> None:
     """Check the smaller arguments of a search.
 
     Raises:
         CatalogError: ids that are one text, clouds that are no percentage, an offset that Sentinel-2 never has.
     """
-    if isinstance(ids, str):
-        raise CatalogError("ids is one text", where=f"ids {ids!r}", fix=f"give a list: [{ids!r}]")
-    if cloud_cover is not None and (isinstance(cloud_cover, str) or not 0 <= cloud_cover <= 100):
-        where, fix = f"cloud_cover {cloud_cover!r}", "give a number from 0 to 100, for example cloud_cover=20"
+    if isinstance(ids, str) or (ids is not None and not isinstance(ids, Iterable)):
+        raise CatalogError("ids is one text", where=f"ids {ids!r}"[:80], fix=f"give a list: [{str(ids)!r:.80}]")
+    if cloud_cover is not None and not (isinstance(cloud_cover, Real) and 0 <= float(cloud_cover) <= 100):
+        where, fix = f"cloud_cover {cloud_cover!r}", "give the greatest, from 0 to 100: cloud_cover=20"
         raise CatalogError("the cloud cover is no percentage", where=where, fix=fix)
     if sentinel2_offset not in (None, 0, -1000):
         where, fix = (
@@ -82,6 +95,22 @@ def check_words(*, ids: Any, cloud_cover: Any, sentinel2_offset: Any) -> None:
             "give -1000 from baseline 04.00 on, 0 before, or leave it out",
         )
         raise CatalogError("Sentinel-2 has no such offset", where=where, fix=fix)
+
+
+def names_of(sensors: Any) -> list[str]:
+    """Return names of sensors, once they are a list of texts.
+
+    Raises:
+        CatalogError: it is something else.
+    """
+    if isinstance(sensors, str):
+        raise CatalogError("sensors is one text", where=f"sensors {sensors!r}", fix=f"give a list: [{sensors!r}]")
+    wrong = sensors if not isinstance(sensors, Iterable) else next((s for s in sensors if not isinstance(s, str)), None)
+    if wrong is not None:
+        fix = f"give names: [{wrong.name!r}], the .name of a SensorSpec" if isinstance(wrong, SensorSpec) else ""
+        fix = fix or "give a list of names, for example ['sentinel2-l2a']; geomm sensors lists them"
+        raise CatalogError("sensors are a list of names", where=repr(wrong)[:80], fix=fix)
+    return list(sensors)
 
 
 def _written(part: str) -> str:

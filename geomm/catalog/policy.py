@@ -40,8 +40,15 @@ class ReadPolicy:
 
     def __post_init__(self) -> None:
         given: tuple[Any, ...] = (self.hosts, self.roots)
-        if any(isinstance(v, str) for v in given):
-            raise ConfigError("hosts and roots of a policy are lists", fix="write hosts=['data.example.org']")
+        if any(isinstance(v, str) or not hasattr(v, "__iter__") for v in given):
+            fix = "write hosts=['data.example.org'] and roots=['/data/imagery']"
+            raise ConfigError("hosts and roots of a policy are lists", where=repr(given)[:80], fix=fix)
+        for host in map(str, self.hosts):
+            name = re.fullmatch(r"(?:(?:s3|gs|az|abfs)://)?[^/\s]+", host, re.IGNORECASE)
+            if name is None:
+                bare = re.sub(r"^https?://|(?<=[^:/])/.*", "", host, flags=re.IGNORECASE)
+                fix = f"write its name alone: hosts=[{bare!r}]"
+                raise ConfigError("a host of a policy is no address", where=repr(host)[:80], fix=fix)
         object.__setattr__(self, "hosts", tuple(str(h).lower() for h in self.hosts))
         object.__setattr__(self, "roots", tuple(str(r) for r in self.roots))
 

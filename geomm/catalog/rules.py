@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from geomm.catalog.probe import Header, probe
-from geomm.errors import CatalogError, ConfigError
+from geomm.errors import CatalogError, ConfigError, did_you_mean
 from geomm.radiometry import Calibration
 from geomm.sensors import SENSORS, SensorSpec, get_sensor
 
@@ -89,20 +89,29 @@ def parse_rules(definition: Mapping[str, Any]) -> list[Rule]:
         ConfigError: it has keys that mean nothing, or lacks some.
         UnknownNameError: it names a sensor that is not in the table.
     """
-    extra = set(definition) - {"items", "datetime", "properties"}
+    given: Any = definition
+    if not isinstance(given, Mapping):
+        fix = f"read the file first: definition=yaml.safe_load(open({str(given)[:80]!r}))"
+        raise ConfigError("a catalog definition is a mapping", where=repr(given)[:80], fix=fix)
+    known = ("items", "datetime", "properties")
+    extra = sorted(str(k) for k in set(definition) - set(known))
     if extra:
         raise ConfigError(
             "a catalog definition holds items, datetime and properties",
-            why=f"unknown: {sorted(extra)}",
-            fix="remove these keys; examples are in catalogs/",
+            why=f"unknown: {extra}",
+            fix=did_you_mean(extra[0], known, "remove these keys; examples are in catalogs/"),
         )
+    items = definition.get("items", [])
+    if not isinstance(items, list) or not all(isinstance(e, Mapping) for e in items):
+        fix = 'write a list: {"items": [{"sensor": "landcover", "pattern": "{id}.tif"}]}'
+        raise ConfigError("the items of a catalog definition are a list of mappings", where=repr(items)[:80], fix=fix)
     rules = []
-    for entry in definition.get("items", []):
-        if set(entry) - _KEYS or not {"sensor", "pattern"} <= set(entry):
+    for entry in items:
+        if set(entry) - _KEYS or not all(isinstance(entry.get(k), str) for k in ("sensor", "pattern")):
             raise ConfigError(
                 f"a catalog definition needs sensor and pattern, and may have {', '.join(sorted(_KEYS))}",
-                where=str(entry),
-                why=f"unknown {sorted(set(entry) - _KEYS)}",
+                where=str(entry)[:80],
+                why=f"unknown {sorted(map(str, set(entry) - _KEYS))}",
                 fix="correct the keys; examples are in catalogs/",
             )
         bands, each = entry.get("bands"), "[^/]+?"

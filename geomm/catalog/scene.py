@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geomm.catalog.policy import POLICY, ReadPolicy
-from geomm.errors import MissingBandError
+from geomm.errors import ConfigError, MissingBandError
 from geomm.radiometry import Calibration
 from geomm.types import BBox
 
@@ -104,5 +104,12 @@ class Scene:
         return self.bands[band]
 
     def only(self, bands: Sequence[str]) -> Scene:
-        """Return the scene with just these bands, in this order."""
+        """Return the scene with just these bands, in this order.
+
+        Raises:
+            ConfigError: the bands are one text.
+            MissingBandError: the item does not offer one of them.
+        """
+        if isinstance(bands, str):
+            raise ConfigError("bands is one text", where=f"bands {bands!r}", fix=f"give a list: [{bands!r}]")
         return dataclasses.replace(self, bands={name: self.source(name) for name in bands})

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import re
+import datetime as dt
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from geomm.catalog.areas import area_of, turned
-from geomm.catalog.criteria import Query, check_words, matches, parse_interval, touches
+from geomm.catalog.areas import area_of, meant
+from geomm.catalog.criteria import Query, check_words, matches, names_of, parse_interval, touches
 from geomm.catalog.interpret import Customs, holds, to_scene
-from geomm.catalog.policy import POLICY, ReadPolicy, shown
+from geomm.catalog.policy import POLICY, ReadPolicy
 from geomm.catalog.scene import Scene
 from geomm.catalog.scenes import Scenes
-from geomm.errors import CatalogError, did_you_mean, nearest
+from geomm.errors import CatalogError, did_you_mean
 from geomm.sensors import SENSORS, SensorSpec, get_sensor
 from geomm.types import BBox
 
@@ -61,7 +61,7 @@ class Catalog:
     def search(
         self,
         aoi: BBox | Any | None = None,
-        datetime: str | None = None,
+        datetime: str | dt.date | None = None,
         *,
         sensors: Sequence[str] | None = None,
         ids: Sequence[str] | None = None,
@@ -74,7 +74,8 @@ class Catalog:
             aoi: west, south, east, north in degrees, west greater than east across the antimeridian; or a geometry in
                 degrees (GeoJSON, or any object with ``__geo_interface__``), or a GeoDataFrame in any CRS; None for
                 everywhere.
-            datetime: an instant or an interval ``start/end`` in RFC 3339 (``..`` leaves an end open).
+            datetime: an instant, a day or an interval ``start/end`` in RFC 3339 (``..`` leaves an end open); or a
+                datetime, which at midnight without a time zone stands for its day.
             sensors: names from the table; None for all that the catalog holds.
             ids: item ids; None for all.
             cloud_cover: greatest ``eo:cloud_cover`` in percent; items that do not say it are kept.
@@ -126,7 +127,7 @@ class Catalog:
     def outline(
         self,
         aoi: BBox | Any | None = None,
-        datetime: str | None = None,
+        datetime: str | dt.date | None = None,
         *,
         sensors: Sequence[str] | None = None,
         cloud_cover: float | None = None,
@@ -161,7 +162,11 @@ class Catalog:
         return sorted(found, key=lambda o: (o.start, o.id))
 
     def _query(
-        self, aoi: BBox | Any | None, datetime: str | None, wanted: Sequence[SensorSpec], ids: Sequence[str] | None
+        self,
+        aoi: BBox | Any | None,
+        datetime: str | dt.date | None,
+        wanted: Sequence[SensorSpec],
+        ids: Sequence[str] | None,
     ) -> tuple[Query, Any]:
         """Return what to look for, and the exact geometry where one was given."""
         start, end = parse_interval(datetime)
@@ -178,9 +183,9 @@ def open_catalog(path: str | Path, *, policy: ReadPolicy = POLICY) -> Catalog:
 
     Args:
         path: a static STAC catalog, collection, item or item collection (a JSON file, or a folder that holds
-            ``catalog.json`` or ``collection.json``); a stac-geoparquet file, or a folder of them; the address of a STAC
-            API; a catalog definition (YAML, see ``catalogs/``) or the name of one that comes with geomm, such as
-            ``earth_search`` or ``planetary_computer``.
+            ``catalog.json`` or ``collection.json``, or items as files of their own); a stac-geoparquet file, or a
+            folder of them; the address of a STAC API; a catalog definition (YAML, see ``catalogs/``) or the name of one
+            that comes with geomm, such as ``earth_search`` or ``planetary_computer``.
         policy: which files and hosts it may name; by default local files only where it is local itself, and hosts of
             private networks only where it was opened from there.
 
@@ -190,9 +195,9 @@ def open_catalog(path: str | Path, *, policy: ReadPolicy = POLICY) -> Catalog:
     from geomm.catalog.api import ApiSource
     from geomm.catalog.definition import find_definition, public_names
     from geomm.catalog.parquet import ParquetSource
-    from geomm.catalog.static import read_static
+    from geomm.catalog.static import check_path, loose_items, read_static
 
-    _check_path(path)
+    check_path(path, policy)
     definition = find_definition(path)
     if definition is not None:
         source = ApiSource(definition.api, definition.collections)
@@ -207,12 +212,15 @@ def open_catalog(path: str | Path, *, policy: ReadPolicy = POLICY) -> Catalog:
         return Catalog(text, ParquetSource(text), policy=policy)
     if location.is_dir():
         found = _json_of(location)
+        loose = None if found else loose_items(location, policy)
+        if loose is not None and loose.records:
+            return Catalog(text, loose, policy=policy)
         if not found:
             raise CatalogError(
                 "the folder holds no STAC catalog",
                 where=text,
-                why="neither catalog.json, collection.json nor a .parquet file is there",
-                fix=f"build one: geomm catalog build {path}",
+                why="neither catalog.json, collection.json, STAC items nor a .parquet file is there",
+                fix=f"of GeoTIFFs, build one: geomm catalog build {path}",
             )
         text = str(found[0])
     if "://" not in text and not Path(text).exists():
@@ -224,27 +232,6 @@ def open_catalog(path: str | Path, *, policy: ReadPolicy = POLICY) -> Catalog:
             fix=did_you_mean(text, public_names(), public),
         )
     return Catalog(text, read_static(text, policy), policy=policy)
-
-
-def _check_path(path: Any) -> None:
-    """Refuse what cannot be a catalog before anything is opened."""
-    if not isinstance(path, (str, Path)) or not str(path).strip():
-        fix = "give a file, a folder, an address, or a name such as 'earth_search'"
-        raise CatalogError("this is no path of a catalog", where=repr(path)[:80], fix=fix)
-    text = str(path)
-    scheme = re.match(r"([A-Za-z][\w+.-]*):?//", text)
-    known = ("https", "http", "s3", "gs", "az", "file")
-    if scheme and (scheme[1] not in known or "://" not in text):
-        rest = text[scheme.end() :]
-        raise CatalogError(
-            "the address of the catalog is misspelt",
-            where=shown(text),
-            why=f"it begins with {scheme[0]}",
-            fix=f"did you mean {shown(f'{next(iter(nearest(scheme[1], known)), "https")}://{rest}')!r}?",
-        )
-    if not Path(text).is_dir() and text.lower().endswith((".tif", ".tiff", ".jp2", ".vrt", ".nc")):
-        fix = "describe its folder first: geomm catalog build FOLDER --sensor SENSOR, or geomm.build_catalog(...)"
-        raise CatalogError("an image is no catalog", where=text, fix=fix)
 
 
 def _records(source: Source, query: Query) -> Iterator[tuple[Any, str]]:
@@ -259,18 +246,19 @@ def _records(source: Source, query: Query) -> Iterator[tuple[Any, str]]:
 
 
 def _warn_if_swapped(source: Source, query: Query) -> None:
-    """Tell whether a file's items would match with longitude and latitude exchanged; a server is not asked twice."""
+    """Tell whether a file's items would match with numbers of the area exchanged; a server is not asked twice."""
     from geomm.catalog.parquet import ParquetSource
     from geomm.catalog.static import StaticSource
 
-    for box in filter(None, map(turned, query.boxes)):
+    boxes, exchanged = meant(query.boxes)
+    for box in boxes:
         if isinstance(source, StaticSource):
             there = any(item.bbox and touches(item.bbox, box) for item in source.items)
         else:
             there = isinstance(source, ParquetSource) and any(source.find(dataclasses.replace(query, boxes=(box,))))
         if there:
             warnings.warn(
-                "Nothing lies in the area, but it would with longitude and latitude exchanged. "
+                f"Nothing lies in the area, but it would with {exchanged} exchanged. "
                 f"Did you swap them? Search {tuple(round(v, 6) for v in box)}.",
                 stacklevel=3,
             )
@@ -278,9 +266,7 @@ def _warn_if_swapped(source: Source, query: Query) -> None:
 
 
 def _sensors(names: Sequence[str] | None) -> list[SensorSpec]:
-    if isinstance(names, str):
-        raise CatalogError("sensors is one text", where=f"sensors {names!r}", fix=f"give a list: [{names!r}]")
-    return [get_sensor(name) for name in names] if names is not None else list(SENSORS.values())
+    return [get_sensor(name) for name in names_of(names)] if names is not None else list(SENSORS.values())
 
 
 def _has_imagery(scene: Scene) -> bool:

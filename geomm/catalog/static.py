@@ -16,7 +16,7 @@ from urllib.parse import urljoin
 
 from geomm.catalog.policy import ReadPolicy, check, local_path, shown
 from geomm.catalog.web import text_of
-from geomm.errors import CatalogError, SourceWarning
+from geomm.errors import CatalogError, SourceWarning, nearest
 
 if TYPE_CHECKING:
     from geomm.catalog.criteria import Query
@@ -72,6 +72,37 @@ class StaticSource:
                 yield _item(record)
 
 
+def check_path(path: Any, policy: Any) -> None:
+    """Refuse what cannot be a catalog before anything is opened.
+
+    Raises:
+        CatalogError: it cannot; the message says what to give.
+    """
+    if not isinstance(path, (str, Path)) or not str(path).strip():
+        fix = "give a file, a folder, an address, or a name such as 'earth_search'"
+        raise CatalogError("this is no path of a catalog", where=repr(path)[:80], fix=fix)
+    text = str(path)
+    scheme = re.match(r"([A-Za-z][\w+.-]*):?//", text)
+    known = ("https", "http", "s3", "gs", "az", "file")
+    if scheme and (scheme[1] not in known or "://" not in text):
+        rest = text[scheme.end() :]
+        raise CatalogError(
+            "the address of the catalog is misspelt",
+            where=shown(text),
+            why=f"it begins with {scheme[0]}",
+            fix=f"did you mean {shown(f'{next(iter(nearest(scheme[1], known)), "https")}://{rest}')!r}?",
+        )
+    if not isinstance(policy, ReadPolicy):
+        fix = "leave it out, or give one: policy=geomm.catalog.ReadPolicy(private=True)"
+        raise CatalogError("the policy is no ReadPolicy", where=repr(policy)[:80], fix=fix)
+    if not Path(text).is_dir() and text.lower().endswith((".csv", ".txt", ".shp", ".gpkg", ".xml", ".zip")):
+        fix = "give a STAC file (JSON), a stac-geoparquet file, or build one: geomm catalog build FOLDER"
+        raise CatalogError("this file is no catalog", where=text, fix=fix)
+    if not Path(text).is_dir() and text.lower().endswith((".tif", ".tiff", ".jp2", ".vrt", ".nc")):
+        fix = "describe its folder first: geomm catalog build FOLDER --sensor SENSOR, or geomm.build_catalog(...)"
+        raise CatalogError("an image is no catalog", where=text, fix=fix)
+
+
 def read_static(href: str, policy: ReadPolicy) -> StaticSource:
     """Read a static catalog, collection, item or item collection with all its items.
 
@@ -109,6 +140,17 @@ def read_static(href: str, policy: ReadPolicy) -> StaticSource:
             why=str(error),
             fix="have the catalog written again; python -m json.tool FILE says where a file breaks off",
         ) from error
+
+
+def loose_items(folder: Path, policy: ReadPolicy) -> StaticSource:
+    """Return the STAC items that lie in a folder as files of their own; other JSON files are left out.
+
+    Raises:
+        CatalogError: one of them cannot be read.
+    """
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".json", ".geojson") and p.is_file())
+    stac = [p for p in files if '"stac_version"' in p.read_text(encoding="utf-8", errors="replace")]
+    return StaticSource(tuple(r for p in stac for r in read_static(str(p), policy).records))
 
 
 def _record(content: Any, href: str) -> Record:

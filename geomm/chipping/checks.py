@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from geomm.chipping.batch import Target
-from geomm.chips import SpatialSplit
+from geomm.chips.grid import check_chips
+from geomm.chips.split import SpatialSplit, check_split
 from geomm.cube import cube_of, geobox_of
 from geomm.cube.calibrate import CALIBRATION
-from geomm.errors import ConfigError, GridError, UnknownNameError, did_you_mean, typo_of
+from geomm.errors import ConfigError, GridError, SplitError, did_you_mean, typo_of
 
 
 def check_reader(cube: Any, chips: Any, modalities: Any, target: Any, split: Any) -> None:
@@ -18,25 +21,41 @@ def check_reader(cube: Any, chips: Any, modalities: Any, target: Any, split: Any
     Raises:
         ConfigError: one is of another kind; the cube has none of the modalities, or lacks the target; a name that it
             lacks looks like a misspelling of a node that nobody asked for; or it is in physical units already.
-        GridError: the chips were made for another grid.
+        GridError: the chips, or the split, were made for another grid.
+        SplitError: no chip has a pixel of the split.
     """
     cube_of(cube)
     if isinstance(modalities, str):
         raise ConfigError("modalities is one text", where=repr(modalities), fix=f"give a list: [{modalities!r}]")
-    if not isinstance(chips, Sequence) and not hasattr(chips, "__len__"):
-        fix = "give a list of chips, for example ChipGrid((1000, 1000), 256)"
-        raise ConfigError("there are no chips", where=repr(chips)[:80], fix=fix)
+    check_chips(chips, 'chips come second, modalities third: ChipDataset(cube, ChipGrid(grid.shape, 256), ["optical"])')
+    if not hasattr(modalities, "__iter__") or not all(isinstance(n, str) for n in modalities):
+        fix = f"give names of nodes: {list(cube.children)}"
+        raise ConfigError("modalities are a list of names", where=repr(modalities)[:80], fix=fix)
     if target is not None and not isinstance(target, Target):
         fix = f"write Target({target if isinstance(target, str) else 'label'!r}, values=(0, 1, 2))"
         raise ConfigError("this is no target", where=repr(target)[:80], fix=fix)
-    if split is not None and not (isinstance(split, tuple) and len(split) == 2 and isinstance(split[0], SpatialSplit)):
-        fix = 'give both: split=(SpatialSplit.draw(...), "train")'
-        raise ConfigError("a split is a pair of SpatialSplit and name", where=repr(split)[:80], fix=fix)
-    if split is not None and split[1] not in split[0].names:
-        raise UnknownNameError.of("split", split[1], split[0].names)
     _check_names(cube, modalities, target)
     _check_stored(cube, modalities)
     _check_place(cube, chips)
+    if split is not None:
+        height, width = (int(n) for n in geobox_of(cube).shape)
+        check_split(split, (height, width))
+        _check_some(chips, *split)
+
+
+def check_words(text: Any, within: Any) -> None:
+    """Check the smaller arguments of a reader.
+
+    Raises:
+        ConfigError: the text is no function, or the distance in time no number of days.
+    """
+    if text is not None and not callable(text):
+        fix = "give a function of a window: text=lambda window: 'sea'"
+        raise ConfigError("text is no function of a window", where=repr(text)[:80], fix=fix)
+    days = isinstance(within, (int, float, np.integer, np.floating)) and not isinstance(within, bool)
+    if within is not None and not (days and within >= 0):
+        fix = "give a number of days of at least 0, for example within=1"
+        raise ConfigError("the distance in time is no number of days", where=f"within {within!r}"[:80], fix=fix)
 
 
 def _check_names(cube: Any, modalities: Sequence[str], target: Target | None) -> None:
@@ -84,3 +103,15 @@ def _check_place(cube: Any, chips: Sequence[Any]) -> None:
                 why=f"the cube has {height} x {width} pixels",
                 fix=f"make them for this cube: ChipGrid(({height}, {width}), {window.height})",
             )
+
+
+def _check_some(chips: Sequence[Any], split: SpatialSplit, name: str) -> None:
+    """Refuse chips that all lie in other splits: every pixel of them would be invalid."""
+    if not len(chips) or any(split.mask(name, chip.read).any() for chip in chips):
+        return
+    if any(split.mask(name, block).any() for block in split.blocks(name)):  # it has pixels, but elsewhere
+        raise SplitError(
+            f"no chip has a pixel of split {name!r}",
+            why=f"all {len(chips)} lie in {', '.join(n for n in split.names if n != name)}, or in the buffer",
+            fix=f"make the chips of that split, split.tiles({name!r}, {chips[0].read.height}), or name theirs",
+        )

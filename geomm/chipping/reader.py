@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from geomm.chipping.ahead import Held, ReadAhead
 from geomm.chipping.batch import ChipArrays, Target
-from geomm.chipping.checks import check_reader
+from geomm.chipping.checks import check_reader, check_words
 from geomm.chips import Chip, ChipOrder, Itinerary, SpatialSplit
 from geomm.cube import geobox_of, kernels
 from geomm.cube.areas import Areas, areas_of, new_area
@@ -21,7 +21,7 @@ from geomm.cube.calibrate import CALIBRATION
 from geomm.cube.items import items_of
 from geomm.cube.memory import Memory
 from geomm.errors import ConfigError
-from geomm.types import INVALID_CLASS, Window
+from geomm.types import INVALID_CLASS, Window, check_whole
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -55,6 +55,7 @@ class ChipReader:
 
     def __post_init__(self) -> None:
         check_reader(self.cube, self.chips, self.modalities, self.target, self.split)
+        check_words(self.text, self.within)
         nodes = {n: self.cube.children[n].to_dataset() for n in self.modalities if n in self.cube.children}
         kernels.start()
         self.sources: dict[str, Areas] = {n: areas_of(node) for n, node in nodes.items()}
@@ -112,6 +113,7 @@ class ChipReader:
             world: processes that share the chips.
             skip: batches to leave out at the beginning, without reading them.
         """
+        check_whole({"batch": batch}, fix="give how many chips a batch has, for example 16")
         order = ChipOrder(tuple(self.chips), self.shape, shuffle, seed, rank, world).epoch(epoch)
         return self.follow(Itinerary(order.visits, order.draws[skip * batch :]), batch, shuffled=shuffle > 0)
 

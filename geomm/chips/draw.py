@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geomm.chips.grid import Chip
-from geomm.chips.split import SpatialSplit
+from geomm.chips.checks import check_counts, check_shape, moments_of, no_point, points_of
+from geomm.chips.grid import Chip, check_chips
+from geomm.chips.split import SpatialSplit, check_split
 from geomm.errors import ConfigError, SplitError
 from geomm.types import Window, check_whole
 
@@ -31,8 +33,9 @@ def random_chips(
     Raises:
         ConfigError: a chip does not fit.
     """
-    check_whole({"size": size}, fix="give the side of a chip in pixels, for example 128")
-    check_whole({"number": number}, least=0, fix="give how many chips to draw, for example 1000")
+    _check_draw(shape, size, number, seed)
+    if within is not None:
+        check_whole({"within": within}, fix="give a distance of lines in pixels, for example within=2048")
     cell = within or max(shape)
     if size > min(*shape, cell):
         raise ConfigError(
@@ -54,21 +57,37 @@ def random_chips(
     return chips
 
 
-def label_counts(labels: NDArray[np.integer], cell: int, classes: int) -> NDArray[np.int64]:
+def label_counts(labels: NDArray[Any], cell: int, classes: int) -> NDArray[np.int64]:
     """Count class indices in cells of a grid.
 
     Args:
-        labels: class index ``(y, x)``; values below 0, and of ``classes`` and more, are not counted.
+        labels: class index ``(y, x)``, or what NumPy can make an array of; values below 0, of ``classes`` and more,
+            and NaN are not counted.
         cell: height and width of a cell in pixels.
         classes: number of classes.
 
     Returns:
         ``(rows, columns, classes)``.
+
+    Raises:
+        ConfigError: the labels have other axes, or are no whole numbers; or there is no cell or class.
     """
-    rows, columns = (-(-n // cell) for n in labels.shape)
+    check_whole({"cell": cell}, fix="give the side of a cell in pixels, for example 512")
+    check_whole({"classes": classes}, fix="give how many classes there are: len(classes)")
+    try:
+        values = np.asarray(labels)
+    except (TypeError, ValueError):  # such as a node of a cube, or rows of different length
+        values = np.asarray(None)
+    if values.ndim != 2 or values.dtype.kind not in "biuf":
+        why = f"got {values.dtype} of the shape {values.shape}"
+        fix = 'give one band of one time: label_counts(cube["label"]["data"][0, 0], 512, 3)'
+        raise ConfigError("labels are class indices (y, x)", why=why, fix=fix)
+    if values.dtype.kind == "f" and (values[np.isfinite(values)] % 1).any():
+        raise ConfigError("labels are whole numbers", why="some are fractions", fix="give class indices, not shares")
+    rows, columns = (-(-n // cell) for n in values.shape)
     counts = np.zeros((rows, columns, classes), np.int64)
-    y, x = np.nonzero((labels >= 0) & (labels < classes))
-    np.add.at(counts, (y // cell, x // cell, labels[y, x]), 1)
+    y, x = np.nonzero((values >= 0) & (values < classes))
+    np.add.at(counts, (y // cell, x // cell, values[y, x].astype(np.int64)), 1)
     return counts
 
 
@@ -96,12 +115,15 @@ def balanced_chips(
         split: a split and a name in it, to whose blocks the centres are confined.
 
     Raises:
-        SplitError: there is no label, or none in the split.
+        SplitError: there is no label, or none in the split; or the counts are of other cells.
     """
+    _check_draw(shape, size, number, seed)
+    check_whole({"cell": cell}, fix="give the side of a cell in pixels, as in label_counts")
+    weight = check_counts(counts, cell, shape).astype(float)
     generator = np.random.default_rng(seed)
-    weight = counts.astype(float)
     if split is not None:
-        weight *= _share(split, cell, counts.shape[:2])[..., None]
+        check_split(split, shape)
+        weight *= _share(split, cell, weight.shape[:2])[..., None]
     present = np.flatnonzero(weight.sum((0, 1)) > 0)
     if not present.size:
         raise SplitError(
@@ -113,7 +135,7 @@ def balanced_chips(
     chips: list[Chip] = []
     while len(chips) < number:
         kind = present[generator.integers(len(present))]
-        row, column = divmod(int(generator.choice(chances[kind].size, p=chances[kind])), counts.shape[1])
+        row, column = divmod(int(generator.choice(chances[kind].size, p=chances[kind])), weight.shape[1])
         y, x = (
             int(generator.integers(c * cell, min((c + 1) * cell, n))) for c, n in ((row, shape[0]), (column, shape[1]))
         )
@@ -133,26 +155,50 @@ def centred_chips(
         size: height and width of a chip; it may reach beyond the grid.
         jitter: greatest displacement in pixels, so that the object is not always in the middle.
         seed: of the displacement.
+
+    Raises:
+        ConfigError: these are no points; or there are some, and none lies in the grid.
     """
+    _check_draw(shape, size, 0, seed)
+    check_whole({"jitter": jitter}, least=0, fix="give the greatest displacement in pixels, for example jitter=16")
+    points = points_of(centres)
     generator = np.random.default_rng(seed)
     chips: list[Chip] = []
-    for y, x in centres:
+    for y, x in points:
         dy, dx = generator.integers(-jitter, jitter + 1, 2)
         row, column = int(np.floor(y)) + int(dy), int(np.floor(x)) + int(dx)
         if 0 <= y < shape[0] and 0 <= x < shape[1]:
             chips.append(
                 _around(len(chips), min(max(row, 0), shape[0] - 1), min(max(column, 0), shape[1] - 1), shape, size)
             )
+    if points and not chips:
+        raise no_point(points, shape)
     return chips
 
 
-def timed_chips(chips: Sequence[Chip], times: Sequence[dt.datetime]) -> list[Chip]:
-    """Return every chip at every time: of each modality the time step nearest to it is read."""
+def timed_chips(chips: Sequence[Chip], times: Sequence[dt.datetime | np.datetime64 | str]) -> list[Chip]:
+    """Return every chip at every time: of each modality the time step nearest to it is read.
+
+    Args:
+        chips: such as a :class:`geomm.ChipGrid`.
+        times: as datetimes, as texts such as ``2020-06-01T10:00``, or as ``cube[...]["time"]`` has them; UTC.
+
+    Raises:
+        ConfigError: these are no chips, or no times.
+    """
+    check_chips(chips)
     return [
         dataclasses.replace(c, index=k * len(chips) + n, time=t)
-        for k, t in enumerate(times)
+        for k, t in enumerate(moments_of(times))
         for n, c in enumerate(chips)
     ]
+
+
+def _check_draw(shape: Any, size: Any, number: Any, seed: Any) -> None:
+    check_shape(shape)
+    check_whole({"size": size}, fix="give the side of a chip in pixels, for example 128")
+    check_whole({"number": number}, least=0, fix="give how many chips to draw, for example 1000")
+    check_whole({"seed": seed}, least=0, fix="give a whole number of at least 0, for example seed=0")
 
 
 def _around(index: int, y: int, x: int, shape: tuple[int, int], size: int) -> Chip:

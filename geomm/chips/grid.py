@@ -7,10 +7,11 @@ exactly once) and, from both, what to *trim*. Planned by integer arithmetic alon
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, overload
 
+from geomm.chips.checks import check_shape
 from geomm.errors import ConfigError
 from geomm.types import Window, check_whole
 
@@ -53,16 +54,12 @@ class ChipGrid:
     """Margin that is read but not written."""
 
     def __post_init__(self) -> None:
-        shape: Any = self.shape
-        if not isinstance(shape, Collection) or isinstance(shape, (str, Mapping)) or len(shape) != 2:
-            fix = 'give height and width: cube["optical"]["data"].shape[-2:]'
-            raise ConfigError("the shape of a grid is height and width", where=f"{self.shape!r}"[:80], fix=fix)
+        check_shape(self.shape)
         fix = "for example ChipGrid((1000, 1000), 256, 32)"
-        sizes = {"height": self.shape[0], "width": self.shape[1], "size": self.size, "halo": self.halo}
-        check_whole(sizes, least=None, fix=fix)
-        if self.size < 1 or self.halo < 0 or min(self.shape) < 1:
+        check_whole({"size": self.size, "halo": self.halo}, least=None, fix=fix)
+        if self.size < 1 or self.halo < 0:
             raise ConfigError(
-                "a chip grid needs a positive size and grid and a halo of at least 0",
+                "a chip grid needs a positive size and a halo of at least 0",
                 why=f"got grid {self.shape}, size {self.size}, halo {self.halo}",
                 fix="for example ChipGrid((1000, 1000), 256, 32)",
             )
@@ -74,6 +71,7 @@ class ChipGrid:
         Raises:
             ConfigError: the overlap is odd, or leaves nothing of a chip.
         """
+        check_whole({"size": size, "overlap": overlap}, least=None, fix="for example size 256, overlap 32")
         if overlap % 2 or not 0 <= overlap < size:
             raise ConfigError(
                 "chips overlap by an even number of pixels, less than their size",
@@ -108,3 +106,17 @@ class ChipGrid:
 
     def __iter__(self) -> Iterator[Chip]:
         return (self[k] for k in range(len(self)))
+
+
+def check_chips(chips: Any, fix: str = "give a list of chips, for example ChipGrid((1000, 1000), 256)") -> None:
+    """Refuse what are no chips; of many, the first and the last are looked at.
+
+    Raises:
+        ConfigError: they are something else.
+    """
+    if not hasattr(chips, "__len__") or not hasattr(chips, "__getitem__") or isinstance(chips, (str, dict)):
+        raise ConfigError("there are no chips", where=repr(chips)[:80], fix=fix)
+    for chip in (chips[0], chips[len(chips) - 1]) if len(chips) else ():
+        if not isinstance(chip, Chip):
+            why = f"one of them is {chip!r}"[:80]
+            raise ConfigError("these are no chips", where=type(chips).__name__, why=why, fix=fix)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from geomm.chips.checks import check_counts, check_shape, check_shares
 from geomm.chips.grid import Chip, ChipGrid
-from geomm.errors import SplitError, did_you_mean
+from geomm.errors import ConfigError, GridError, SplitError, UnknownNameError, did_you_mean
 from geomm.types import Window, check_whole
 
 
@@ -69,22 +71,23 @@ class SpatialSplit:
                 the one taken whose splits are most alike in their class shares.
 
         Raises:
-            SplitError: a split gets no block, or the buffer leaves nothing of a block.
+            SplitError: a split gets no block, or the buffer leaves nothing of a block; or the counts are of others.
         """
-        _check_shares(fractions)
+        check_shares(fractions)
+        check_shape(shape)
         check_whole({"block": block}, fix="give the side of a block in pixels, for example block=512")
         check_whole({"buffer": buffer}, least=0, fix="give a distance in pixels, for example buffer=64")
+        check_whole({"seed": seed}, least=0, fix="give a whole number of at least 0, for example seed=0")
         rows, columns = -(-shape[0] // block), -(-shape[1] // block)
         number = rows * columns
         ends = np.round(np.cumsum(list(fractions.values())) * number).astype(int)
         ordered = np.searchsorted(ends, np.arange(number), side="right")
         generator = np.random.default_rng(seed)
-        draws = [generator.permutation(ordered) for _ in range(200 if counts is not None else 1)]
-        best = (
-            min(draws, key=lambda d: _imbalance(d, counts.reshape(number, -1), len(fractions)))
-            if (counts is not None)
-            else draws[0]
-        )
+        held = None if counts is None else check_counts(counts, block, shape, "block").reshape(number, -1)
+        if held is not None and not held.any():
+            held = None  # nothing to be alike in
+        draws = [generator.permutation(ordered) for _ in range(200 if held is not None else 1)]
+        best = draws[0] if held is None else min(draws, key=lambda d: _imbalance(d, held, len(fractions)))
         table = tuple(tuple(int(v) for v in row) for row in best.reshape(rows, columns))
         return cls(shape, block, buffer, tuple(fractions), table)
 
@@ -121,6 +124,8 @@ class SpatialSplit:
     @classmethod
     def whole(cls, shape: tuple[int, int], name: str, block: int) -> SpatialSplit:
         """Put a whole grid into one split, for splits by place; blocks are then units of the bootstrap."""
+        check_shape(shape)
+        check_whole({"block": block}, fix="give the side of a block in pixels, for example block=512")
         rows, columns = -(-shape[0] // block), -(-shape[1] // block)
         return cls(shape, block, 0, (name,), ((0,) * columns,) * rows)
 
@@ -197,6 +202,8 @@ class SpatialSplit:
 
     def random_chips(self, name: str, size: int, number: int, seed: int) -> list[Chip]:
         """Draw chips whose centre lies in a block of the split, uniformly."""
+        check_whole({"size": size}, fix="give the side of a chip in pixels, for example 128")
+        check_whole({"number": number, "seed": seed}, least=0, fix="for example number=1000, seed=0")
         blocks, generator = self.blocks(name), np.random.default_rng(seed)
         area = np.array([b.height * b.width for b in blocks], dtype=float)
         chips = []
@@ -222,24 +229,36 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _check_shares(fractions: Mapping[str, float]) -> None:
-    example = "{'train': 0.7, 'validation': 0.15, 'test': 0.15}"
-    if not isinstance(fractions, Mapping):
-        raise SplitError("the shares of the splits have names", where=repr(fractions), fix=f"give {example}")
-    total = sum(fractions.values())
-    if fractions and abs(total - 1.0) <= 1e-6 and min(fractions.values()) > 0:
-        return
-    scalable = fractions and min(fractions.values()) > 0
-    fix = f"give { ({n: round(v / total, 3) for n, v in fractions.items()}) }" if scalable else f"give {example}"
-    why = f"{dict(fractions)}, together {total:g}"
-    raise SplitError("the shares of the splits are not positive with sum one", why=why, fix=fix)
+def check_split(split: Any, shape: tuple[int, int] | None = None) -> None:
+    """Refuse what is no split with a name in it.
+
+    Args:
+        split: what was given.
+        shape: height and width of the grid that it is for, where they are known.
+
+    Raises:
+        ConfigError: it is something else.
+        UnknownNameError: it has no such name.
+        GridError: it was drawn for another grid.
+    """
+    if not (isinstance(split, tuple) and len(split) == 2 and isinstance(split[0], SpatialSplit)):
+        fix = 'give both: split=(SpatialSplit.draw(...), "train")'
+        raise ConfigError("a split is a pair of SpatialSplit and name", where=repr(split)[:80], fix=fix)
+    if split[1] not in split[0].names:
+        raise UnknownNameError.of("split", split[1], split[0].names)
+    if shape is not None and tuple(split[0].shape) != tuple(shape):
+        raise GridError(
+            "the split is of another grid",
+            why=f"it was drawn for {tuple(split[0].shape)} pixels, the grid has {tuple(shape)}",
+            fix=f"draw it for this grid: SpatialSplit.draw({tuple(shape)}, ...)",
+        )
 
 
 def split_places(places: Sequence[str], fractions: Mapping[str, float], *, seed: int = 0) -> dict[str, str]:
     """Assign whole places to splits at random.
 
     Args:
-        places: their names.
+        places: their names; one that is given several times is one place.
         fractions: share of places per split; the shares sum to one.
         seed: of the generator.
 
@@ -247,8 +266,15 @@ def split_places(places: Sequence[str], fractions: Mapping[str, float], *, seed:
         Place to split.
 
     Raises:
-        SplitError: a split gets no place.
+        SplitError: a split gets no place; or the shares do not sum to one.
+        ConfigError: the places are no names.
     """
+    check_shares(fractions)
+    listed = hasattr(places, "__iter__") and not isinstance(places, str)
+    if not listed or not all(isinstance(p, (str, int, np.integer)) for p in places):
+        fix = 'give a list of names: ["north", "south"]; of scenes, [s.id for s in scenes]'
+        raise ConfigError("places are a list of names", where=repr(places)[:80], fix=fix)
+    places = list(dict.fromkeys(places))
     ends = np.round(np.cumsum(list(fractions.values())) * len(places)).astype(int)
     ordered = np.searchsorted(ends, np.arange(len(places)), side="right")
     missing = [name for k, name in enumerate(fractions) if k not in ordered]

@@ -38,6 +38,9 @@ def export_chips(store: StoredChips, folder: str | Path, *, progress: Progress =
         OutputError: a file cannot be written.
     """
     target, written = Path(folder), 0
+    if store.folder.resolve() in (target.resolve(), *target.resolve().parents):
+        fix = f"name another folder: {store.folder.name}-tiles"
+        raise OutputError("the GeoTIFFs cannot lie in the store itself", where=str(folder), fix=fix)
     try:
         target.mkdir(parents=True, exist_ok=True)
         table = store.table

@@ -86,7 +86,7 @@ def _rows(
         return
     lists: Mapping[str, Any] = chips if isinstance(chips, Mapping) else {"": chips}
     for name, some in lists.items():
-        if isinstance(some, str) or not all(isinstance(c, Chip) for c in some):
+        if not isinstance(some, Iterable) or isinstance(some, str) or not all(isinstance(c, Chip) for c in some):
             fix = 'give a ChipGrid, a list of chips, or {"train": chips}'
             raise ConfigError("these are no chips", where=type(chips).__name__, fix=fix)
         yield from ((chip.index, name, chip.write, chip.time) for chip in some)

@@ -7,25 +7,26 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from geomm.catalog import BandSource, Scene
+from geomm.catalog import BandSource, Scene, parse_interval
 from geomm.errors import CatalogError, ConfigError
 from geomm.sensors import SensorSpec, get_sensor
 
 
-def from_torchgeo(dataset: Any, sensor: str | Sequence[str]) -> list[Scene]:
+def from_torchgeo(dataset: Any, sensor: str | Sequence[str], *, time: str | dt.date | None = None) -> list[Scene]:
     """Return the files of a torchgeo ``RasterDataset`` as scenes, for :func:`geomm.load_cube`.
 
     Args:
         dataset: one file for every image, or one for every band (``separate_files``); of labels too
             (``is_image = False``, such as for the sensor ``landcover``); or an ``&`` or ``|`` of such data sets.
         sensor: what it is, for geomm; of several data sets, of each in their order.
+        time: of files whose names hold no date, such as ``2020-06-01T10:10Z``.
 
     Raises:
-        CatalogError: its files do not say which bands they hold.
+        CatalogError: its files do not say which bands they hold; or images have no date, and no time is given.
         ConfigError: as many sensors as data sets are needed; or it is no data set of files.
     """
-    parts = _leaves(dataset)
-    names = [sensor] * len(parts) if isinstance(sensor, str) else list(sensor)
+    parts, when = _leaves(dataset), parse_interval(time)[0]
+    names = list(sensor) if isinstance(sensor, Sequence) and not isinstance(sensor, str) else [sensor] * len(parts)
     odd = next((type(p).__name__ for p in parts if not hasattr(p, "filename_regex")), None)
     if len(names) != len(parts) or odd:
         raise ConfigError(
@@ -33,7 +34,7 @@ def from_torchgeo(dataset: Any, sensor: str | Sequence[str]) -> list[Scene]:
             why=f"{len(names)} sensors, data sets {', '.join(type(p).__name__ for p in parts)}",
             fix="name a sensor for each; of plain files, geomm.build_catalog(FOLDER, OUT, sensors=[...])",
         )
-    return [scene for part, name in zip(parts, names, strict=True) for scene in _scenes(part, get_sensor(name))]
+    return [scene for part, name in zip(parts, names, strict=True) for scene in _scenes(part, get_sensor(name), when)]
 
 
 def _leaves(dataset: Any) -> list[Any]:
@@ -41,9 +42,7 @@ def _leaves(dataset: Any) -> list[Any]:
     return [leaf for d in dataset.datasets for leaf in _leaves(d)] if hasattr(dataset, "datasets") else [dataset]
 
 
-def _scenes(dataset: Any, spec: SensorSpec) -> list[Scene]:
-    import pandas as pd
-
+def _scenes(dataset: Any, spec: SensorSpec, when: dt.datetime | None) -> list[Scene]:
     scenes = []
     pattern = re.compile(dataset.filename_regex, re.VERBOSE)
     for number, (interval, row) in enumerate(dataset.index.to_crs("EPSG:4326").iterrows()):
@@ -76,10 +75,32 @@ def _scenes(dataset: Any, spec: SensorSpec) -> list[Scene]:
             )
             for band, href in files.items()
         }
-        # torchgeo gives files without a date the whole of time.
-        time = max(interval.left, pd.Timestamp(1970, 1, 1)).floor("us").to_pydatetime().replace(tzinfo=dt.UTC)
-        scenes.append(Scene(name, spec.name, time, row.geometry.bounds, row.geometry.__geo_interface__, sources))
+        scenes.append(
+            Scene(
+                name,
+                spec.name,
+                _time_of(dataset, interval, when, row.filepath),
+                row.geometry.bounds,
+                row.geometry.__geo_interface__,
+                sources,
+            )
+        )
     return scenes
+
+
+def _time_of(dataset: Any, interval: Any, when: dt.datetime | None, path: Any) -> dt.datetime:
+    """Return the time of a file; torchgeo gives those without a date the whole of time."""
+    if interval.left.year >= 1900:
+        found: dt.datetime = interval.left.floor("us").to_pydatetime().replace(tzinfo=dt.UTC)
+        return found
+    if when is None and getattr(dataset, "is_image", True):
+        raise CatalogError(
+            "the files of the data set have no date",
+            where=f"{type(dataset).__name__}, {path}",
+            why="its filename_regex has no group date",
+            fix='give one: from_torchgeo(dataset, sensor, time="2020-06-01T10:10Z"), or a group (?P<date>...)',
+        )
+    return when or dt.datetime(1970, 1, 1, tzinfo=dt.UTC)  # labels hold at any time
 
 
 def _nodata(dataset: Any, spec: SensorSpec, band: str) -> tuple[float, ...]:

@@ -51,6 +51,8 @@ def to_torchgeo(
     """
     if times not in SERIES:
         raise ConfigError("unknown way to put times together", where=f"times {times!r}", fix=f"one of {SERIES}")
+    if isinstance(modalities, str):
+        raise ConfigError("modalities is one text", where=repr(modalities), fix=f"give a list: [{modalities!r}]")
     windows = _Windows(cube, tuple(modalities), target, times)
     made: Any = _dataset_class()(windows, transforms)
     return made
@@ -232,7 +234,8 @@ def _stays(what: str, ours: str, theirs: str, *, same: bool) -> None:
         raise GridError(
             f"a cube keeps its {what}",
             why=f"the other data set asks for {theirs}, the cube is in {ours}",
-            fix="put the cube first, so that the other is brought to it: cube & other",
+            fix="put the cube first, so that the other is brought to it: cube & other; "
+            "of two cubes, load both on one grid: load_cube(scenes, grid)",
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geomm.catalog import in_degrees, parse_interval, turned
+from geomm.catalog import in_degrees, meant, parse_interval
 from geomm.errors import CatalogError, ConfigError, GeommError, UnknownNameError, nearest
 from geomm.retrieval.segment import Segment
 from geomm.sensors import SENSORS
@@ -94,16 +94,16 @@ class Filter:
         return found > 0
 
     def warn_if_turned(self, segments: Sequence[Segment], pool: Executor) -> None:
-        """Tell, where no row matches, whether some would with longitude and latitude of the area exchanged."""
+        """Tell, where no row matches, whether some would with numbers of the area exchanged."""
         import shapely
 
-        boxes = [box for west, south, east, north in self.areas.tolist() if (box := turned((west, south, east, north)))]
+        boxes, exchanged = meant([(west, south, east, north) for west, south, east, north in self.areas.tolist()])
         if boxes:
             parts = [shapely.box(*b) for b in boxes]
             other = replace(self, areas=np.array(boxes), parts=parts, rectangular=True)
             if any(other.match(s, pool).any() for s in segments):
                 warnings.warn(
-                    "No row lies in the area, but some would with longitude and latitude exchanged. "
+                    f"No row lies in the area, but some would with {exchanged} exchanged. "
                     f"Did you swap them? Search {tuple(round(v, 6) for v in boxes[0])}.",
                     stacklevel=5,
                 )

@@ -68,13 +68,14 @@ def _arrow(table: Any) -> Any:
         why = f"columns {', '.join(map(str, table.columns))}; CRS {getattr(table, 'crs', None)}"
         raise ConfigError("rows need an id and a geometry with a CRS", why=why, fix=_FIX)
     place = table.geometry.to_crs("EPSG:4326")
-    if place.isna().any() or place.is_empty.any():
-        raise ConfigError("a row has no place", where=f"row {int(np.argmax(place.isna() | place.is_empty))}", fix=_FIX)
+    placed = np.isfinite(place.bounds.to_numpy()).all(axis=1)  # neither missing, nor empty, nor of NaN
+    if not placed.all():
+        raise ConfigError("a row has no place", where=f"row {int(np.argmin(placed))}", fix=_FIX)
     plain = pd.DataFrame(table.drop(columns=table.geometry.name))
     if "geometry" in plain or not all(isinstance(i, str) and i for i in plain["id"]):
         raise ConfigError("ids are texts, and only the place is called geometry", fix=_FIX)
     if "datetime" in plain:
-        plain["datetime"] = pd.to_datetime(plain["datetime"], utc=True).astype("datetime64[us, UTC]")
+        plain["datetime"] = _times(plain)
     try:
         found = pa.Table.from_pandas(plain, preserve_index=False).replace_schema_metadata(None)
         for k, column in enumerate(found.schema):
@@ -83,6 +84,18 @@ def _arrow(table: Any) -> Any:
     except pa.ArrowException as error:
         raise ConfigError("a column cannot be stored", why=str(error), fix=_FIX) from error
     return found.append_column("geometry", pa.array(shapely.to_wkb(place.to_numpy()), pa.binary()))
+
+
+def _times(table: Any) -> Any:
+    """Return the column ``datetime`` as UTC; texts are read as ISO 8601, never as some country writes them."""
+    import pandas as pd
+
+    try:
+        return pd.to_datetime(table["datetime"], utc=True, format="ISO8601").astype("datetime64[us, UTC]")
+    except (ValueError, TypeError) as error:
+        why = str(error).splitlines()[0]
+        fix = "write them as 2020-06-01 or 2020-06-01T10:10:00Z: pandas.to_datetime(..., dayfirst=True)"
+        raise ConfigError("the times cannot be understood", where="column datetime", why=why, fix=fix) from error
 
 
 def _filters(table: Any) -> tuple[NDArray[Any], tuple[str, ...], NDArray[np.uint64]]:
@@ -100,8 +113,8 @@ def _filters(table: Any) -> tuple[NDArray[Any], tuple[str, ...], NDArray[np.uint
         found[name] = np.where((near - boxes[:, k]) * outward < 0, farther, near)
     found["time"] = NEVER
     if "datetime" in table:
-        times = pd.to_datetime(table["datetime"], utc=True)
-        found["time"] = np.where(times.isna(), NEVER, times.astype("datetime64[us, UTC]").astype("int64"))
+        times = _times(table)
+        found["time"] = np.where(times.isna(), NEVER, times.astype("int64"))
     texts = table["sensors"].fillna("").astype(str).tolist() if "sensors" in table else [""] * len(table)
     number = {text: k for k, text in enumerate(dict.fromkeys(texts))}
     found["sensors"] = [number[t] for t in texts]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from geomm.errors import ConfigError, DuplicateNameError, UnknownNameError
 from geomm.sensors.landsat import LANDSAT
@@ -54,6 +55,9 @@ def get_sensor(name: str) -> SensorSpec:
     Raises:
         UnknownNameError: there is none of that name; the message lists those there are.
     """
+    given: Any = name
+    if isinstance(given, SensorSpec):
+        raise UnknownNameError("a sensor is named, not given", where=given.name, fix=f"write its .name: {given.name!r}")
     if name not in SENSORS:
         raise UnknownNameError.of("sensor", name, SENSORS)
     return SENSORS[name]

@@ -60,8 +60,12 @@ def find_leaks(store: StoredChips, *, column: str = "split", progress: Progress 
         progress: told how many chips are looked at.
 
     Raises:
-        PackageError: there is no such column, or a file of the store is missing or damaged.
+        PackageError: there is no such column, or a file of the store is missing or damaged; or it is no store.
     """
+    given: Any = store
+    if not isinstance(given, StoredChips):
+        fix = "open it first: find_leaks(geomm.StoredChips(FOLDER))"
+        raise PackageError("this is no opened chip store", where=repr(given)[:80], fix=fix)
     table = store.table
     if column not in table:
         raise PackageError(

@@ -31,11 +31,21 @@ class StorePart:
     site: str
     """Name of the place; parts of one scene, such as its splits, share it."""
     reader: ChipReader
-    """Reads them."""
+    """Reads them; a :class:`geomm.ChipDataset` stands for the reader that it has."""
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     """Further columns of the manifest, one value for every chip, such as ``split``."""
 
     def __post_init__(self) -> None:
+        reader: Any = getattr(self.reader, "reader", self.reader)
+        if not isinstance(self.site, str) or not isinstance(reader, ChipReader):
+            fix = 'give the name of the place and its chips: StorePart("north", ChipDataset(cube, chips, ["optical"]))'
+            where = f"site {self.site!r:.40}, reader {type(reader).__name__}"
+            raise ConfigError("a part of a store is a name and chips of a cube", where=where, fix=fix)
+        object.__setattr__(self, "reader", reader)
+        columns: Any = self.columns
+        if not isinstance(columns, Mapping) or any(isinstance(v, str) for v in columns.values()):
+            fix = f'give a value for every chip: {{"split": ["train"] * {len(reader)}}}'
+            raise ConfigError("columns are lists by name", where=repr(columns)[:80], fix=fix)
         for name, values in self.columns.items():
             if len(values) != len(self.reader):
                 raise ConfigError(
@@ -66,6 +76,9 @@ class StorePlan:
         Raises:
             ConfigError: there is no chip, or the parts differ in modalities, bands, times or the size of chips.
         """
+        if not isinstance(parts, Sequence) or not all(isinstance(p, StorePart) for p in parts):
+            fix = 'give a list: write_store([StorePart("north", dataset)], FOLDER)'
+            raise ConfigError("the parts of a store are a list of StorePart", where=repr(parts)[:80], fix=fix)
         if not any(len(p.reader) for p in parts):
             raise ConfigError("there is no chip to store", fix="check the split and the chip size")
         specs = [_specs(p.reader) for p in parts if len(p.reader)]

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
+from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from geomm.errors import PackageError
 from geomm.store.plan import ARRAYS, MANIFEST, PLAN, RECORD
 from geomm.store.shard import SHARD, ArraySpec, ShardReader, TableSpec, damaged
 from geomm.store.write import committed, read_rows, seal, to_table
+from geomm.types import check_whole
 
 if TYPE_CHECKING:
     from geomm.dataset import Sample
@@ -43,6 +45,10 @@ class StoredChips(ChipViews):
     """
 
     def __init__(self, folder: str | Path, numbers: Sequence[int] | None = None, *, threads: int | None = None) -> None:
+        given: Any = folder
+        if not isinstance(given, (str, Path)):
+            fix = "give the folder of a store, for example StoredChips('chips')"
+            raise PackageError("this is no folder of a chip store", where=repr(given)[:80], fix=fix)
         self.folder = Path(folder)
         self.about, self.complete = _open(self.folder)
         self.arrays, self.tables = _specs(self.about)
@@ -50,6 +56,10 @@ class StoredChips(ChipViews):
         self.shards = tuple(shards)
         have = [n for s in self.shards for n in range(s * SHARD, min((s + 1) * SHARD, self.total))]
         self.numbers = np.array(have if numbers is None else numbers, np.int64)
+        strange = np.setdiff1d(self.numbers, have)
+        if strange.size:
+            why = f"asked for {strange[0]}; it has {len(have)} chips"
+            raise PackageError("the store has no such chip", where=str(folder), why=why, fix="numbers count from 0")
         self._threads = threads or len(os.sched_getaffinity(0))
         self._files: dict[tuple[str, int], Any] = {}
         self._memory = Memory(64)
@@ -97,6 +107,9 @@ class StoredChips(ChipViews):
                     why=f"it has {', '.join(self.table.columns)}",
                     fix=f"select by one of {', '.join(self.table.columns)}",
                 )
+            if not isinstance(value, (str, Number)) and hasattr(value, "__len__"):
+                fix = f"choose one at a time, {name}={next(iter(value), '')!r}, or StoredChips(FOLDER, numbers)"
+                raise PackageError(f"{name} is a list of values", where=f"{name} {value!r}"[:80], fix=fix)
             keep &= (self.table[name] == value).to_numpy()
             if not keep.any():
                 known = ", ".join(map(str, self.table[name].unique()[:8]))
@@ -157,6 +170,7 @@ class StoredChips(ChipViews):
             world: processes that share the chips.
             skip: batches to leave out at the beginning, without reading them.
         """
+        check_whole({"batch": batch}, fix="give how many chips a batch has, for example 16")
         order = np.arange(len(self))
         if shuffle:
             order = np.random.default_rng([seed, epoch]).permutation(order)

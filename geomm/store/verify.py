@@ -15,11 +15,11 @@ from geomm.store.shard import SHARD, ArraySpec, ShardReader
 from geomm.types import Progress, silent
 
 
-def verify_store(folder: str | Path, *, progress: Progress = silent) -> list[str]:
+def verify_store(folder: str | Path | StoredChips, *, progress: Progress = silent) -> list[str]:
     """Compare every file of a store with its checksums.
 
     Args:
-        folder: of the store.
+        folder: of the store, or the store.
         progress: told how many shards are checked.
 
     Returns:
@@ -28,7 +28,7 @@ def verify_store(folder: str | Path, *, progress: Progress = silent) -> list[str
     Raises:
         PackageError: the folder is no chip store, or the record that holds the checksums is itself damaged.
     """
-    store = StoredChips(folder)
+    store = folder if isinstance(folder, StoredChips) else StoredChips(folder)
     found = [*_files(store)]
     for number, shard in enumerate(store.shards, start=1):
         for spec in store.arrays:

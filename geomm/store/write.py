@@ -51,6 +51,13 @@ def write_store(
         OutputError: the folder holds something else, or cannot be written.
         ReadError: a source cannot be read; what was stored before stays, and the same call goes on from there.
     """
+    given: Any = folder
+    if not isinstance(given, (str, Path)):
+        fix = 'parts come first, the folder second: write_store([StorePart("north", dataset)], "chips")'
+        raise ConfigError("this is no folder", where=repr(given)[:80], fix=fix)
+    if not isinstance(share, Sequence) or len(share) != 2 or not all(isinstance(n, int) for n in share):
+        fix = "give this process's number and how many there are: share=(0, 4)"
+        raise ConfigError("the share is no pair of whole numbers", where=f"share {share!r}"[:80], fix=fix)
     if not 0 <= share[0] < share[1]:
         raise ConfigError("the share's number is below its count", where=str(share), fix="the first of four is (0, 4)")
     plan, target = StorePlan.of(parts), Path(folder)
