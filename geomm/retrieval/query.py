@@ -33,7 +33,7 @@ def embed(query: Any, embedder: Embedder | None) -> NDArray[Any]:
     """
     if isinstance(query, np.ndarray):
         return query
-    if query is None or hasattr(query, "dims") or hasattr(query, "children"):
+    if query is None or hasattr(query, "data_vars") or hasattr(query, "children"):
         fix = 'ask by a text, a vector, or a chip of a dataset: index.search("open water"), index.search(dataset[0])'
         raise ConfigError("this is no query", why=f"got {type(query).__name__}", fix=fix)
     if isinstance(query, (list, tuple)) or hasattr(query, "__array__"):
