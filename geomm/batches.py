@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -12,12 +12,24 @@ from geomm.errors import ConfigError
 from geomm.types import check_whole
 
 
+@runtime_checkable
 class Batches(Protocol):
     """What training needs: batches that are a plain function of the epoch, so that a stopped run can go on."""
 
     def epoch(self, number: int, *, rank: int = 0, world: int = 1) -> Iterator[Sample]:
         """Yield the batches of an epoch that this process is to see; equally many on every rank."""
         ...
+
+
+def check_batches(given: Any, what: str) -> None:
+    """Refuse what are no :class:`Batches`, such as a loader or a dataset.
+
+    Raises:
+        ConfigError: they are something else.
+    """
+    if not callable(getattr(given, "epoch", None)):
+        where, fix = f"{what}: {' '.join(repr(given).split())[:80]}", "write ChipBatches([dataset], 16)"
+        raise ConfigError("these are no batches", where=where, why=f"got {type(given).__name__}", fix=fix)
 
 
 class ChipBatches:

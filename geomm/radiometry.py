@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from geomm.errors import UnitError
-from geomm.types import INVALID_CLASS, Unit
+from geomm.errors import ConfigError, UnitError
+from geomm.types import INVALID_CLASS, Unit, check_real
 
 DB_FLOOR = -50.0
 """Lowest backscatter in dB that is kept; zero and negative power map to it."""
@@ -32,6 +32,14 @@ class Calibration:
     """First thermal constant, W/(m2 sr um); None for bands that are not thermal."""
     k2: float | None = None
     """Second thermal constant, kelvin."""
+
+    def __post_init__(self) -> None:
+        fix = "for example Calibration(1e-4, -0.1); of a thermal band Calibration(3.342e-4, 0.1, 774.8853, 1321.0789)"
+        given = {"scale": self.scale, "offset": self.offset, "k1": self.k1, "k2": self.k2}
+        check_real({n: v for n, v in given.items() if v is not None or n in ("scale", "offset")}, fix=fix)
+        if self.scale == 0 or (self.k1 is None) != (self.k2 is None):
+            what = "a scale of 0 leaves nothing of the numbers" if self.scale == 0 else "k1 and k2 belong together"
+            raise ConfigError(what, where=repr(self), fix=fix)
 
 
 def to_physical(dn: Any, scale: Any, offset: Any, k1: Any = float("nan"), k2: Any = float("nan")) -> Any:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from geomm.batches import Batches
 from geomm.dataset import Sample
-from geomm.errors import ContractError, SplitError
+from geomm.errors import ConfigError, ContractError, SplitError
+from geomm.types import check_kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,20 @@ class Normaliser:
     """Modalities whose every band of every image goes from its own mean - 2 standard deviations to its mean + 2, which
     become 0 and 1, clipped; mean and std are not used."""
 
+    def __post_init__(self) -> None:
+        fix = 'for example Normaliser({"optical": (0.1, 0.2)}, {"optical": (0.05, 0.1)}), or Normaliser.fit(batches)'
+        for table in (self.mean, self.std):
+            check_kind(table, Mapping, "a normaliser has one value for every band of every modality", fix=fix)
+        lengths = [{n: len(v) for n, v in table.items()} for table in (self.mean, self.std)]
+        if lengths[0] != lengths[1] or not self.mean:
+            why = f"means of {lengths[0] or 'nothing'}, standard deviations of {lengths[1] or 'nothing'}"
+            raise ConfigError("mean and standard deviation are of the same bands", why=why, fix=fix)
+        for name, values in self.std.items():
+            if not all(0 < v < math.inf for v in values) or not all(map(math.isfinite, self.mean[name])):
+                why = f"mean {self.mean[name]}, standard deviation {values}"
+                what = "a mean is a number, a standard deviation one above 0"
+                raise ConfigError(what, where=f"modality {name}", why=why, fix=fix)
+
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Normaliser:
         """Read what ``dataclasses.asdict`` and JSON made of one."""
@@ -37,19 +54,31 @@ class Normaliser:
         return cls(**tables, decibels=tuple(raw.get("decibels", ())), by_image=tuple(raw.get("by_image", ())))
 
     @classmethod
-    def fit(cls, samples: Iterable[Sample]) -> Normaliser:
+    def fit(cls, samples: Iterable[Sample] | Batches) -> Normaliser:
         """Accumulate over samples or batches.
 
+        Args:
+            samples: a dataset, a loader, or any samples; of :class:`geomm.ChipBatches` their first epoch.
+
         Raises:
-            SplitError: a modality has no valid pixel.
+            SplitError: a modality has no valid pixel, or there is no sample.
+            ConfigError: these are no samples.
         """
+        epoch = getattr(samples, "epoch", None)
+        given = cast("Callable[[int], Iterable[Sample]]", epoch)(0) if callable(epoch) else samples
+        fix = "write Normaliser.fit(batches) with batches = ChipBatches([dataset], 16)"
+        if not hasattr(given, "__iter__") and not hasattr(given, "__getitem__"):
+            raise ConfigError("these are no samples", why=f"got {type(given).__name__}", fix=fix)
         sums: dict[str, Tensor] = {}
-        for sample in samples:
+        for sample in cast("Iterable[Sample]", given):
+            check_kind(sample, Sample, "these are no samples", fix=fix)
             for name, stored in sample.images.items():
                 value = physical(stored, sample.calibration[name]).double().movedim(-3, 0)
                 value = value[:, sample.valid[name]]
                 part = torch.stack([torch.ones(len(value)).double() * value.shape[1], value.sum(1), (value**2).sum(1)])
                 sums[name] = sums.get(name, torch.zeros_like(part)) + part
+        if not sums:
+            raise SplitError("there is no sample to fit the normalisation on", fix="give batches that hold chips")
         mean, std = {}, {}
         for name, (count, total, square) in sums.items():
             if count[0] == 0:

@@ -7,12 +7,12 @@ integer pixel boxes of the run's one grid. *valid* is True where a pixel may be 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Literal
 
-from geomm.errors import ConfigError, GridError
+from geomm.errors import ConfigError, GridError, UnknownNameError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +61,48 @@ def check_whole(numbers: Mapping[str, object], *, least: int | None = 1, fix: st
             raise ConfigError(what, where=f"{name} {number!r}", fix=fix)
 
 
+def check_real(numbers: Mapping[str, object], *, fix: str) -> None:
+    """Refuse what is no number, such as a text that looks like one.
+
+    Args:
+        numbers: name to value.
+        fix: what to write.
+
+    Raises:
+        ConfigError: one of them is not.
+    """
+    for name, number in numbers.items():
+        if type(number) is bool or not isinstance(number, Real):
+            raise ConfigError(f"{name} is no number", where=f"{name} {number!r}"[:80], fix=fix)
+
+
+def check_kind(given: object, kinds: type | tuple[type, ...], what: str, *, fix: str) -> None:
+    """Refuse an argument of another kind.
+
+    Args:
+        given: the argument.
+        kinds: what it may be.
+        what: the mistake, as a sentence without a full stop.
+        fix: what to write.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if not isinstance(given, kinds):
+        where = " ".join(repr(given).split())[:80]
+        raise ConfigError(what, where=where, why=f"got {type(given).__name__}", fix=fix)
+
+
+def check_known(kind: str, name: object, known: Iterable[object]) -> None:
+    """Refuse a name that is not among those known.
+
+    Raises:
+        UnknownNameError: it is not.
+    """
+    if name not in list(known):
+        raise UnknownNameError.of(kind, str(name), known)
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """An integer pixel box. It may reach outside the grid: readers pad there with invalid pixels."""
@@ -75,6 +117,9 @@ class Window:
     """Number of columns, positive."""
 
     def __post_init__(self) -> None:
+        if not type(self.y) is type(self.x) is type(self.height) is type(self.width) is int:  # there are millions
+            numbers = {"y": self.y, "x": self.x, "height": self.height, "width": self.width}
+            check_whole(numbers, least=None, fix="give whole pixels: Window(y, x, height, width)")
         if self.height <= 0 or self.width <= 0:
             raise GridError(
                 "a window needs a positive size",
@@ -142,6 +187,8 @@ class ClassSpec:
 
     def __post_init__(self) -> None:
         check_whole({"value": self.value}, least=0, fix="give a code from 0 to 254; 255 means no class")
+        fix = f'write ClassSpec({self.value}, "water", "#1f78b4")'
+        check_kind(self.name, str, "the name of a class is a text", fix=fix)
         if self.value >= INVALID_CLASS:
             fix = "give a code from 0 to 254; 255 means no class"
             raise ConfigError("a class has no such code", where=f"class {self.name!r}, value {self.value}", fix=fix)
@@ -153,6 +200,28 @@ class ClassSpec:
     def rgb(self) -> tuple[int, int, int]:
         """Colour as three integers of 0 to 255."""
         return int(self.color[1:3], 16), int(self.color[3:5], 16), int(self.color[5:7], 16)
+
+
+def check_classes(classes: object) -> None:
+    """Refuse what are no classes of one map.
+
+    Raises:
+        ConfigError: they are something else, or two have the same code or name.
+    """
+    fix = 'write (ClassSpec(0, "land", "#33a02c"), ClassSpec(1, "water", "#1f78b4"))'
+    check_kind(classes, Iterable, "classes are a list of ClassSpec", fix=fix)
+    assert isinstance(classes, Iterable)
+    seen: dict[object, ClassSpec] = {}
+    for one in classes:
+        check_kind(one, ClassSpec, "a class is a ClassSpec", fix=fix)
+        for what in (one.value, one.name):
+            if what in seen:
+                why = f"{what!r} is that of {seen[what].name!r} and of {one.name!r}"
+                fix = "give every class a code and a name of its own"
+                raise ConfigError(
+                    "two classes are one", where=f"class {one.name!r}, value {one.value}", why=why, fix=fix
+                )
+            seen[what] = one
 
 
 LayerKind = Literal["class", "probability", "continuous"]

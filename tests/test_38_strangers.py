@@ -107,7 +107,9 @@ def test_sensors_of_an_index_are_guessed(tmp_path):
     index.append(np.ones((1, 2), np.float32), rows)
     with pytest.raises(LookupError, match="did you mean 'sentinel2-l1c'"):
         index.search(np.ones(2), sensors=["sentinel2-l1d"])
-    assert len(index.search(np.ones(2), sensors=["sentinel2-l2a"])) == 0  # known, and not there
+    with pytest.warns(UserWarning, match="its rows are of sentinel2-l1c") as told:
+        assert len(index.search(np.ones(2), sensors=["sentinel2-l2a"])) == 0  # known, and not there
+    assert told[0].filename == __file__
     assert len(index.search(np.ones(2), aoi=(20, 45, 21, 46))) == 0  # there or exchanged: nothing
     for swapped in ((45.2, 9.2, 45.8, 9.8), shapely.box(45.2, 9.2, 45.8, 9.8)):
         with pytest.warns(UserWarning, match=r"Did you swap them\? Search \(9.2, 45.2, 9.8, 45.8\)") as told:

@@ -22,7 +22,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from geomm.errors import ConfigError
 from geomm.retrieval import Index, find, learn, verify_index, writing
 
-pytestmark = pytest.mark.filterwarnings("ignore:No row lies in the area")  # areas are drawn at random
+pytestmark = [  # areas and sensors are drawn at random
+    pytest.mark.filterwarnings("ignore:No row lies in the area"),
+    pytest.mark.filterwarnings("ignore:No row of the index is of"),
+]
 
 SOAK = settings.default.max_examples > 50
 WIDE = 8

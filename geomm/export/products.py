@@ -23,7 +23,7 @@ from geomm.export.spool import GDAL_CACHE, Spool
 from geomm.export.staging import staged
 from geomm.export.style import aux_xml, qml
 from geomm.export.zones import classify_zones
-from geomm.types import LayerSpec, Prediction, Window
+from geomm.types import LayerSpec, Prediction, Window, check_kind
 
 type Stream = Iterable[tuple[Window, Prediction]]
 """Blocks of a map."""
@@ -67,9 +67,11 @@ def write_products(
         The published files.
 
     Raises:
+        ConfigError: an argument is of another kind.
         OutputError: a name that is no file name, a folder that cannot be written, blocks that do not cover the grid, or
             another process that is writing this map. Nothing is left behind but, with ``resume``, whole blocks.
     """
+    _check_kinds(blocks, name, source)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
         raise OutputError("the name is not a safe file name", where=repr(name), fix="use letters, digits, . _ and -")
     if not hasattr(geobox, "affine"):
@@ -105,6 +107,15 @@ def write_products(
             why=str(error),
             fix="name a folder that you may write to, and free space on its disk; then run the same again",
         ) from error
+
+
+def _check_kinds(blocks: Any, name: Any, source: Any) -> None:
+    if hasattr(blocks, "dims") or not (callable(blocks) or isinstance(blocks, Iterable)):
+        fix = "give the stream itself in place of predict_map: write_products(geomm.predict(cube, package), ...)"
+        raise ConfigError("products are written from a stream of blocks", why=f"got {type(blocks).__name__}", fix=fix)
+    check_kind(name, str, "the name of a product is a text", fix='write name="clouds"')
+    fix = "write source=Provenance(scenes[0].time)"
+    check_kind(source, Provenance, "the source of a product is a Provenance", fix=fix)
 
 
 def _sidecars(path: Path, layer: LayerSpec) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from geomm.errors import ConfigError
 from geomm.grounding.prompts import Prompts
 from geomm.metrics import Interval, accuracy, block_bootstrap, confusion, mean_f1
+from geomm.types import INVALID_CLASS, check_kind
 
 if TYPE_CHECKING:
     from geomm.dataset import Sample
@@ -79,8 +80,10 @@ def zero_shot(
         places: number of the place of every chip; default each its own.
 
     Raises:
-        ConfigError: there is no chip, or there are other numbers of labels or places than of chips.
+        ConfigError: there is no chip, there are other numbers of labels or places than of chips, a label is no index of
+            a class, or an argument is of another kind.
     """
+    _check_kinds(embedder, prompts, batches)
     vectors = prompts.vectors(embedder)
     parts = [embedder.images(batch) @ vectors.T for batch in batches]
     if not parts:
@@ -94,4 +97,27 @@ def zero_shot(
             why=f"{len(scores)} chips, {len(known)} labels, {len(where)} places",
             fix="give as many labels and places as chips, in the same order",
         )
+    _check_labels(known, prompts)
     return ZeroShot(prompts, scores, known, where)
+
+
+def _check_kinds(embedder: Any, prompts: Any, batches: Any) -> None:
+    if not hasattr(embedder, "images"):
+        fix = "write zero_shot(Embedder.of(package), prompts, batches)"
+        raise ConfigError("this is no embedder", why=f"got {type(embedder).__name__}", fix=fix)
+    fix = 'write Prompts.of("a lake", "a town")'
+    check_kind(prompts, Prompts, "classes in words are Prompts", fix=fix)
+    fix = "give a loader, which keeps the order of the chips: ChipLoader(dataset, 16)"
+    check_kind(batches, Iterable, "batches come from a loader", fix=fix)
+
+
+def _check_labels(labels: np.ndarray, prompts: Prompts) -> None:
+    """Refuse labels that are no indices of classes."""
+    count = len(prompts.classes)
+    wrong = [v for v in np.unique(labels).tolist() if v not in range(count) and v != INVALID_CLASS]
+    if wrong or labels.dtype.kind not in "iu":
+        names = [c.name for c in prompts.classes]
+        fix = f"write 0 to {count - 1} for {', '.join(names)}, and {INVALID_CLASS} where the class is not known"
+        raise ConfigError(
+            "labels are indices of the classes", where=f"labels {(wrong or labels.tolist())[:5]}", fix=fix
+        )

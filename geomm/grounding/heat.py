@@ -10,20 +10,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from geomm.cube import cube_of
 from geomm.errors import ContractError
 from geomm.grounding.prompts import Prompts
 from geomm.models.multimodal import MultimodalModel
-from geomm.package import check_cube
+from geomm.package import ModelPackage, check_cube
 from geomm.prediction import Decoder, OnBlock, Predictor, PredictSettings, as_they_are, cells_of, predict_blocks
 from geomm.retrieval.embedder import Embedder
 from geomm.tasks.maps import ClassMaps
-from geomm.types import LayerSpec, Prediction, Window
+from geomm.types import LayerSpec, Prediction, Window, check_kind
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from geomm.dataset import Sample
-    from geomm.package import ModelPackage
 
 
 SIDE = 192
@@ -79,7 +79,15 @@ def ground(
 
     Raises:
         ContractError: at once: the model is of another task, or the cube does not meet its contract.
+        ConfigError: at once: an argument is of another kind.
     """
+    cube_of(cube)
+    fix = "load it first: ground(cube, geomm.load_package(FOLDER), words)"
+    check_kind(package, ModelPackage, "this is no model package", fix=fix)
+    fix = 'give one text, as in "open water", or prompts for a map of classes: Prompts.of("water", "forest")'
+    check_kind(asked, (str, Prompts), "what to look for is a text, or Prompts", fix=fix)
+    fix = "write PredictSettings(device='cuda')"
+    check_kind(settings, (PredictSettings, type(None)), "settings are PredictSettings", fix=fix)
     check_cube(package.contract, cube)
     settings = settings or default_settings(package.contract.size)
     embedder = Embedder.of(package, device=settings.device)

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from geomm.errors import ConfigError
-from geomm.types import ClassSpec
+from geomm.types import ClassSpec, check_classes, check_kind, check_known
 
 
 class TextVectors(Protocol):
@@ -36,11 +36,16 @@ class Prompts:
     """Sentences that the words are put into."""
 
     def __post_init__(self) -> None:
+        fix = 'write Prompts.of("a lake", "a town"), or read_prompts("prompts.yaml")'
+        check_classes(self.classes)
+        check_kind(self.words, Mapping, "words are a mapping of the names of classes", fix=fix)
+        object.__setattr__(self, "words", {n: _texts(w) for n, w in self.words.items()})
+        object.__setattr__(self, "templates", _texts(self.templates))
         names = [c.name for c in self.classes]
         lacking = [n for n in names if not any(w.strip() for w in self.words.get(n, ()))]
-        if len(set(names)) < len(names) or len({c.value for c in self.classes}) < len(names) or lacking or not names:
+        if lacking or not names:
             raise ConfigError(
-                "prompts need classes with words, each name and code once",
+                "prompts need classes with words",
                 why=f"no words for {', '.join(lacking)}" if lacking else f"names {', '.join(names) or 'none'}",
                 fix="give every class a name, a code and at least one phrase of its own",
             )
@@ -53,13 +58,15 @@ class Prompts:
 
     @classmethod
     def of(cls, *names: str) -> Prompts:
-        """Return classes that are called by their names.
+        """Return classes that are called by their names, given one by one or as a list.
 
         >>> Prompts.of("a lake", "a town").texts("a town")
         ['a town']
         """
         import colorsys
 
+        first: Any = names[0] if len(names) == 1 else None
+        names = tuple(first) if isinstance(first, (list, tuple)) else names
         hues = [colorsys.hsv_to_rgb(k / max(len(names), 1), 0.55, 0.85) for k in range(len(names))]
         colors = ["#" + "".join(f"{round(255 * v):02x}" for v in rgb) for rgb in hues]
         classes = [ClassSpec(k, n, c) for k, (n, c) in enumerate(zip(names, colors, strict=True))]
@@ -71,7 +78,12 @@ class Prompts:
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
     def texts(self, name: str) -> list[str]:
-        """Return all sentences of a class."""
+        """Return all sentences of a class.
+
+        Raises:
+            UnknownNameError: there is no such class.
+        """
+        check_known("class of the prompts", name, self.words)
         return [t.replace("{}", w) for w in self.words[name] for t in self.templates]
 
     def vectors(self, embedder: TextVectors) -> np.ndarray:
@@ -88,6 +100,16 @@ class Prompts:
         return {"templates": list(self.templates), "classes": rows}
 
 
+def _texts(given: Any) -> tuple[str, ...]:
+    """Return texts; one that is no list is the only one."""
+    fix = 'give a text, or a list of them: words={"lake": ("a lake", "open water")}'
+    check_kind(given, (str, list, tuple), "words and templates are texts", fix=fix)
+    texts = (given,) if isinstance(given, str) else tuple(given)
+    for text in texts:
+        check_kind(text, str, "words and templates are texts", fix=fix)
+    return texts
+
+
 def read_prompts(path: str | Path) -> Prompts:
     """Read prompts from YAML.
 
@@ -101,7 +123,7 @@ def read_prompts(path: str | Path) -> Prompts:
         raw = yaml.safe_load(Path(path).read_text())
         rows = raw["classes"]
         classes = tuple(ClassSpec(int(r["value"]), str(r["name"]), str(r["color"])) for r in rows)
-        words = {str(r["name"]): tuple(map(str, r.get("words", [r["name"]]))) for r in rows}
+        words = {str(r["name"]): _listed(r.get("words", r["name"])) for r in rows}
         unknown = {k for r in rows for k in r} - {"value", "name", "color", "words"} | set(raw) - {
             "classes",
             "templates",
@@ -120,4 +142,9 @@ def read_prompts(path: str | Path) -> Prompts:
             why=", ".join(sorted(unknown)),
             fix="a file of prompts has classes, and may have templates and background; remove what else it has",
         )
-    return Prompts(classes, words, tuple(map(str, raw.get("templates", ["{}"]))))
+    return Prompts(classes, words, _listed(raw.get("templates", "{}")))
+
+
+def _listed(given: Any) -> tuple[str, ...]:
+    """Return what a file lists as texts, or the one that it holds."""
+    return tuple(map(str, given)) if isinstance(given, list) else (str(given),)

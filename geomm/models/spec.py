@@ -43,6 +43,7 @@ class ModelSpec:
         fix = 'count bands and classes: ModelSpec({"optical": 6, "thermal": 2}, outputs=3)'
         check_whole({f"bands of {name}": bands for name, bands in self.modalities.items()}, fix=fix)
         check_whole({"outputs": self.outputs}, fix=fix)
+        check_whole({"width": self.width}, least=None, fix="give for example width=16")
         if self.width < 4 or self.width % 4:
             raise ConfigError(
                 "the width of a model is a multiple of 4",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from geomm.cube import geobox_of, ground_size
-from geomm.errors import ContractError, UnitError, UnknownNameError
+from geomm.cube import cube_of, geobox_of, ground_size
+from geomm.errors import ConfigError, ContractError, UnitError, UnknownNameError
 from geomm.radiometry import convert
-from geomm.types import ClassSpec, Modality, Unit
+from geomm.types import ClassSpec, Modality, Unit, check_classes, check_kind, check_known, check_real, check_whole
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,6 +34,23 @@ class InputContract:
     required: tuple[str, ...] = ()
     """Modalities that may not be missing; the others may."""
 
+    def __post_init__(self) -> None:
+        fix = "write InputContract.of(cube, names, classes, size=256, halo=32)"
+        for table in (self.modalities, self.units):
+            check_kind(table, Mapping, "a contract says sensor, bands and unit of every modality", fix=fix)
+        for name, modality in self.modalities.items():
+            check_kind(modality, Modality, f"modality {name!r} is no Modality", fix=fix)
+            check_known(f"unit of modality {name}", self.units.get(name), get_args(Unit))
+        for name in self.required:
+            check_known("modality of the contract", name, self.modalities)
+        check_classes(self.classes)
+        check_whole({"size": self.size}, fix=fix)
+        check_whole({"halo": self.halo}, least=0, fix=fix)
+        check_real({"resolution": self.resolution}, fix=fix)
+        if not self.modalities or not self.resolution > 0:
+            where = f"resolution {self.resolution}, modalities {', '.join(self.modalities) or 'none'}"
+            raise ConfigError("a model wants at least one modality, of pixels that have a size", where=where, fix=fix)
+
     @classmethod
     def of(
         cls,
@@ -57,7 +74,12 @@ class InputContract:
 
         Raises:
             UnknownNameError: the cube has no such modality.
+            ConfigError: this is no cube, or something else is no part of a contract.
         """
+        cube_of(cube)
+        if isinstance(modalities, str) or isinstance(required, str):
+            what = "modalities is one text" if isinstance(modalities, str) else "required is one text"
+            raise ConfigError(what, fix=f"give a list: [{modalities if isinstance(modalities, str) else required!r}]")
         for name in (*modalities, *required):
             if name not in cube.children:
                 raise UnknownNameError.of("modality", name, cube.children)

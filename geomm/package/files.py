@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geomm.errors import OutputError, PackageError
+from geomm.package.checks import check_package, plain
 from geomm.package.contract import InputContract
 from geomm.package.describe import mlm_item, model_card
 from geomm.types import ClassSpec, Modality
@@ -106,13 +107,17 @@ def save_package(
         contract: what it wants.
         folder: of the package.
         name: title of the model.
-        metrics: what the card should say about its quality, JSON types.
+        metrics: what the card should say about its quality, JSON types, or numbers of NumPy.
 
     Raises:
+        ConfigError: an argument is of another kind.
+        ContractError: the model has other modalities, bands or classes than the contract.
         OutputError: the folder cannot be written, or holds something else.
     """
     from safetensors.torch import save_file
 
+    check_package(fitted, contract, name)
+    told = plain(metrics)
     target = Path(folder)
     if target.exists() and not (target / "mlm.json").is_file():
         raise OutputError(
@@ -126,9 +131,9 @@ def save_package(
         state = {k: v for k, v in fitted.model.state_dict().items() if not k.startswith(TOWER)}
         save_file({k: v.detach().contiguous().clone() for k, v in state.items()}, staging / "model.safetensors")
         _save_text(fitted.model, staging / TEXT)
-        item = mlm_item(fitted, contract, name, dict(metrics or {}))
+        item = mlm_item(fitted, contract, name, told)
         (staging / "mlm.json").write_text(json.dumps(item, indent=2))
-        (staging / "README.md").write_text(model_card(fitted.model.spec, contract, name, dict(metrics or {})))
+        (staging / "README.md").write_text(model_card(fitted.model.spec, contract, name, told))
         sums = "".join(f"{_sha256(staging / f)}  {f}\n" for f in (*FILES, *_text_files(staging)))
         (staging / "SHA256SUMS").write_text(sums)
         if target.exists():

@@ -19,7 +19,7 @@ from geomm.prediction.predictor import Predictor, as_they_are, class_maps, only_
 from geomm.prediction.settings import PredictSettings
 from geomm.prediction.views import averaged
 from geomm.transforms import Normaliser, to_physical
-from geomm.types import ClassSpec
+from geomm.types import ClassSpec, check_classes, check_kind, check_whole
 
 
 def predictor_of_module(
@@ -40,7 +40,12 @@ def predictor_of_module(
         settings: device, precision, layers and views.
         normaliser: calibrates and normalises; None for physical values as they are.
         stride: pixels per cell of its coarsest level; images may be any number of these high and wide.
+
+    Raises:
+        ConfigError: an argument is of another kind.
     """
+    _check_arguments(module, modalities, classes, settings, normaliser)
+    check_whole({"stride": stride}, fix="write stride=32")
     check_device(settings.device)
     network: Any = traced(copy.deepcopy(module).eval(), stride)
     network = network.to(device=settings.device, memory_format=torch.channels_last)
@@ -50,7 +55,13 @@ def predictor_of_module(
 
     def one(batch: Sample) -> Tensor:
         with arithmetic(settings.precision, settings.device):
-            said = network(batch.images[STACKED].flatten(1, 2))
+            image = batch.images[STACKED].flatten(1, 2)
+            try:
+                said = network(image)
+            except RuntimeError as error:
+                if "channels" not in str(error):
+                    raise
+                raise _other_channels(image, names, error) from error
         logits = said["out"] if isinstance(said, Mapping) and "out" in said else said
         _check(logits, len(classes), batch)
         return logits if only_largest(settings, "segmentation") else torch.softmax(logits.float(), 1)
@@ -62,6 +73,24 @@ def predictor_of_module(
     half = resolved(settings.precision, settings.device) == "bf16"
     prepare = (lambda batch: host.stacked(batch, names, half=half)) if on_host else as_they_are
     return Predictor(scores, maps, names, prepare, stride, any_size=True)
+
+
+def _check_arguments(module: Any, modalities: Any, classes: Any, settings: Any, normaliser: Any) -> None:
+    fix = "write predictor_of_module(network, ['optical'], classes, PredictSettings(), normaliser=normaliser)"
+    check_kind(module, torch.nn.Module, "this is no network", fix=fix)
+    check_kind(modalities, (list, tuple), "modalities are a list of names", fix=fix)
+    check_classes(classes)
+    check_kind(settings, PredictSettings, "settings are PredictSettings", fix="write PredictSettings(size=256)")
+    check_kind(normaliser, (Normaliser, type(None)), "this is no normaliser", fix=fix)
+
+
+def _other_channels(image: Tensor, names: Sequence[str], error: RuntimeError) -> ContractError:
+    return ContractError(
+        "the network takes another number of channels",
+        where=f"modalities {', '.join(names)}",
+        why=f"they have {image.shape[1]} bands; {str(error).splitlines()[0][:160]}",
+        fix="name the modalities, and load the bands, that it was trained with",
+    )
 
 
 def _check(logits: Any, classes: int, batch: Sample) -> None:

@@ -7,7 +7,8 @@ from typing import Literal
 
 from geomm.errors import ConfigError, did_you_mean
 from geomm.mosaic import BLENDS
-from geomm.types import check_whole
+from geomm.tasks.maps import LAYERS
+from geomm.types import check_known, check_whole
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 """Of the model's arithmetic; ``auto`` is bf16 where the device has instructions for it, else fp32."""
@@ -52,6 +53,10 @@ class PredictSettings:
             raise ConfigError("layers is one text", where=f"layers {self.layers!r}", fix=f"write ({self.layers!r},)")
         numbers = {"size": self.size, "halo": self.halo, "block": self.block, "batch": self.batch}
         check_whole(numbers, least=None, fix="give whole pixels, or leave it out")
+        threads = {} if self.threads is None else {"threads": self.threads}
+        check_whole(threads, least=None, fix="write threads=4, or leave it out")
+        for layer in self.layers:
+            check_known("layer of class maps", layer, LAYERS)
         for what, number, least in (
             ("chip size", self.size, 1),
             ("margin", self.halo, 0),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from geomm.chipping import ChipReader
 from geomm.chipping.ahead import ReadAhead
 from geomm.chips import Chip
-from geomm.cube import geobox_of
+from geomm.cube import cube_of, geobox_of
 from geomm.cube.memory import kept_heap
 from geomm.dataset import Sample, to_sample
 from geomm.mosaic import Block, overlap
@@ -28,7 +28,7 @@ from geomm.prediction.device import Fetched, Sparing
 from geomm.prediction.plan import PlannedBlock, PredictPlan
 from geomm.prediction.predictor import Decoder, Predictor
 from geomm.prediction.settings import PredictSettings
-from geomm.types import Prediction, Window
+from geomm.types import Prediction, Window, check_kind
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -77,7 +77,25 @@ def predict_blocks(
     Returns:
         Stream of output windows and predictions, panel by panel and in rows of blocks; all windows together cover the
         grid exactly once. Close it to stop early.
+
+    Raises:
+        ConfigError: at once: an argument is of another kind.
     """
+    cube_of(cube)
+    fix = "a model package is mapped with geomm.predict(cube, package); a network with geomm.predictor_of_module"
+    check_kind(predictor, Predictor, "this is no predictor", fix=fix)
+    check_kind(settings, PredictSettings, "settings are PredictSettings", fix="write PredictSettings(size=256)")
+    return _predicted(cube, predictor, settings, skip, only, on_block)
+
+
+def _predicted(
+    cube: xr.DataTree,
+    predictor: Predictor,
+    settings: PredictSettings,
+    skip: Collection[Window],
+    only: Collection[Window] | None,
+    on_block: OnBlock | None,
+) -> Iterator[tuple[Window, Prediction]]:
     plan = plan_of(cube, predictor, settings)
     wanted = [b for b in plan.blocks if b.window not in skip and (only is None or b.window in only)]
     done, total = len(plan.blocks) - len(wanted), len(plan.blocks)

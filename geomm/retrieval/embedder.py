@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geomm.errors import ContractError
+from geomm.errors import ConfigError, ContractError
+from geomm.types import check_kind
 
 if TYPE_CHECKING:
     from geomm.dataset import Sample
@@ -24,6 +25,11 @@ class Embedder:
     """The trained model."""
     device: str = "cpu"
     """Torch device."""
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.fitted, "normaliser"):
+            fix = "write Embedder.of(package)"
+            raise ConfigError("this is no trained model", why=f"got {type(self.fitted).__name__}", fix=fix)
 
     @classmethod
     def of(cls, package: ModelPackage, *, device: str = "cpu") -> Embedder:
@@ -61,14 +67,20 @@ class Embedder:
         """Share of a chip's mean that is taken off its cells before they are compared with texts."""
         return float(self.fitted.model.global_bias)
 
-    def text(self, texts: Sequence[str]) -> np.ndarray:
-        """Return unit vectors of texts, float32 ``(n, D)``.
+    def text(self, texts: str | Sequence[str]) -> np.ndarray:
+        """Return unit vectors of texts, or of one, float32 ``(n, D)``.
 
         Raises:
             ContractError: a text is empty.
+            ConfigError: these are no texts.
         """
         import torch
 
+        fix = 'write embedder.text(["open water", "a town"])'
+        check_kind(texts, Iterable, "these are no texts", fix=fix)
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        for text in texts:
+            check_kind(text, str, "this is no text", fix=fix)
         if not all(t.strip() for t in texts):
             raise ContractError(
                 "there are no words to search for",
@@ -80,13 +92,23 @@ class Embedder:
         return vectors
 
     def image(self, sample: Sample) -> np.ndarray:
-        """Return the unit vector of one chip, float32 ``(D,)``, whichever of the model's sensors it has."""
+        """Return the unit vector of one chip, float32 ``(D,)``, whichever of the model's sensors it has.
+
+        Raises:
+            ConfigError: it is no sample.
+        """
+        _check_sample(sample)
         batch = sample if sample.bounds is None or sample.bounds.ndim > 1 else _batch_of(sample)
         vector: np.ndarray = self.images(batch)[0]
         return vector
 
     def images(self, batch: Sample) -> np.ndarray:
-        """Return unit vectors of a batch of chips as a loader gives them, float32 ``(B, D)``."""
+        """Return unit vectors of a batch of chips as a loader gives them, float32 ``(B, D)``.
+
+        Raises:
+            ConfigError: it is no batch.
+        """
+        _check_sample(batch)
         import torch
 
         with torch.inference_mode():
@@ -112,6 +134,12 @@ class Embedder:
         wanted = self.modalities
         known = {n: x for n, x in batch.images.items() if n in wanted}
         return self.fitted.normaliser(replace(batch, images=known).to(self.device))
+
+
+def _check_sample(given: Any) -> None:
+    if not hasattr(given, "images"):
+        fix = "give one of a dataset: embedder.image(dataset[0]); or a batch of a loader: embedder.images(batch)"
+        raise ConfigError("this is no sample", why=f"got {type(given).__name__}", fix=fix)
 
 
 def _batch_of(sample: Sample) -> Sample:

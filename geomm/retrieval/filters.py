@@ -61,6 +61,18 @@ class Filter:
                 span[k] = (moment - _EPOCH) // dt.timedelta(microseconds=1)
         return cls(areas, parts, rectangular, np.array(span), frozenset(sensors))
 
+    def warn_if_lacking(self, segments: Sequence[Segment]) -> None:
+        """Tell, where no row matches, whether the index has no row of the sensors at all."""
+        held = {text for g in segments for text in g.part.about["sensors"] if text.strip()}
+        sets = [{s.strip() for s in text.split(",")} for text in held]
+        fewest = min(map(sorted, sets), key=len, default=[])
+        if self.sensors and held and not any(s <= self.sensors for s in sets):
+            warnings.warn(
+                f"No row of the index is of {', '.join(sorted(self.sensors))} alone; its rows are of "
+                f"{' or '.join(sorted(held)[:8])}. Give all sensors of a row: sensors={fewest}.",
+                stacklevel=5,
+            )
+
     def check(self, segments: Sequence[Segment]) -> None:
         """Refuse names of sensors that look like a typo: neither the table nor any row has them, but nearly.
 

@@ -18,8 +18,8 @@ from geomm.retrieval.codes import Coded
 from geomm.retrieval.filters import Filter
 from geomm.retrieval.find import find
 from geomm.retrieval.incoming import incoming, unit
-from geomm.retrieval.manifest import Manifest
-from geomm.retrieval.query import Embedder, Method, embed, plain
+from geomm.retrieval.manifest import Manifest, folder_of
+from geomm.retrieval.query import Embedder, Method, embed, plain, row_numbers
 from geomm.retrieval.snapshot import Snapshot, threads
 from geomm.types import BBox, check_whole
 
@@ -65,7 +65,7 @@ class Index:
         Raises:
             PackageError: this is no index, it is of another format, or a file is missing or of another size.
         """
-        return cls(folder, Snapshot.open(Path(folder)))
+        return cls(folder_of(folder), Snapshot.open(folder_of(folder)))
 
     def __len__(self) -> int:
         return self.snapshot.manifest.rows - len(self.snapshot.deleted)
@@ -168,19 +168,19 @@ class Index:
 
     def rows(self, numbers: Any) -> Any:
         """Return rows by their numbers, in that order, as a GeoDataFrame indexed by them."""
-        return self.snapshot.table(np.asarray(numbers, np.int64))
+        return self.snapshot.table(row_numbers(numbers))
 
     def vectors(self, numbers: Any) -> NDArray[np.float32]:
         """Return vectors ``(n, D)`` of rows by their numbers."""
-        return self.snapshot.vectors(np.asarray(numbers, np.int64))
+        return self.snapshot.vectors(row_numbers(numbers))
 
     def pictures(self, numbers: Any) -> list[bytes]:
         """Return the pictures of rows by their numbers; empty where a row has none."""
-        return self.snapshot.pictures(np.asarray(numbers, np.int64))
+        return self.snapshot.pictures(row_numbers(numbers))
 
     def cells(self, numbers: Any) -> NDArray[np.float32] | None:
         """Return the grids of vectors ``(n, g, g, D)`` of rows by their numbers; None if the index has none."""
-        return self.snapshot.cells(np.asarray(numbers, np.int64))
+        return self.snapshot.cells(row_numbers(numbers))
 
     @contextmanager
     def writing(self) -> Iterator[None]:

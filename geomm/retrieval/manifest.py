@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from geomm.errors import PackageError
+from geomm.errors import ConfigError, PackageError
 from geomm.retrieval.files import FileRecord, publish, seal, unseal
 
 MODEL = "model"
@@ -17,6 +17,37 @@ MODEL = "model"
 NAME = "index.json"
 LOCK = ".lock"
 FORMAT = {"format": "geomm index", "version": 1}
+
+
+def folder_of(index: Any) -> Path:
+    """Return the folder of an index that is given by it, or opened.
+
+    Raises:
+        PackageError: it is something else.
+    """
+    folder = getattr(index, "folder", index)
+    if not isinstance(folder, (str, Path)):
+        fix = 'name the folder of an index: Index.open("places")'
+        raise PackageError("this is not an index", where=" ".join(repr(index).split())[:80], fix=fix)
+    return Path(folder)
+
+
+def folders_of(indexes: Any) -> list[Path]:
+    """Return the folders of several indexes that are given by them, or opened.
+
+    Raises:
+        ConfigError: there is none, or they are no list.
+        PackageError: one is something else.
+    """
+    if isinstance(indexes, (str, Path)) or not isinstance(indexes, Iterable):
+        fix = (
+            f"give a list: [{str(indexes)!r}]" if isinstance(indexes, (str, Path)) else 'give a list: ["one", "other"]'
+        )
+        raise ConfigError("folders of indexes are a list", where=repr(indexes)[:80], fix=fix)
+    folders = [folder_of(one) for one in indexes]
+    if not folders:
+        raise ConfigError("there is no index", fix="name at least one folder")
+    return folders
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,15 @@ import numpy as np
 from geomm.errors import ConfigError
 from geomm.retrieval import writing
 from geomm.retrieval.index import Index
-from geomm.retrieval.manifest import Manifest
+from geomm.retrieval.manifest import Manifest, folders_of
 from geomm.retrieval.snapshot import Snapshot, threads
 
 
-def merge_indexes(folders: Sequence[str | Path], into: str | Path) -> Index:
+def merge_indexes(folders: Sequence[str | Path | Index], into: str | Path) -> Index:
     """Write the rows of several indexes, without deleted ones, into a new one, in the order of the folders.
 
     Args:
-        folders: of the indexes; the new one keeps what is kept ``about`` the first, and the jobs of all.
+        folders: of the indexes, or they; the new one keeps what is kept ``about`` the first, and the jobs of all.
         into: a folder that does not exist, or is empty.
 
     Returns:
@@ -33,9 +33,7 @@ def merge_indexes(folders: Sequence[str | Path], into: str | Path) -> Index:
         PackageError: a folder holds no index, or a damaged one.
         OutputError: ``into`` holds something, or cannot be written.
     """
-    if not folders:
-        raise ConfigError("there is no index to merge", fix="name at least one folder")
-    opened = [Snapshot.open(Path(folder)) for folder in folders]
+    opened = [Snapshot.open(folder) for folder in folders_of(folders)]
     manifest = _agreed(opened)
     sources = [source for snapshot in opened for source in writing.live(snapshot)]
     keys = np.concatenate([np.empty(0, np.uint64), *(s.keys[rows] for s, rows in sources)])

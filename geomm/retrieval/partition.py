@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from geomm.errors import ConfigError
 from geomm.retrieval.index import Index
+from geomm.retrieval.manifest import folders_of
 from geomm.retrieval.query import Method
 from geomm.types import BBox
 
 
 def search_partitions(
-    folders: Sequence[str | Path],
+    folders: Sequence[str | Path | Index],
     query: np.ndarray,
     *,
     k: int = 10,
@@ -48,10 +49,8 @@ def search_partitions(
     import dask
     import pandas as pd
 
-    if not folders:
-        raise ConfigError("there is no index to search", fix="name at least one folder")
     options = {"k": k, "aoi": aoi, "datetime": datetime, "sensors": tuple(sensors), "method": method}
-    tasks = [dask.delayed(_search)(str(folder), np.asarray(query), options) for folder in folders]
+    tasks = [dask.delayed(_search)(str(folder), np.asarray(query), options) for folder in folders_of(folders)]
     found = dask.compute(*tasks) if client is None else client.gather(client.compute(tasks))
     columns = dict.fromkeys(column for hits in found for column in hits.columns)
     full = [hits for hits in found if len(hits)] or [found[0].reindex(columns=list(columns))]
@@ -60,5 +59,7 @@ def search_partitions(
 
 
 def _search(folder: str, query: np.ndarray, options: dict[str, Any]) -> Any:
-    hits = Index.open(folder).search(query, **options)
+    with warnings.catch_warnings():  # another part may have what this one lacks
+        warnings.filterwarnings("ignore", "No row of the index")
+        hits = Index.open(folder).search(query, **options)
     return hits.assign(folder=folder, row=hits.index.to_numpy(np.int64))

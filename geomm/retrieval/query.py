@@ -33,6 +33,9 @@ def embed(query: Any, embedder: Embedder | None) -> NDArray[Any]:
     """
     if isinstance(query, np.ndarray):
         return query
+    if query is None or hasattr(query, "data_vars") or hasattr(query, "children"):
+        fix = 'ask by a text, a vector, or a chip of a dataset: index.search("open water"), index.search(dataset[0])'
+        raise ConfigError("this is no query", why=f"got {type(query).__name__}", fix=fix)
     if isinstance(query, (list, tuple)) or hasattr(query, "__array__"):
         return np.asarray(query)
     if embedder is None:
@@ -42,6 +45,19 @@ def embed(query: Any, embedder: Embedder | None) -> NDArray[Any]:
             fix="open the index with its model, or embed the query yourself",
         )
     return embedder.text([query])[0] if isinstance(query, str) else embedder.image(query)
+
+
+def row_numbers(given: Any) -> NDArray[np.int64]:
+    """Return numbers of rows.
+
+    Raises:
+        ConfigError: they are something else, such as ids.
+    """
+    numbers = np.asarray(given)
+    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+        fix = "give whole numbers: index.rows([0, 1]), or index.rows(hits.index) of what index.search(...) found"
+        raise ConfigError("rows are named by a list of their numbers", where=repr(given)[:80], fix=fix)
+    return numbers.astype(np.int64)
 
 
 def plain(values: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -145,6 +145,7 @@ class Snapshot:
             wanted.check(self.segments)
             rows = np.concatenate([wanted.match(s, pool) for s in self.segments] or [rows])
             if not rows.any():
+                wanted.warn_if_lacking(self.segments)
                 wanted.warn_if_turned(self.segments, pool)
         rows[self.deleted] = False
         chosen = [s.choose(rows) for s in self.scannable]

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from geomm.errors import PackageError
 from geomm.retrieval.files import FileRecord
-from geomm.retrieval.manifest import NAME, Manifest
+from geomm.retrieval.manifest import NAME, Manifest, folder_of
 from geomm.types import Progress, silent
 
+if TYPE_CHECKING:
+    from geomm.retrieval.index import Index
 
-def verify_index(folder: str | Path, *, progress: Progress = silent) -> list[str]:
+
+def verify_index(folder: str | Path | Index, *, progress: Progress = silent) -> list[str]:
     """Compare every file of an index with its digest.
 
     Args:
-        folder: of the index.
+        folder: of the index, or the index.
         progress: told how many files are checked.
 
     Returns:
@@ -24,7 +28,7 @@ def verify_index(folder: str | Path, *, progress: Progress = silent) -> list[str
     Raises:
         PackageError: there is no index.
     """
-    root = Path(folder)
+    root = folder_of(folder)
     try:
         manifest = Manifest.load(root)
     except PackageError as error:

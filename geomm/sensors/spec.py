@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
-from geomm.errors import UnknownNameError
+from geomm.errors import DuplicateNameError, UnknownNameError
 from geomm.radiometry import Calibration
-from geomm.types import Unit
+from geomm.types import Unit, check_known
 
 IDENTITY = Calibration()
 """Stored numbers that are physical values already."""
@@ -67,6 +67,10 @@ class BandSpec:
     display: tuple[float, float] = (0.0, 1.0)
     """Stretch for pictures, in physical units."""
 
+    def __post_init__(self) -> None:
+        check_known(f"kind of band {self.name}", self.kind, get_args(Kind))
+        check_known(f"unit of band {self.name}", self.unit, get_args(Unit))
+
 
 @dataclass(frozen=True, slots=True)
 class QualityRule:
@@ -98,6 +102,12 @@ class SensorSpec:
     """Item properties and values by which an item of any collection is known to be of this sensor."""
     top_of_atmosphere: bool = False
     """Reflectance without the sun's height in its nominal calibration: it is divided by its sine where known."""
+
+    def __post_init__(self) -> None:
+        names = [b.name for b in self.bands]
+        for name in names:
+            if names.count(name) > 1:
+                raise DuplicateNameError.of(f"band of sensor {self.name}", name)
 
     def band(self, name: str) -> BandSpec:
         """Return a band by name or alias.

@@ -16,7 +16,7 @@ from torch import Tensor
 from geomm.dataset import Sample
 from geomm.errors import ConfigError, DuplicateNameError, UnknownNameError
 from geomm.models.heads import set_head
-from geomm.types import ClassSpec, LayerSpec, Prediction
+from geomm.types import ClassSpec, LayerSpec, Prediction, check_classes
 
 _TABLE: dict[str, Callable[..., Any] | None] = dict.fromkeys(
     ("segmentation", "classification", "multilabel", "contrastive")
@@ -62,16 +62,14 @@ def get_task(name: str, classes: Sequence[ClassSpec] = (), *, loss: str = "") ->
 
     Raises:
         UnknownNameError: there is no task or loss of that name.
-        ConfigError: there are no classes, or they are something else.
+        ConfigError: there are no classes, they are something else, or two have the same code or name.
     """
     if name not in TASKS:
         raise UnknownNameError.of("task", name, TASKS)
-    given: Any = classes
-    wrong = [c for c in given if not isinstance(c, ClassSpec)]
-    if wrong or (not classes and name != "contrastive"):
+    check_classes(classes)
+    if not classes and name != "contrastive":
         fix = 'write (ClassSpec(0, "land", "#33a02c"), ClassSpec(1, "water", "#1f78b4"))'
-        why = f"got {(wrong or [given])[0]!r}"[:80]
-        raise ConfigError(f"the task {name} needs the classes of the map", why=why, fix=fix)
+        raise ConfigError(f"the task {name} needs the classes of the map", why="there is none", fix=fix)
     build = TASKS[name] or import_module(f"geomm.tasks.{name}").TASK
     task: Task = build(tuple(classes), loss) if loss else build(tuple(classes))
     return task

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from geomm.dataset import Sample
+from geomm.tasks.losses import labels_of
 from geomm.tasks.segmentation import SegmentationTask
 from geomm.types import INVALID_CLASS, ClassSpec, Prediction
 
@@ -59,8 +60,8 @@ class ClassificationTask:
 
 def label_counts(batch: Sample, classes: int) -> Int[Tensor, "b k"]:
     """Count the labelled pixels of every chip by class."""
-    assert batch.target is not None
-    return torch.stack([(batch.target == k).sum((1, 2)) for k in range(classes)], 1)
+    target = labels_of(batch)
+    return torch.stack([(target == k).sum((1, 2)) for k in range(classes)], 1)
 
 
 TASK = ClassificationTask

@@ -13,8 +13,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from geomm.errors import UnknownNameError
+from geomm.dataset import Sample
+from geomm.errors import ContractError, UnknownNameError
 from geomm.types import INVALID_CLASS
+
+
+def labels_of(batch: Sample) -> Tensor:
+    """Return the target of a batch.
+
+    Raises:
+        ContractError: it has none.
+    """
+    if batch.target is None:
+        fix = 'say what they are: ChipDataset(cube, chips, names, target=Target("label", values=(0, 1, 2)))'
+        raise ContractError("the chips have no labels", why="they were read without a target", fix=fix)
+    return batch.target
+
 
 type Loss = Callable[[Tensor, Tensor], Tensor]
 """Of logits ``(B, K, ...)`` and class indices ``(B, ...)``."""

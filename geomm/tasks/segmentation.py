@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from geomm.dataset import Sample
-from geomm.tasks.losses import find_loss
+from geomm.tasks.losses import find_loss, labels_of
 from geomm.types import INVALID_CLASS, ClassSpec, LayerSpec, Prediction
 
 
@@ -37,12 +37,11 @@ class SegmentationTask:
 
     def losses(self, model: Any, batch: Sample) -> Float[Tensor, " parts"]:
         """Return the model's own loss and after it those of its experts; 0 where no pixel can be judged."""
-        assert batch.target is not None
+        target = labels_of(batch)
         if model.training:
-            model.observe(batch.target)
+            model.observe(target)
         parts = [
-            self.criterion(a.logits.float(), batch.target.masked_fill(~a.valid, INVALID_CLASS))
-            for a in model.answers(batch)
+            self.criterion(a.logits.float(), target.masked_fill(~a.valid, INVALID_CLASS)) for a in model.answers(batch)
         ]
         return torch.stack(parts)
 

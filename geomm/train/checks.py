@@ -10,6 +10,10 @@ from geomm.errors import ConfigError, ContractError, typo_of
 from geomm.models.spec import ModelSpec
 from geomm.tasks import TASKS, Task
 from geomm.train.settings import TrainData, TrainSettings
+from geomm.types import check_kind
+
+TRAINED = "give what geomm.fit(...) returns, or that of a package: load_package(FOLDER).model()"
+"""What to write where a trained model is wanted."""
 
 
 def check_fit(spec: Any, task: Any, data: Any, settings: Any) -> None:
@@ -23,6 +27,11 @@ def check_fit(spec: Any, task: Any, data: Any, settings: Any) -> None:
     about: ModelSpec | None = spec if isinstance(spec, ModelSpec) else getattr(spec, "spec", None)
     if about is None:
         return
+    kinds = {name == "contrastive" for name in (about.task, task.name)}
+    if len(kinds) > 1 or (task.name == "contrastive" and not about.text):
+        fix = f'write ModelSpec(..., task="{task.name}"' + (', text="tiny")' if task.name == "contrastive" else ")")
+        why = f"a model for {about.task} with {'the text encoder ' + about.text if about.text else 'no text encoder'}"
+        raise ContractError(f"the model is none for the task {task.name}", why=why, fix=fix)
     # A retrieval model answers with vectors, whatever classes its captions were derived from.
     classes = 0 if task.name == "contrastive" else len(getattr(task, "classes", ()))
     if classes and classes != about.outputs:
@@ -45,16 +54,23 @@ def check_fit(spec: Any, task: Any, data: Any, settings: Any) -> None:
 
 
 def _check_kinds(spec: Any, task: Any, data: Any, settings: Any) -> None:
-    if not isinstance(spec, (ModelSpec, nn.Module)):
-        fix = 'write ModelSpec({"optical": 6}, outputs=3)'
-        raise ConfigError("there is no model to train", where=repr(spec)[:80], fix=fix)
+    if not isinstance(spec, ModelSpec) and not (isinstance(spec, nn.Module) and hasattr(spec, "spec")):
+        fix = 'write ModelSpec({"optical": 6}, outputs=3); geomm.predictor_of_module maps with a network of your own'
+        raise ConfigError("there is no model to train", where=" ".join(repr(spec).split())[:80], fix=fix)
+    check_task(task)
+    fix = "write TrainData(batches, Normaliser.fit(batches)) with batches = ChipBatches([dataset], 16)"
+    check_kind(data, TrainData, "training needs TrainData", fix=fix)
+    check_kind(settings, TrainSettings, "these are no settings", fix="write TrainSettings(steps=500)")
+
+
+def check_task(task: Any) -> None:
+    """Refuse what is no task, such as the name of one.
+
+    Raises:
+        ConfigError: it is something else.
+    """
     if not isinstance(task, Task):
         fix = (
             f"build it: get_task({task!r}, classes)" if task in TASKS else 'build it: get_task("segmentation", classes)'
         )
         raise ConfigError("this is no task", where=repr(task)[:80], fix=fix)
-    if not isinstance(data, TrainData):
-        fix = "write TrainData(batches, Normaliser.fit(batches.epoch(0))) with batches = ChipBatches([dataset], 16)"
-        raise ConfigError("training needs TrainData", where=repr(data)[:80], fix=fix)
-    if not isinstance(settings, TrainSettings):
-        raise ConfigError("these are no settings", where=repr(settings)[:80], fix="write TrainSettings(steps=500)")

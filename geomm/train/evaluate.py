@@ -11,15 +11,17 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from geomm.batches import Batches
+from geomm.batches import Batches, check_batches
 from geomm.chips import Chip
 from geomm.dataset import ChipDataset, Sample, collate
-from geomm.errors import ContractError, SplitError
+from geomm.errors import ConfigError, ContractError, SplitError
 from geomm.metrics import Reliability, confusion
 from geomm.tasks import Task
+from geomm.tasks.losses import labels_of
+from geomm.train.checks import TRAINED, check_task
 from geomm.train.settings import Fitted
 from geomm.transforms import blank
-from geomm.types import INVALID_CLASS
+from geomm.types import INVALID_CLASS, check_kind, check_known, check_whole
 
 KEPT = 2**17
 """Most pixels that a temperature is fitted on."""
@@ -33,6 +35,11 @@ class HeldOut:
     """Chips with targets, see :meth:`geomm.SpatialSplit.tiles`."""
     block: int
     """Height and width of the blocks in pixels."""
+
+    def __post_init__(self) -> None:
+        fix = "write HeldOut(dataset, 512), with the block of the split"
+        check_kind(self.dataset, ChipDataset, "chips to be judged on are a ChipDataset", fix=fix)
+        check_whole({"block": self.block}, fix=fix)
 
     def batches(self, size: int) -> Iterator[tuple[Sequence[Chip], Sample]]:
         """Yield chips and their samples."""
@@ -75,13 +82,17 @@ def evaluate(
 
     Raises:
         SplitError: there is no labelled pixel.
+        ConfigError: an argument is of another kind, or ``classes`` is not the number of those of the task.
+        ContractError: the chips have no labels.
+        UnknownNameError: the model has no modality of a name in ``only``.
     """
+    check_evaluate(fitted, task, test, classes, only)
     counts: dict[tuple[int, int], np.ndarray] = {}
     reliability = Reliability.empty()
     for chips, sample in test.batches(batch):
+        target = labels_of(sample).numpy()
         scores = scores_of(fitted, task, sample, only)
-        assert sample.target is not None
-        for chip, chances, wanted in zip(chips, scores.numpy(), sample.target.numpy(), strict=True):
+        for chip, chances, wanted in zip(chips, scores.numpy(), target, strict=True):
             inner = chip.trim.slices
             truth = wanted[inner]
             if (truth == INVALID_CLASS).all():
@@ -93,6 +104,26 @@ def evaluate(
     if not counts:
         raise SplitError("the evaluated split has no labelled pixel", fix="choose other blocks or more labels")
     return Evaluation(counts, reliability)
+
+
+def check_evaluate(fitted: Fitted, task: Task, test: HeldOut, classes: int, only: Sequence[str]) -> None:
+    """Refuse arguments of :func:`evaluate` that are of another kind, or do not belong together.
+
+    Raises:
+        ConfigError: one is of another kind, or there is another number of classes than the task has.
+        UnknownNameError: the model has no modality of a name in ``only``.
+    """
+    check_kind(fitted, Fitted, "this is no trained model", fix=TRAINED)
+    check_task(task)
+    check_kind(test, HeldOut, "what to judge on is a HeldOut", fix="write HeldOut(dataset, 512)")
+    number = len(getattr(task, "classes", ())) or classes
+    if classes != number:
+        fix = f"write classes={number}"
+        raise ConfigError("classes is the number of the task's", where=f"classes {classes!r}"[:80], fix=fix)
+    if isinstance(only, str):
+        raise ConfigError("only is one text", where=repr(only), fix=f"write only=({only!r},)")
+    for name in only:
+        check_known("modality of the model", name, fitted.model.spec.modalities)
 
 
 def scores_of(fitted: Fitted, task: Task, sample: Sample, only: Sequence[str] = ()) -> Tensor:
@@ -140,8 +171,11 @@ def calibrate(fitted: Fitted, validation: Batches, *, seed: int = 0) -> Fitted:
 
     Raises:
         SplitError: there is no labelled pixel.
-        ContractError: the model answers chip by chip.
+        ContractError: the model answers chip by chip, or the chips have no labels.
+        ConfigError: an argument is of another kind.
     """
+    check_kind(fitted, Fitted, "this is no trained model", fix=TRAINED)
+    check_batches(validation, "validation")
     generator = np.random.default_rng(seed)
     logits, labels = [], []
     for sample in validation.epoch(0):
@@ -153,8 +187,7 @@ def calibrate(fitted: Fitted, validation: Batches, *, seed: int = 0) -> Fitted:
                 fix="skip the calibration for this task",
             )
         answer = answer.movedim(1, -1)
-        assert sample.target is not None
-        truth = sample.target.numpy()
+        truth = labels_of(sample).numpy()
         known = truth != INVALID_CLASS
         logits.append(answer.reshape(-1, answer.shape[-1]).double().numpy()[known.ravel()])
         labels.append(truth[known])

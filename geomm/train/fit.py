@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from geomm.errors import ConfigError
+from geomm.errors import ConfigError, OutputError
 from geomm.models.multimodal import ModelSpec, MultimodalModel
 from geomm.tasks import Task
 from geomm.train.checkpoints import BEST, FINAL, LAST, KeepLastAndBest, WholeFiles, save_whole
@@ -57,13 +57,15 @@ def fit(
         PackageError: the checkpoint in ``folder`` is of another model or other settings.
         ConfigError: patience without validation, or several processes with validation and no folder where they find
             the best epoch.
-        SplitError: the validation loss is not a number.
+        SplitError: the validation loss is not a number, or the first epoch had no labelled pixel.
+        OutputError: ``folder`` is a file, or may not be written to.
     """
     check_fit(spec, task, data, settings)
     if settings.patience and data.validation is None:
         raise ConfigError("patience needs validation", why=f"patience {settings.patience}", fix="give TrainData some")
     if settings.devices > 1 and data.validation is not None and folder is None:
         raise ConfigError("several processes that validate need a folder", fix="give fit a folder")
+    _make(folder)
     kept = folder is not None or data.validation is not None
     with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory(prefix="geomm-fit-") as scratch, _quiet():
         torch.manual_seed(seed)
@@ -88,6 +90,20 @@ def fit(
     return Fitted(model.cpu().eval(), data.normaliser, tuple(module.history), tuple(module.validation))
 
 
+def _make(folder: str | Path | None) -> None:
+    """Make the folder of a run, or refuse it before anything is trained."""
+    if folder is None:
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        fix = "name a folder that you may write to, such as runs/first"
+        raise OutputError(
+            "the folder of the run cannot be written", where=str(folder), why=str(error), fix=fix
+        ) from error
+
+
 def _load(module: TrainModule, file: Path) -> None:
     """Load what a finished run kept, if it is this run."""
     final = torch.load(file, map_location="cpu", weights_only=True)
@@ -101,7 +117,7 @@ def _trainer(settings: TrainSettings, checkpoints: Path | None, folder: Path | N
         callbacks.append(EMAWeightAveraging(decay=settings.average))
     if checkpoints:
         callbacks.append(KeepLastAndBest(checkpoints, patience=settings.patience, last=folder is not None))
-    return Trainer(
+    return _built(
         max_steps=settings.steps,
         max_epochs=-1,
         accelerator=settings.accelerator,
@@ -122,6 +138,18 @@ def _trainer(settings: TrainSettings, checkpoints: Path | None, folder: Path | N
         enable_model_summary=False,
         default_root_dir=folder,
     )
+
+
+def _built(**options: Any) -> Trainer:
+    try:
+        return Trainer(**options)
+    except (MisconfigurationException, ValueError) as error:
+        raise ConfigError(
+            "the accelerator is not here",
+            where=f"accelerator {options['accelerator']!r}, devices {options['devices']}",
+            why=str(error).splitlines()[0][:160],
+            fix="write accelerator='cpu' or 'auto', and no more devices than there are; `geomm doctor` finds GPUs",
+        ) from error
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from geomm.batches import Batches
 from geomm.dataset import Sample
-from geomm.errors import PackageError
+from geomm.errors import PackageError, SplitError
 from geomm.models.multimodal import MultimodalModel
 from geomm.tasks import Task
 from geomm.train.settings import OnStep, TrainData, TrainSettings
@@ -39,6 +39,8 @@ class TrainModule(LightningModule):  # type: ignore[misc]
         self.validation: list[float] = []
         self.random = torch.Generator()
         self._sums: list[Tensor] = []
+        self._labelled: bool | None = False
+        """Whether the first epoch has shown a label so far; None after it."""
 
     def on_train_epoch_start(self) -> None:
         """Draw the randomness of this epoch."""
@@ -56,6 +58,8 @@ class TrainModule(LightningModule):  # type: ignore[misc]
         if self.settings.modality_dropout > 0:
             ready = drop_modalities(ready, self.settings.modality_dropout, self.random)
         parts = self.task.losses(self.model, ready)
+        if self._labelled is False:
+            self._labelled = batch.target is None or bool((batch.target != INVALID_CLASS).any())
         self._sums.append(parts[0].detach())
         if (batch_idx + 1) % self.settings.accumulate == 0:
             self.history.append(float(torch.stack(self._sums).mean()))
@@ -64,10 +68,18 @@ class TrainModule(LightningModule):  # type: ignore[misc]
         return parts.mean()
 
     def on_train_epoch_end(self) -> None:
-        """Drop what was accumulated for a step that the epoch's end cut short: Lightning steps there."""
+        """Drop what was accumulated for a step that the epoch's end cut short: Lightning steps there.
+
+        Raises:
+            SplitError: no chip of the first epoch had a label, and nothing else was learnt.
+        """
         if self._sums:
             self.history.append(float(torch.stack(self._sums).mean()))
             self._sums.clear()
+        labelled, self._labelled = self._labelled, None
+        # Asked of all processes alike: one of them may have got the chips without labels.
+        if labelled is not None and not self.trainer.strategy.reduce_boolean_decision(labelled, all=False):
+            check_learnt(self.history, self.trainer.datamodule.data.train)
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's
         """Judge; batches count by their labels."""
@@ -132,6 +144,25 @@ class TrainModule(LightningModule):  # type: ignore[misc]
         settings = {k: v for k, v in asdict(self.settings).items() if k not in ("accelerator", "devices")}
         spec = self.model.spec.to_json()
         return {"seed": self.seed, "settings": settings, "spec": spec, "loss": self.task.loss_name}
+
+
+def check_learnt(losses: Sequence[float], batches: Batches) -> None:
+    """Refuse to go on where no chip had a label and every loss is 0.
+
+    Raises:
+        SplitError: that is so.
+    """
+    if any(losses):
+        return
+    readers = [getattr(s, "reader", None) for s in getattr(batches, "sources", ())]
+    targets = {f"Target({t.modality!r}, values={t.values})" for r in readers if (t := getattr(r, "target", None))}
+    splits = {s[1] for r in readers if (s := getattr(r, "split", None))}
+    raise SplitError(
+        "not one labelled pixel was seen in the first epoch",
+        where="; ".join([*sorted(targets), *(f"split {n!r}" for n in sorted(splits))]),
+        why="no pixel of the chips has one of the values of the target",
+        fix="give Target(values=...) the codes that the labels hold, or a split whose chips have labels",
+    )
 
 
 class Told(Callback):  # type: ignore[misc]

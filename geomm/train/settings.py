@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from geomm.batches import Batches
+from geomm.batches import Batches, check_batches
 from geomm.errors import ConfigError, did_you_mean
 from geomm.models.clip import ClipModel
 from geomm.models.multimodal import MultimodalModel
 from geomm.transforms import Normaliser
-from geomm.types import check_whole
+from geomm.types import check_kind, check_real, check_whole
 
 type Schedule = Literal["one_cycle", "cosine", "constant"]
 type Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -58,6 +58,8 @@ class TrainSettings:
         fix = "for example TrainSettings(steps=500, rate=1e-3)"
         check_whole(whole, least=None, fix=fix)
         check_whole(least, least=0, fix=fix)
+        real = {"rate": self.rate, "weight_decay": self.weight_decay, "clip": self.clip, "average": self.average}
+        check_real(real | {"modality_dropout": self.modality_dropout}, fix=fix)
         if self.steps < 1 or not 0 < self.rate < math.inf or self.accumulate < 1 or self.devices < 1:
             raise ConfigError(
                 "training needs at least one step, batch and device, and a positive rate",
@@ -90,6 +92,13 @@ class TrainData:
     """Fitted on training pixels, or the one that pretrained weights want."""
     validation: Batches | None = None
     """Chips of other places that decide which epoch is kept; None to keep the last."""
+
+    def __post_init__(self) -> None:
+        check_batches(self.train, "train")
+        fix = "write TrainData(batches, Normaliser.fit(batches))"
+        check_kind(self.normaliser, Normaliser, "training needs a normaliser", fix=fix)
+        if self.validation is not None:
+            check_batches(self.validation, "validation")
 
 
 @dataclass(frozen=True, slots=True)
