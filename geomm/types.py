@@ -167,10 +167,17 @@ class Modality:
     """Band names in the order the model sees them; empty means all bands of the sensor."""
 
     def __post_init__(self) -> None:
+        sensor: object = self.sensor
         given: object = self.bands
+        if not isinstance(sensor, str):
+            fix = f'write Modality("{getattr(sensor, "name", "landsat-oli-l1")}", ("B4", "B3"))'
+            raise ConfigError("the sensor of a modality is a name", where=repr(sensor)[:60], fix=fix)
         if isinstance(given, str):
             fix = f'write Modality("{self.sensor}", ("{self.bands}",))'
             raise ConfigError("bands is one text", where=f"bands {self.bands!r}", fix=fix)
+        if not isinstance(given, Sequence) or not all(isinstance(b, str) for b in given):
+            fix = f'write Modality("{self.sensor}", ("B4", "B3")), or leave the bands out for all'
+            raise ConfigError("bands are a list of names, in their order", where=repr(given)[:60], fix=fix)
         object.__setattr__(self, "bands", tuple(self.bands))
 
 

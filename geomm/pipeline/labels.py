@@ -19,7 +19,7 @@ from geomm.cube import coords_of
 from geomm.cube.calibrate import CALIBRATION
 from geomm.cube.plots.flags import flags_of
 from geomm.errors import ConfigError, GridError, SourceWarning
-from geomm.types import INVALID_CLASS, ClassSpec
+from geomm.types import INVALID_CLASS, ClassSpec, check_classes
 
 AREA = "polygon"
 """Variable of the label node that numbers the labelled areas: ``(y, x)``, negative where there is none."""
@@ -231,6 +231,7 @@ def rasterize_labels(
     if not all(isinstance(c, ClassSpec) for c in classes):
         fix = 'rasterize_labels(frame, [ClassSpec(1, "maize", "#e6b800")], grid)'
         raise ConfigError("classes are a list of ClassSpec", where=repr(classes)[:80], fix=fix)
+    check_classes(classes)
     moment: Any = time or dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
     if not hasattr(geobox, "geographic_extent") or not isinstance(moment, dt.datetime):
         fix = "give a GeoBox, such as common_geobox(scenes), and a datetime"
