@@ -175,7 +175,8 @@ class Modality:
         if isinstance(given, str):
             fix = f'write Modality("{self.sensor}", ("{self.bands}",))'
             raise ConfigError("bands is one text", where=f"bands {self.bands!r}", fix=fix)
-        if not isinstance(given, Sequence) or not all(isinstance(b, str) for b in given):
+        ordered = isinstance(given, Iterable) and not isinstance(given, (set, frozenset, Mapping))
+        if not ordered or not all(isinstance(b, str) for b in self.bands):
             fix = f'write Modality("{self.sensor}", ("B4", "B3")), or leave the bands out for all'
             raise ConfigError("bands are a list of names, in their order", where=repr(given)[:60], fix=fix)
         object.__setattr__(self, "bands", tuple(self.bands))
