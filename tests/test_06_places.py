@@ -143,7 +143,7 @@ CATALOGS = {
     "address as host": (lambda _: P(hosts=("https://x.org/",)), "E701", r"hosts=\['x.org'\]"),
     "path as host": (lambda _: P(hosts=("x.org/data",)), "E701", r"hosts=\['x.org'\]"),
     "folder of a bucket": (lambda _: P(hosts=("s3://data/",)), "E701", r"hosts=\['s3://data'\]"),
-    "record as sensor": (lambda a: _load(a.scenes, geomm.SENSORS["landsat-oli-l1"]), "E101", "'landsat-oli-l1'"),
+    "record as sensor": (lambda a: _load(a.scenes, geomm.SENSORS["landsat-oli-l1"]), "E701", '"landsat-oli-l1"'),
     "one root": (lambda _: P(roots="imagery"), "E701", "roots=\\['/data"),
     "date of a country": (lambda a: _append(a, "1.6.2020"), "E701", "2020-06-01"),
     "row without a place in an index": (lambda a: _append(a, "2020-06-01", np.nan), "E701", "row 0.*correct the batch"),
