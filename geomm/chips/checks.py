@@ -94,7 +94,7 @@ def points_of(centres: Any) -> list[tuple[float, float]]:
 
 
 def no_point(points: Sequence[tuple[float, float]], shape: tuple[int, int]) -> ConfigError:
-    """Return the error for points of which none lies in the grid."""
+    """Return the error for points that are no rows and columns of a grid."""
     why = f"the first is row {points[0][0]:g}, column {points[0][1]:g}; the grid has {shape[0]} x {shape[1]} pixels"
     return ConfigError("no point lies in the grid", why=why, fix=_PIXELS)
 

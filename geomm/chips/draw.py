@@ -16,6 +16,9 @@ from geomm.chips.split import SpatialSplit, check_split
 from geomm.errors import ConfigError, SplitError
 from geomm.types import Window, check_whole
 
+FAR = 10
+"""Sides of the grid beyond which points are no rows and columns, but coordinates in metres."""
+
 
 def random_chips(
     shape: tuple[int, int], size: int, number: int, *, seed: int = 0, within: int | None = None
@@ -157,7 +160,7 @@ def centred_chips(
         seed: of the displacement.
 
     Raises:
-        ConfigError: these are no points; or there are some, and none lies in the grid.
+        ConfigError: these are no points; or all lie so far from the grid that they are no rows and columns.
     """
     _check_draw(shape, size, 0, seed)
     check_whole({"jitter": jitter}, least=0, fix="give the greatest displacement in pixels, for example jitter=16")
@@ -171,7 +174,7 @@ def centred_chips(
             chips.append(
                 _around(len(chips), min(max(row, 0), shape[0] - 1), min(max(column, 0), shape[1] - 1), shape, size)
             )
-    if points and not chips:
+    if points and not chips and min(max(abs(y), abs(x)) for y, x in points) > FAR * max(shape):
         raise no_point(points, shape)
     return chips
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from geomm.catalog import BandSource, Scene, parse_interval
-from geomm.errors import CatalogError, ConfigError
+from geomm.errors import CatalogError, ConfigError, SourceWarning
 from geomm.sensors import SensorSpec, get_sensor
 
 
@@ -19,10 +20,10 @@ def from_torchgeo(dataset: Any, sensor: str | Sequence[str], *, time: str | dt.d
         dataset: one file for every image, or one for every band (``separate_files``); of labels too
             (``is_image = False``, such as for the sensor ``landcover``); or an ``&`` or ``|`` of such data sets.
         sensor: what it is, for geomm; of several data sets, of each in their order.
-        time: of files whose names hold no date, such as ``2020-06-01T10:10Z``.
+        time: of files whose names hold no date, such as ``2020-06-01T10:10Z``; without, 1970, and a warning for images.
 
     Raises:
-        CatalogError: its files do not say which bands they hold; or images have no date, and no time is given.
+        CatalogError: its files do not say which bands they hold.
         ConfigError: as many sensors as data sets are needed; or it is no data set of files.
     """
     parts, when = _leaves(dataset), parse_interval(time)[0]
@@ -94,11 +95,11 @@ def _time_of(dataset: Any, interval: Any, when: dt.datetime | None, path: Any) -
         found: dt.datetime = interval.left.floor("us").to_pydatetime().replace(tzinfo=dt.UTC)
         return found
     if when is None and getattr(dataset, "is_image", True):
-        raise CatalogError(
-            "the files of the data set have no date",
-            where=f"{type(dataset).__name__}, {path}",
-            why="its filename_regex has no group date",
-            fix='give one: from_torchgeo(dataset, sensor, time="2020-06-01T10:10Z"), or a group (?P<date>...)',
+        warnings.warn(
+            f"{path} has no date, {type(dataset).__name__}.filename_regex has no such group: its time is 1970. "
+            'Give one: from_torchgeo(dataset, sensor, time="2020-06-01T10:10Z"), or a group (?P<date>...).',
+            SourceWarning,
+            stacklevel=4,
         )
     return when or dt.datetime(1970, 1, 1, tzinfo=dt.UTC)  # labels hold at any time
 
