@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from geomm.archive import STAGING, Target, open_target
+from geomm.batch.checks import check_stage
 from geomm.batch.coordinator import Bench, Coordinator, TooManyFailuresError
 from geomm.batch.estimate import bytes_of
 from geomm.batch.guard import Heartbeat, StopSwitch, alone
@@ -84,9 +85,9 @@ def run_batch(
     state = _state_of(target, options).absolute()
     _check(config, target, options)
     window = options.interval(dt.datetime.now(dt.UTC))
-    planner = Planner(config, target, state, window, options.scheduler in SCHEDULERS)
+    planner = Planner(config, target, state, window)
     if options.dry_run:
-        return _dry(planner)
+        return _dry(planner, options)
     with alone(state), Ledger(state / LEDGER, write=True) as ledger:
         note = RunNote(_run_id(), time.time(), None, os.getpid(), socket.gethostname(), _command(), None)
         if not ledger.runs():
@@ -166,6 +167,7 @@ def _stage(planner: Planner, bench: Bench, stage: Stage, actions: list[Action]) 
     todo = [a.unit for a in order][: bench.options.limit]
     bench.retries.budget += len(todo)  # one for every unit, on the average
     if todo:
+        check_stage(plan, planner.config.root, bench.options)
         Coordinator(bench, plan, todo).run()
     return True
 
@@ -176,7 +178,7 @@ def _status(error: GeommError) -> int:
     return USAGE if isinstance(error, ConfigError) else INTERNAL
 
 
-def _dry(planner: Planner) -> BatchResult:
+def _dry(planner: Planner, options: BatchOptions) -> BatchResult:
     """Plan, and write nothing."""
     import tempfile
 
@@ -192,6 +194,8 @@ def _dry(planner: Planner) -> BatchResult:
                     waits.append(stage.name)
                 else:
                     mine = reconcile(plan, planner.out, ledger, write=False)
+                    if any(a.does for a in mine):
+                        check_stage(plan, planner.config.root, options)
                     size = bytes_of(plan, [a.unit for a in mine if a.does])
                     actions += [replace(a, bytes=size.get(a.unit.id)) for a in mine]
             return BatchResult(DONE, tuple(actions), waits=tuple(waits))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from geomm.archive import Target
 from geomm.batch.planning import file_digest, model_digest, rejected_units, scene_units, tile_units, training_unit
@@ -22,12 +22,9 @@ from geomm.config import (
     Stage,
     TrainStage,
 )
-from geomm.errors import ConfigError, ContractError
+from geomm.errors import ConfigError
 from geomm.ledger import Ledger, Unit
 from geomm.pipeline.sources import open_source
-
-if TYPE_CHECKING:
-    from geomm.package import ModelPackage
 
 MODEL = "model"
 """Folder of the model package in a unit of a training."""
@@ -63,8 +60,6 @@ class Planner:
     """Folder of the ledger; catalogs of plain folders lie there too."""
     window: tuple[Any, Any] = (None, None)
     """Earliest and latest time of the imagery."""
-    here: bool = True
-    """Whether units are made on this machine: what a cluster's workers have is theirs to know."""
 
     def plan(self, stage: Stage, ledger: Ledger | None) -> StagePlan:
         """Plan a stage.
@@ -95,7 +90,6 @@ class Planner:
         if folder is None:
             return StagePlan(stage, (), imagery, waits_for=stage.model)
         package = load_package(folder)
-        check_model(stage, package)
         contract = package.contract
         sensors = list(dict.fromkeys(m.sensor for m in contract.modalities.values()))
         required = {contract.modalities[n].sensor for n in contract.required}
@@ -108,11 +102,8 @@ class Planner:
 
     def _training(self, stage: TrainStage, ledger: Ledger | None) -> StagePlan:
         from geomm.batch.training import recipe_of
-        from geomm.pipeline.learn import check_accelerator
 
         config = recipe_of(stage, Path(self.config.root))
-        if self.here:
-            check_accelerator(config)
         if stage.chips:
             now = set() if ledger is None else set(ledger.current(stage.chips).values())
             stores = [] if ledger is None else [u for u in ledger.units(stage.chips, ("DONE",)) if u.id in now]
@@ -165,32 +156,6 @@ class Planner:
                 fix="train into a folder first, and name the model package in the recipe",
             )
         return Path(self.out.root) / place
-
-
-def check_model(stage: PredictStage | IndexStage, package: ModelPackage) -> None:
-    """Refuse a model that cannot make what a stage asks for: else every unit would be put aside.
-
-    Raises:
-        ContractError: the model is of another task.
-        ConfigError: polygons without a class map, or a layer that its task does not have.
-        UnknownNameError: there is no such layer.
-    """
-    from geomm.prediction import PredictSettings
-    from geomm.prediction.predictor import class_maps
-
-    task, wanted = str(package.spec["task"]), "contrastive" if isinstance(stage, IndexStage) else "segmentation"
-    if (task == "contrastive") != isinstance(stage, IndexStage):
-        raise ContractError(
-            f"the stage {stage.name} cannot use the model",
-            where=str(package.path),
-            why=f"its task is {task}",
-            fix=f"name a model that was trained with `task: {wanted}`",
-        )
-    if isinstance(stage, PredictStage):
-        own = tuple(layer.name for layer in package.task().layers)
-        maps = class_maps(package.contract.classes, PredictSettings(layers=tuple(stage.layers)), own)
-        if stage.polygons and "class" not in [layer.name for layer in maps.layers]:
-            raise ConfigError("polygons are made of the class map", where=stage.name, fix="add class to the layers")
 
 
 def _planned(stage: Stage, units: Sequence[Unit], imagery: Imagery) -> StagePlan:
