@@ -28,6 +28,7 @@ def _loaded(code):
         "import geomm; geomm.SENSORS",
         "import geomm; geomm.ChipGrid((9, 9), 4)",
         "import geomm; geomm.load_recipe('pipelines/clouds_landsat.yaml')",
+        "import geomm.batch.run, geomm.package",  # what a run needs that finds nothing new
     ],
 )
 def test_light_commands_import_nothing_heavy(code):

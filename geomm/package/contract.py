@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
-from geomm.cube import cube_of, geobox_of, ground_size
 from geomm.errors import ConfigError, ContractError, UnitError, UnknownNameError
 from geomm.radiometry import convert
 from geomm.types import ClassSpec, Modality, Unit, check_classes, check_kind, check_known, check_real, check_whole
@@ -76,6 +75,8 @@ class InputContract:
             UnknownNameError: the cube has no such modality.
             ConfigError: this is no cube, or something else is no part of a contract.
         """
+        from geomm.cube import cube_of, geobox_of, ground_size
+
         cube_of(cube)
         if isinstance(modalities, str) or isinstance(required, str):
             what = "modalities is one text" if isinstance(modalities, str) else "required is one text"
