@@ -158,7 +158,7 @@ class Cluster:
     def __init__(self, address: str, *, most: int | None = None) -> None:
         from geomm.pipeline.clusters import connect
 
-        self._client, self._most = connect(address, otherwise="--scheduler local"), most
+        self._client, self._most = connect(address), most
         self._running: dict[Any, Task] = {}
         self._seen = time.monotonic()
 

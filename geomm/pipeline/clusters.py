@@ -7,12 +7,11 @@ from typing import Any
 from geomm.errors import ConfigError, DependencyError
 
 
-def connect(address: str, *, otherwise: str = "--scheduler 4") -> Any:
+def connect(address: str) -> Any:
     """Return a client of a Dask scheduler.
 
     Args:
         address: such as ``tcp://host:8786``.
-        otherwise: option that starts processes here, for the message.
 
     Raises:
         ConfigError: there is no address, or nobody answers.
@@ -24,7 +23,7 @@ def connect(address: str, *, otherwise: str = "--scheduler 4") -> Any:
         raise DependencyError("dask.distributed is not installed", fix="uv pip install 'geomm[cluster]'") from error
     if "://" not in address:
         raise ConfigError(
-            "the scheduler is a number of workers or an address", where=address, fix=f"{otherwise}, or tcp://host:8786"
+            "the scheduler is a number of workers or an address", where=address, fix="--scheduler 4, or tcp://host:8786"
         )
     try:
         return Client(address, timeout="10s")
@@ -33,5 +32,6 @@ def connect(address: str, *, otherwise: str = "--scheduler 4") -> Any:
             "the scheduler does not answer",
             where=address,
             why=str(error),
-            fix=f"check that `dask scheduler` runs there, or start processes here: {otherwise}",
+            fix="check that `dask scheduler` runs there, or start processes here: --scheduler local for `geomm run`, a "
+            "number of workers for `geomm predict`",
         ) from error
