@@ -266,6 +266,9 @@ def test_loose_items_are_a_catalog(at, tmp_path):
         item.make_asset_hrefs_absolute()
         item.save_object(include_self_link=False, dest_href=str(tmp_path / f"{item.id}.json"))
     (tmp_path / "other.json").write_text("{}")
+    with (tmp_path / "vectors.geojson").open("wb") as large:  # not read, so that nobody sees what is wrong with it
+        large.write(b'{"stac_version"')
+        large.truncate(2**24 + 1)
     assert len(geomm.open_catalog(tmp_path).search()) == 3
 
 

@@ -142,13 +142,18 @@ def read_static(href: str, policy: ReadPolicy) -> StaticSource:
         ) from error
 
 
+ITEM_BYTES = 2**24
+"""No item is larger; vector files that lie beside imagery often are, and take long to read."""
+
+
 def loose_items(folder: Path, policy: ReadPolicy) -> StaticSource:
-    """Return the STAC items that lie in a folder as files of their own; other JSON files are left out.
+    """Return the STAC items that lie in a folder as files of their own; other JSON files are left out, and large ones.
 
     Raises:
         CatalogError: one of them cannot be read.
     """
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".json", ".geojson") and p.is_file())
+    named = (p for p in folder.iterdir() if p.suffix.lower() in (".json", ".geojson") and p.is_file())
+    files = sorted(p for p in named if p.stat().st_size <= ITEM_BYTES)
     stac = [p for p in files if '"stac_version"' in p.read_text(encoding="utf-8", errors="replace")]
     return StaticSource(tuple(r for p in stac for r in read_static(str(p), policy).records))
 

@@ -18,7 +18,7 @@ from geomm.prediction.fitting import fitted_settings
 from geomm.prediction.members import Member, predictor_of
 from geomm.prediction.settings import PredictSettings
 from geomm.prediction.stream import OnBlock, plan_of, predict_blocks
-from geomm.types import Prediction, Window
+from geomm.types import Prediction, Window, check_kind
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -57,10 +57,8 @@ def predict(
         ConfigError: at once: this is no cube, or no model package.
     """
     cube_of(cube)
-    asked: Any = settings
-    if asked is not None and not isinstance(asked, PredictSettings):
-        fix = "write settings_for(cube, package, PredictSettings(layers=('class',)))"
-        raise ConfigError("settings are PredictSettings", where=repr(asked)[:80], fix=fix)
+    fix = "write settings_for(cube, package, PredictSettings(layers=('class',)))"
+    check_kind(settings, (PredictSettings, type(None)), "settings are PredictSettings", fix=fix)
     for one in _listed(package):
         contract = (one.package if isinstance(one, Member) else one).contract
         check_cube(contract, cube)
