@@ -52,6 +52,10 @@ class ReadPolicy:
         object.__setattr__(self, "hosts", tuple(str(h).lower() for h in self.hosts))
         object.__setattr__(self, "roots", tuple(str(r) for r in self.roots))
 
+    def __hash__(self) -> int:
+        return hash((self.hosts, self.roots, self.home))  # limits are compared, but seldom differ: hashed too, they
+        # would cost more than the rest of a look-up, and there are dozens of those for a chip
+
     def __dask_tokenize__(self) -> tuple[str, ...]:
         return (type(self).__name__,)  # what may be read does not change what is read
 

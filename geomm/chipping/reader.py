@@ -117,10 +117,10 @@ class ChipReader:
         order = ChipOrder(tuple(self.chips), self.shape, shuffle, seed, rank, world).epoch(epoch)
         return self.follow(Itinerary(order.visits, order.draws[skip * batch :]), batch, shuffled=shuffle > 0)
 
-    def follow(self, order: Itinerary, batch: int, *, shuffled: bool) -> Iterator[ChipArrays]:
-        """Read chips in an order that was made before; see :meth:`stream`."""
+    def follow(self, order: Itinerary, batch: int, *, shuffled: bool, tidy: bool = True) -> Iterator[ChipArrays]:
+        """Read chips in an order that was made before; see :meth:`stream` and, for ``tidy``, :class:`ReadAhead`."""
         left = np.bincount(order.draws[:, 0], minlength=len(order.visits))
-        with ReadAhead(self, order.visits, left, shuffled=shuffled) as ahead:
+        with ReadAhead(self, order.visits, left, shuffled=shuffled, tidy=tidy) as ahead:
             for draws in order.batches(batch):
                 numbers = draws[:, 1].tolist()
                 yield self.cut([ahead.get(int(v)) for v in draws[:, 0]], [self.chips[k] for k in numbers], numbers)

@@ -54,6 +54,10 @@ class Itinerary:
         """Cut the draws into batches; the last may be smaller."""
         return [self.draws[k : k + size] for k in range(0, len(self.draws), size)]
 
+    def joined(self, scopes: int) -> Itinerary:
+        """Return the same with this many scopes made one: no block is decoded for each, but more are kept."""
+        return replace(self, visits=tuple(replace(v, scope=v.scope // scopes) for v in self.visits))
+
 
 @dataclass(frozen=True, slots=True)
 class ChipOrder:

@@ -13,6 +13,8 @@ from geomm.errors import ConfigError
 
 app = typer.Typer(help="Chip stores: chips cut once, read many times.", no_args_is_help=True)
 
+_CODECS = {"none": "plain", "lz4": "LZ4"}
+
 StoreArgument = Annotated[Path, typer.Argument(help="chip store (folder)")]
 
 
@@ -21,6 +23,14 @@ def build(
     recipe: Annotated[Path, typer.Argument(help="YAML recipe, see pipelines/", autocompletion=complete.recipes)],
     out: Annotated[Path, typer.Option("-o", "--out", help="folder of the store")],
     set_: SetOption = None,
+    compress: Annotated[
+        bool | None,
+        typer.Option(
+            "--compress/--no-compress",
+            help="imagery in LZ4: fewer bytes, built and read more slowly",
+            show_default=False,
+        ),
+    ] = None,
     share: Annotated[str, typer.Option(help="which part of the shards to write: 0/4 is the first of four")] = "0/1",
 ) -> None:
     """Cut the chips of a recipe into a store; stopped, the same command goes on where it was.
@@ -35,7 +45,7 @@ def build(
     part = _share(share)
     with Bars() as bars:
         config = load_recipe(recipe, dict(assignment(text) for text in set_ or ()))
-        folder = build_chips(config, out, share=part, progress=bars.update)
+        folder = build_chips(config, out, compress=compress, share=part, progress=bars.update)
     store = StoredChips(folder)
     typer.echo(f"{folder}: {len(store)} chips{'' if store.complete else ', not complete yet'}")
 
@@ -54,7 +64,8 @@ def info(store: StoreArgument) -> None:
     for spec in chips.arrays:
         bands = spec.attrs.get("bands", [])
         typer.echo(
-            f"  {spec.name:20} {' x '.join(map(str, spec.shape)):18} {spec.dtype:8} {spec.attrs.get('units', '')} "
+            f"  {spec.name:20} {' x '.join(map(str, spec.shape)):18} {spec.dtype:8} {_CODECS[spec.codec]:5} "
+            f"{spec.attrs.get('units', '')} "
             f"{'/'.join(bands)}".rstrip()
         )
     for site in dict.fromkeys(s["site"] for s in chips.about["sites"]):

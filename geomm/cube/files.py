@@ -21,13 +21,16 @@ class Files:
         self._lock = threading.Lock()
 
     @contextmanager
-    def lend(self, source: BandSource) -> Iterator[Any]:
+    def lend(self, source: BandSource, key: tuple[Hashable, ...]) -> Iterator[Any]:
         """Lend an open file; read from it under ``rasterio.Env(**GDAL_SETTINGS)``.
+
+        Args:
+            source: whose file.
+            key: its :func:`identity`.
 
         Raises:
             ReadError: it cannot be opened.
         """
-        key = identity(source)
         with self._lock:
             dataset = self._idle.pop(key, None)
         if dataset is None:

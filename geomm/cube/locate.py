@@ -20,6 +20,7 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from geomm.catalog import Grid
+from geomm.cube.remember import remembered
 
 STEP = 16
 """Target pixels between nodes of the lattice. UTM to UTM at 10 m: interpolation errs by less than 1e-4 pixel."""
@@ -121,7 +122,7 @@ def point_coordinates(target: GeoBox, source: Grid, y: NDArray[Any], x: NDArray[
     return _locator(str(target.crs), source)(east, north)
 
 
-@lru_cache(maxsize=64)  # the bands of a scene share their grid
+@remembered(64)  # the bands of a scene share their grid
 def lattice(target: GeoBox, source: Grid, *, corners: bool = False) -> Lattice:
     """Return source coordinates on nodes at multiples of :data:`STEP` pixels of the CRS itself, so that windows agree.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 from affine import Affine
@@ -21,6 +20,7 @@ from geomm.cube.locate import (
     point_coordinates,
     source_coordinates,
 )
+from geomm.cube.remember import remembered
 from geomm.types import Window
 
 COARSER = 1.5
@@ -47,9 +47,10 @@ class Place:
     """Source rows and columns that are needed, with a neighbour on each side."""
 
 
-@lru_cache(maxsize=16)  # the bands of a scene share their grid
-def place_of(part: GeoBox, grid: Grid, *, areas: bool) -> Place:
-    """Find out how target pixels are placed in a source, by the cheapest way that is exact."""
+@remembered(16)  # the bands of a scene share their grid
+def place_of(geobox: GeoBox, window: Window, grid: Grid, *, areas: bool) -> Place:
+    """Find out how the pixels of a target's window are placed in a source, by the cheapest way that is exact."""
+    part = geobox[window.slices]
 
     def centres() -> Coordinates:
         return source_coordinates(part, grid)
@@ -84,7 +85,7 @@ def whole_pixels(corners: NDArray[np.float64]) -> tuple[int, int] | None:
     return int(first), int(step)
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def turned(grid: Grid, geobox: GeoBox) -> Grid:
     """Return a grid in degrees moved by whole turns to where the target is: 200 degrees east is 160 west."""
     if grid.transform is None or not geobox.crs.geographic or not CRS(grid.crs).geographic:
@@ -96,7 +97,7 @@ def turned(grid: Grid, geobox: GeoBox) -> Grid:
     return replace(grid, transform=(a, b, c + 360.0 * turns, *rest)) if turns else grid
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def pixel_shift(grid: Grid, geobox: GeoBox, tolerance: float = ALIGNED) -> tuple[int, int] | None:
     """Return by how many rows and columns a source lies from a target whose pixels coincide with its own, else None."""
     if grid.transform is None or geobox.crs != CRS(grid.crs):
@@ -110,7 +111,7 @@ def pixel_shift(grid: Grid, geobox: GeoBox, tolerance: float = ALIGNED) -> tuple
     return (round(step.f), round(step.c)) if coincide else None
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def placed(grid: Grid, geobox: GeoBox) -> tuple[Grid, tuple[int, int] | None, bool]:
     """Return a source's grid, turned, its shift where pixels coincide, and whether target pixels are areas of it."""
     grid = turned(grid, geobox)
@@ -118,7 +119,7 @@ def placed(grid: Grid, geobox: GeoBox) -> tuple[Grid, tuple[int, int] | None, bo
     return grid, shift, shift is None and coarser(grid, geobox)
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def coarser(grid: Grid, geobox: GeoBox) -> bool:
     """Tell whether target pixels are so large that they are areas of the source: decided once for the whole grid."""
     height, width = geobox.shape

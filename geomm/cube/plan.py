@@ -142,9 +142,8 @@ class Plan:
                     grid = turned(self.reader.layout(sources[0]).grid, self.geobox)
                 except ReadError:
                     continue  # met, and reported, when it is read
-                for rows, columns in spans(near, self.geobox, grid):
-                    for key, part in self.reader.cells(sources, rows, columns):
-                        found.setdefault(key, []).append(part)
+                for key, part in self.reader.cells(sources, spans(near, self.geobox, grid)):
+                    found.setdefault(key, []).append(part)
         return found
 
     def _quality(self, scene: Scene, window: Window, reach: Window, state: NDArray[np.uint8]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,10 @@ from geomm.errors import GridError, ReadError
 CACHE_MB = 512
 """Decoded blocks that are kept because a neighbouring window needs them too: enough for two rows of blocks of a tile of
 10,980 pixels and 20 bands, so that computing a whole tile decodes each block once."""
+
+
+Span = tuple[tuple[int, int], tuple[int, int]]
+"""Rows and columns of a window: the first, and the one after the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +92,17 @@ class SourceReader:
         """Take back what was announced, and what was kept for it."""
         self._expected.withdraw(uses)
 
-    def cells(
-        self, sources: Sequence[BandSource], rows: tuple[int, int], columns: tuple[int, int]
-    ) -> Iterator[tuple[Key, Cell]]:
-        """Yield the cells that reading a window of some bands of one file touches, and which part of them.
+    def cells(self, sources: Sequence[BandSource], windows: Iterable[Span]) -> Iterator[tuple[Key, Cell]]:
+        """Yield the cells that reading windows of some bands of one file touches, and which part of them.
 
         Raises:
             ReadError: the file cannot be opened.
         """
-        layout = self._layout(sources[0])
-        file, indexes = identity(sources[0]), tuple(s.index for s in sources)
-        for cell in cells_of(rows, columns, layout):
-            yield (file, indexes, cell), part_of(cell, rows, columns)
+        file, layout = self._known(sources[0])
+        indexes = tuple(s.index for s in sources)
+        for rows, columns in windows:
+            for cell in cells_of(rows, columns, layout):
+                yield (file, indexes, cell), part_of(cell, rows, columns)
 
     def layout(self, source: BandSource) -> Layout:
         """Return the grid and block layout of a file.
@@ -107,24 +110,24 @@ class SourceReader:
         Raises:
             ReadError: the file cannot be opened, is not georeferenced, or is not what the catalog says.
         """
-        layout = self._layout(source)
+        layout = self._known(source)[1]
         agree(source, layout)
         return layout
 
-    def _layout(self, source: BandSource) -> Layout:
-        """Return what a file is, whatever the catalog says."""
+    def _known(self, source: BandSource) -> tuple[tuple[Hashable, ...], Layout]:
+        """Return which file it is, and what it is, whatever the catalog says."""
         import rasterio
 
         if self._process != os.getpid():
             self._start()
-        key = identity(source)
-        if key not in self._layouts:
-            with self._files.lend(source) as src, rasterio.Env(**GDAL_SETTINGS):
+        file = identity(source)
+        if file not in self._layouts:
+            with self._files.lend(source, file) as src, rasterio.Env(**GDAL_SETTINGS):
                 try:
-                    self._layouts[key] = _layout_of(src, source)
+                    self._layouts[file] = _layout_of(src, source)
                 except GridError as error:
                     raise ReadError(error.what, **place(source), why=error.why, fix=error.fix) from error
-        return self._layouts[key]
+        return file, self._layouts[file]
 
     def read(
         self,
@@ -149,7 +152,7 @@ class SourceReader:
             ReadError: the file cannot be opened, or lacks the band. A block that cannot be decoded does not raise: see
                 :attr:`Pixels.unread`.
         """
-        first, layout = sources[0], self._layout(sources[0])
+        first, (file, layout) = sources[0], self._known(sources[0])
         for source in sources:
             agree(source, layout)
         indexes = tuple(s.index for s in sources)
@@ -160,8 +163,9 @@ class SourceReader:
         masked = np.zeros(shape, bool) if layout.masked else None
         unread: NDArray[np.bool_] | None = None
         failure: ReadError | None = None
-        for key, part in self.cells(sources, rows, columns):
-            cell, (r0, r1, c0, c1) = key[2], part
+        for cell in cells_of(rows, columns, layout):
+            key, part = (file, indexes, cell), part_of(cell, rows, columns)
+            r0, r1, c0, c1 = part
             rest = self._expected.after(key, part)
             keep = reaches_out(cell, rows, columns, shared) if rest is None else any(not on_rim(p, cell) for p in rest)
             here = np.s_[..., r0 - rows[0] : r1 - rows[0], c0 - columns[0] : c1 - columns[0]]
@@ -214,8 +218,9 @@ class SourceReader:
 
         window = Window(cell[2], cell[0], cell[3] - cell[2], cell[1] - cell[0])
         try:
-            tiles = None if masked or out is None else self._layout(source).tiles
-            with self._files.lend(source) as src:
+            file, layout = self._known(source)
+            with self._files.lend(source, file) as src:
+                tiles = None if masked else layout.tiles
                 if tiles is not None and out is not None and tiles.read(src, indexes, cell, out):
                     return out, None
                 with rasterio.Env(**GDAL_SETTINGS):

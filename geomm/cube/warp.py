@@ -95,7 +95,7 @@ def warp(
     edge = 2**30 if keep else 0
     if shift is not None:
         return _copy(reader, sources, grid, window.relative_to(Window(-shift[0], -shift[1], 1, 1)), canvas, edge)
-    place = place_of(geobox[window.slices], grid, areas=areas)
+    place = place_of(geobox, window, grid, areas=areas)
     (r0, r1), (c0, c1) = place.span
     if r0 >= r1 or c0 >= c1:
         canvas.nothing()

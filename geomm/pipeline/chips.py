@@ -50,7 +50,12 @@ def recipe_chips(config: RunConfig, *, split: str = "train") -> dict[str, ChipDa
 
 
 def build_chips(
-    config: RunConfig, out: str | Path, *, share: tuple[int, int] = (0, 1), progress: Progress = silent
+    config: RunConfig,
+    out: str | Path,
+    *,
+    compress: bool | None = None,
+    share: tuple[int, int] = (0, 1),
+    progress: Progress = silent,
 ) -> Path:
     """Store the chips of a recipe: every labelled site, every split, each pixel of a split once.
 
@@ -78,4 +83,4 @@ def build_chips(
                     site.cube, chips, tuple(config.modalities), target=target_of(config), split=(split, name)
                 )
                 parts.append(StorePart(site.name, reader, {"split": [label] * len(chips)}))
-    return write_store(parts, target, share=share, progress=progress)
+    return write_store(parts, target, compress=compress, share=share, progress=progress)

@@ -12,6 +12,7 @@ from typing import Any
 from geomm.chipping import ChipReader
 from geomm.chips import ChipOrder, Itinerary
 from geomm.errors import ConfigError
+from geomm.store.codec import Codec
 from geomm.store.shard import SHARD, ArraySpec, TableSpec, group_metadata
 
 ARRAYS = "chips.zarr"
@@ -70,8 +71,12 @@ class StorePlan:
     """Calibration and bounds."""
 
     @classmethod
-    def of(cls, parts: Sequence[StorePart]) -> StorePlan:
+    def of(cls, parts: Sequence[StorePart], *, compress: bool = False) -> StorePlan:
         """Plan a store of some parts.
+
+        Args:
+            parts: in order.
+            compress: whether imagery is compressed; what is valid, and the target, always are.
 
         Raises:
             ConfigError: there is no chip, or the parts differ in modalities, bands, times or the size of chips.
@@ -81,7 +86,7 @@ class StorePlan:
             raise ConfigError("the parts of a store are a list of StorePart", where=repr(parts)[:80], fix=fix)
         if not any(len(p.reader) for p in parts):
             raise ConfigError("there is no chip to store", fix="check the split and the chip size")
-        specs = [_specs(p.reader) for p in parts if len(p.reader)]
+        specs = [_specs(p.reader, "lz4" if compress else "none") for p in parts if len(p.reader)]
         if any(s != specs[0] for s in specs[1:]):
             shapes = [", ".join(f"{a.name} {a.shape} {a.dtype}" for a in arrays) for arrays, _ in specs]
             raise ConfigError(
@@ -113,12 +118,13 @@ class StorePlan:
         a, _, left, _, e, top = mine.reader.geobox.affine[:6]
         epsg = mine.reader.geobox.crs.epsg
         crs, rows = f"EPSG:{epsg}" if epsg else str(mine.reader.geobox.crs), []
+        beginning = mine.reader.time
         for k, box in zip(positions, bounds, strict=True):
             chip = mine.reader.chips[k]
             row = {"site": mine.site, "index": int(k), "y": chip.read.y, "x": chip.read.x, "size": chip.read.height}
             write = {"write_y": chip.write.y, "write_x": chip.write.x}
             write |= {"write_height": chip.write.height, "write_width": chip.write.width}
-            when = chip.time.isoformat() if chip.time else mine.reader.time
+            when = chip.time.isoformat() if chip.time else beginning
             further = {name: values[k] for name, values in mine.columns.items()}
             place = dict(zip(("left", "bottom", "right", "top"), box, strict=True))
             place |= {"origin_x": left + a * chip.read.x, "origin_y": top + e * chip.read.y}
@@ -139,8 +145,7 @@ class StorePlan:
             }
             for k, (p, o) in enumerate(zip(self.parts, self.orders, strict=True))
         ]
-        arrays = [{"name": a.name, "shape": list(a.shape), "dtype": a.dtype, "attrs": a.attrs} for a in self.arrays]
-        return {"format": 1, "shard": SHARD, "arrays": arrays, "sites": sites}
+        return {"format": 1, "shard": SHARD, "arrays": [a.describe() for a in self.arrays], "sites": sites}
 
     def metadata(self) -> dict[Path, bytes]:
         """Return the zarr metadata, file by file."""
@@ -154,17 +159,15 @@ class StorePlan:
         return files
 
 
-def _specs(reader: ChipReader) -> tuple[tuple[ArraySpec, ...], tuple[TableSpec, ...]]:
-    """Return the arrays and tables of a reader's chips."""
+def _specs(reader: ChipReader, codec: Codec) -> tuple[tuple[ArraySpec, ...], tuple[TableSpec, ...]]:
+    """Return the arrays and tables of a reader's chips; ``codec`` is that of imagery."""
     height, width = reader.chips[0].read.shape
     arrays, tables = [], []
     for name in (n for n in reader.sources if n):
         steps, bands, dtype = reader.layout(name)
         about = reader.about(name)
-        axes = (f"{name}_time", f"{name}_band")
-        arrays.append(
-            ArraySpec(f"images/{name}", (steps, bands, height, width), str(dtype), ("chip", *axes, "y", "x"), about)
-        )
+        axes, shape = (f"{name}_time", f"{name}_band"), (steps, bands, height, width)
+        arrays.append(ArraySpec(f"images/{name}", shape, str(dtype), ("chip", *axes, "y", "x"), about, codec))
         arrays.append(ArraySpec(f"valid/{name}", (steps, height, width), "bool", ("chip", axes[0], "y", "x"), {}))
         tables.append(TableSpec(f"calibration/{name}", (steps, bands, 4), "float32", ("chip", *axes, "coefficient")))
     if reader.target is not None:

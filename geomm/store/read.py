@@ -126,8 +126,7 @@ class StoredChips(ChipViews):
         """
         numbers = self.numbers[list(indexes)]
         out = self._allocate(len(numbers))
-        for b, number in enumerate(numbers.tolist()):
-            self._decode(number, b, out)
+        self._decode(numbers.tolist(), range(len(numbers)), out)
         return self._batch(numbers, np.array(indexes, np.int64), out)
 
     def streams(self) -> dict[str, dict[str, Any]]:
@@ -183,7 +182,11 @@ class StoredChips(ChipViews):
                 for indexes in [*batches, *[None] * AHEAD]:
                     if indexes is not None:
                         out = self._allocate(len(indexes))
-                        jobs = [pool.submit(self._decode, int(n), b, out) for b, n in enumerate(self.numbers[indexes])]
+                        shares = np.array_split(np.arange(len(indexes)), min(self._threads, len(indexes)))
+                        jobs = [
+                            pool.submit(self._decode, self.numbers[indexes[s]].tolist(), s.tolist(), out)
+                            for s in shares
+                        ]
                         waiting.append((indexes, out, jobs))
                     if waiting and (indexes is None or len(waiting) > AHEAD):
                         ready, out, jobs = waiting.pop(0)
@@ -197,16 +200,18 @@ class StoredChips(ChipViews):
     def _allocate(self, count: int) -> dict[str, NDArray[Any]]:
         return {spec.name: self._memory.take((count, *spec.shape), spec.dtype) for spec in self.arrays}
 
-    def _decode(self, number: int, b: int, out: dict[str, NDArray[Any]]) -> None:
-        """Read one chip into its place in a batch."""
+    def _decode(self, numbers: Sequence[int], places: Sequence[int], out: dict[str, NDArray[Any]]) -> None:
+        """Read some chips into their places in a batch."""
         for spec in self.arrays:
-            self._decode_one(spec, number, out[spec.name][b])
+            into = out[spec.name]
+            for number, place in zip(numbers, places, strict=True):
+                self._decode_one(spec, number, into[place])
 
     def _decode_one(self, spec: ArraySpec, number: int, out: NDArray[Any]) -> None:
         shard, slot = divmod(number, SHARD)
         file = self._shard(spec, shard)
         try:
-            spec.decode(file.chunk(slot), out)
+            spec.read(file, slot, out)
         except (ValueError, RuntimeError) as error:
             raise damaged(file.path, f"chip {number}: {error}") from error
 
@@ -268,7 +273,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def _specs(about: dict[str, Any]) -> tuple[tuple[ArraySpec, ...], tuple[TableSpec, ...]]:
-    arrays = tuple(ArraySpec(a["name"], tuple(a["shape"]), a["dtype"], (), a["attrs"]) for a in about["arrays"])
+    arrays = tuple(ArraySpec.of(a) for a in about["arrays"])
     images = [a for a in arrays if a.name.startswith("images/")]
     tables = [TableSpec(f"calibration/{a.name[7:]}", (*a.shape[:2], 4), "float32", ()) for a in images]
     return arrays, (*tables, TableSpec("bounds", (4,), "float64", ()))

@@ -7,22 +7,27 @@ is plain zarr that it, xarray and GDAL read. Format: https://zarr-specs.readthed
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Self
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from geomm.errors import PackageError
+from geomm.store.codec import Codec, check, check_sealed, checksum, codecs_of, decode, encode, sealed_codecs
 
 SHARD = 64
 """Chips in a shard."""
-_NONE = 2**64 - 1  # offset and size of a chunk that is not there
-_CRC = {"name": "crc32c"}
-_BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
+PAGE = 4096
+"""Bytes of which what is written past the page cache is a multiple, in place and length."""
+NONE = 2**64 - 1
+"""Offset and size of a chunk that is not there."""
+_INDEX = SHARD * 16 + 4
+"""Bytes of the index and its checksum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,31 +45,58 @@ class ArraySpec:
     attrs: dict[str, Any]
     """For people and xarray."""
 
-    def encode(self, value: NDArray[Any]) -> tuple[bytes, bytes]:
-        """Compress one chip's array: bytes (of bytes, bits) of equal weight together, LZ4.
+    codec: Codec = "lz4"
+    """How chunks are stored."""
 
-        Returns:
-            Data and checksum.
-        """
-        data = _codec(self.dtype).encode(np.ascontiguousarray(value, self.dtype))
+    @classmethod
+    def of(cls, about: Mapping[str, Any]) -> Self:
+        """Return the array of a description; those of stores before codecs could be chosen do not name theirs."""
+        shape, codec = tuple(about["shape"]), about.get("codec", "lz4")
+        return cls(about["name"], shape, about["dtype"], (), about["attrs"], codec)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides the content of the array; see :meth:`of`."""
+        about = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype, "attrs": self.attrs}
+        return about if self.codec == "lz4" else {**about, "codec": self.codec}
+
+    @property
+    def paged(self) -> bool:
+        """Whether every chunk begins on a page of the file: whole pages, of which one more is no matter."""
+        size = math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        return self.codec == "none" and size % PAGE == 0 and size >= 16 * PAGE
+
+    def encode(self, value: NDArray[Any]) -> tuple[Any, bytes]:
+        """Return what is stored of one chip's array, which may be its own memory, and the checksum."""
+        data = encode(np.ascontiguousarray(value, self.dtype), self.codec)
         return data, checksum(data)
 
     def decode(self, data: bytes, out: NDArray[Any]) -> None:
-        """Decompress one chip's array into ``out``.
+        """Turn a chunk into one chip's array.
 
         Raises:
             ValueError: the checksum is not that of the data.
         """
-        check(data)
-        _codec(self.dtype).decode(memoryview(data)[:-4], out)
+        check_sealed(data)
+        decode(memoryview(data)[:-4], self.codec, out)
+
+    def read(self, file: ShardReader, slot: int, out: NDArray[Any]) -> None:
+        """Read one chip's array, which is contiguous.
+
+        Raises:
+            PackageError: it is not there.
+            ValueError: the checksum is not that of the data.
+        """
+        if self.codec == "none":
+            file.chunk_into(slot, out)
+        else:
+            self.decode(file.chunk(slot), out)
 
     def metadata(self, chips: int) -> bytes:
         """Return the content of the array's ``zarr.json``."""
-        codecs = [_BYTES if np.dtype(self.dtype).itemsize > 1 else {"name": "bytes"}, _blosc_metadata(self.dtype), _CRC]
         sharding = {
             "chunk_shape": [1, *self.shape],
-            "codecs": codecs,
-            "index_codecs": [_BYTES, _CRC],
+            "codecs": codecs_of(self.dtype, self.codec),
+            "index_codecs": sealed_codecs(),
             "index_location": "end",
         }
         grid = {"name": "regular", "configuration": {"chunk_shape": [SHARD, *self.shape]}}
@@ -105,7 +137,7 @@ class TableSpec:
         path = self.path(root, shard)
         try:
             data = path.read_bytes()
-            check(data)
+            check_sealed(data)
         except (OSError, ValueError) as error:
             raise damaged(path, str(error)) from error
         return np.frombuffer(data[:-4], self.dtype).reshape(SHARD, *self.shape)
@@ -113,45 +145,11 @@ class TableSpec:
     def metadata(self, chips: int) -> bytes:
         """Return the content of the array's ``zarr.json``."""
         grid = {"name": "regular", "configuration": {"chunk_shape": [SHARD, *self.shape]}}
-        return _array_metadata(self, chips, grid, [_BYTES, _CRC], {})
+        return _array_metadata(self, chips, grid, sealed_codecs(), {})
 
     def path(self, root: Path, shard: int) -> Path:
         """Return the file of a shard."""
         return _path(self, root, shard)
-
-
-class ShardWriter:
-    """Appends chunks to a shard's file, which appears under its name when it is whole.
-
-    Args:
-        path: of the file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path, self._staging = path, path.with_name(f".{path.name}.{os.getpid()}")
-        self._file: IO[bytes] = self._staging.open("wb")
-        self._index = np.full((SHARD, 2), _NONE, "<u8")
-
-    def add(self, slot: int, data: bytes, checksum: bytes) -> None:
-        """Append one chunk."""
-        self._index[slot] = self._file.tell(), len(data) + len(checksum)
-        self._file.write(data)
-        self._file.write(checksum)
-
-    def close(self) -> None:
-        """Write the index and give the file its name."""
-        index = self._index.tobytes()
-        self._file.write(index + checksum(index))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._staging.replace(self._path)
-
-    def abandon(self) -> None:
-        """Remove what was written."""
-        self._file.close()
-        self._staging.unlink(missing_ok=True)
 
 
 class ShardReader:
@@ -166,14 +164,13 @@ class ShardReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        size = SHARD * 16 + 4
         try:
             self._file = os.open(path, os.O_RDONLY)
             self.length = os.fstat(self._file).st_size
-            tail = os.pread(self._file, size, max(self.length - size, 0))
+            tail = os.pread(self._file, _INDEX, max(self.length - _INDEX, 0))
         except OSError as error:
             raise damaged(path, f"the file is missing or cannot be read: {error.strerror}") from error
-        if len(tail) != size or checksum(tail[:-4]) != tail[-4:]:
+        if len(tail) != _INDEX or checksum(tail[:-4]) != tail[-4:]:
             raise damaged(path, "its index is damaged")
         self._index = np.frombuffer(tail[:-4], "<u8").reshape(SHARD, 2).tolist()
 
@@ -190,6 +187,19 @@ class ShardReader:
         offset, size = self._found(slot)
         return os.pread(self._file, size, offset)
 
+    def chunk_into(self, slot: int, out: NDArray[Any]) -> None:
+        """Read one chunk, stored as it is, to where it belongs.
+
+        Raises:
+            PackageError: it is not there.
+            ValueError: it has another size, or its checksum is wrong.
+        """
+        offset, size = self._found(slot)
+        seal, data = bytearray(4), out.reshape(-1).view(np.uint8)
+        if size != data.size + 4 or os.preadv(self._file, [data, seal], offset) != size:
+            raise ValueError(f"it has {size} bytes, not {data.size + 4}")
+        check(data, seal)
+
     def checksum(self, slot: int) -> bytes:
         """Return the length and the stored checksum of one chunk, without reading it.
 
@@ -199,9 +209,18 @@ class ShardReader:
         offset, size = self._found(slot)
         return int(size).to_bytes(8, "little") + os.pread(self._file, 4, offset + size - 4)
 
+    def strays(self) -> bool:
+        """Tell whether anything stands between the chunks, where there are zeros at most."""
+        end = 0
+        for offset, size in [*sorted(found for found in self._index if found[0] != NONE), (self.length - _INDEX, 0)]:
+            if any(os.pread(self._file, max(offset - end, 0), end)):
+                return True
+            end = offset + size
+        return False
+
     def _found(self, slot: int) -> list[int]:
         offset, size = found = self._index[slot]
-        if offset == _NONE or offset + size > self.length:
+        if offset == NONE or offset + size > self.length:
             raise damaged(self.path, f"chunk {slot} is missing")
         return found
 
@@ -239,31 +258,3 @@ def _array_metadata(
 def group_metadata() -> bytes:
     """Return the content of a group's ``zarr.json``."""
     return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}, indent=1).encode()
-
-
-def checksum(data: bytes | bytearray | memoryview) -> bytes:
-    """Return the CRC-32C of some bytes, as zarr appends it."""
-    return int(google_crc32c.value(np.frombuffer(data, np.uint8))).to_bytes(4, "little")
-
-
-def check(data: bytes) -> None:
-    """Compare bytes with the checksum at their end.
-
-    Raises:
-        ValueError: it is not theirs.
-    """
-    if len(data) < 4 or checksum(memoryview(data)[:-4]) != data[-4:]:
-        raise ValueError("its checksum is wrong")
-
-
-def _codec(dtype: str) -> Any:
-    from numcodecs import Blosc
-
-    return Blosc("lz4", 5, Blosc.BITSHUFFLE if np.dtype(dtype).itemsize == 1 else Blosc.SHUFFLE)
-
-
-def _blosc_metadata(dtype: str) -> dict[str, Any]:
-    size = np.dtype(dtype).itemsize
-    shuffle = "bitshuffle" if size == 1 else "shuffle"
-    options = {"cname": "lz4", "clevel": 5, "shuffle": shuffle, "typesize": size, "blocksize": 0}
-    return {"name": "blosc", "configuration": options}

@@ -62,8 +62,10 @@ def _chunks(store: StoredChips, spec: ArraySpec, shard: int) -> Iterator[str]:
         return
     for slot in range(min(SHARD, store.total - shard * SHARD)):
         try:
-            spec.decode(file.chunk(slot), scratch)
+            spec.read(file, slot, scratch)
         except PackageError as error:
             yield f"{error.where}: {error.why}"
         except (ValueError, RuntimeError) as error:
             yield f"{file.path}: chip {shard * SHARD + slot}: {error}"
+    if file.strays():
+        yield f"{file.path}: there is something between its chunks"

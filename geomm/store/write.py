@@ -9,29 +9,37 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from geomm.chipping import ChipArrays
-from geomm.chips import Itinerary
 from geomm.errors import ConfigError, GeommError, OutputError
+from geomm.store.append import publish
+from geomm.store.building import ShardBuild
 from geomm.store.plan import ARRAYS, MANIFEST, PLAN, RECORD, StorePart, StorePlan
-from geomm.store.shard import SHARD, ShardWriter
-from geomm.types import INVALID_CLASS, Progress, silent
+from geomm.store.shard import SHARD, ArraySpec
+from geomm.types import Progress, silent
 
 BATCH = 8
 """Chips that are encoded at a time; a shard holds a whole number of batches."""
+WAITING = 2
+"""Batches that may wait for the disk; more would be pushed out of the processor's cache before they are written."""
+PANELS = 4
+"""Panels of the grid between which decoded blocks are kept, which takes more memory than a stream of chips may."""
 
 
 def write_store(
     parts: Sequence[StorePart],
     folder: str | Path,
     *,
+    compress: bool | None = None,
     share: tuple[int, int] = (0, 1),
     progress: Progress = silent,
 ) -> Path:
@@ -40,6 +48,8 @@ def write_store(
     Args:
         parts: chips of one size, of one or more cubes.
         folder: of the store.
+        compress: True for imagery in LZ4: half to all of the bytes, which takes longer to build and to read. False for
+            pixels as they are. By default as in the store that is there, and not compressed in a new one.
         share: this process's number and how many there are: each writes its own shards, the last one finishes.
         progress: told how many chips are stored.
 
@@ -60,8 +70,9 @@ def write_store(
         raise ConfigError("the share is no pair of whole numbers", where=f"share {share!r}"[:80], fix=fix)
     if not 0 <= share[0] < share[1]:
         raise ConfigError("the share's number is below its count", where=str(share), fix="the first of four is (0, 4)")
-    plan, target = StorePlan.of(parts), Path(folder)
+    target = Path(folder)
     try:
+        plan = StorePlan.of(parts, compress=_compressed(target) if compress is None else compress)
         _prepare(plan, target)
         _write_shards(plan, target, share, progress)
         if len(committed(target, plan)) == plan.shards:
@@ -94,15 +105,12 @@ def read_rows(folder: Path, shard: int) -> list[dict[str, Any]]:
     return json.loads((folder / "shards" / f"{shard:06d}.json").read_text())  # type: ignore[no-any-return]
 
 
-def publish(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
-    with staging.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    staging.replace(path)
+def _compressed(folder: Path) -> bool:
+    """Tell whether the imagery of a store that was begun is compressed."""
+    if not (folder / PLAN).is_file():
+        return False
+    arrays = json.loads((folder / PLAN).read_text())["arrays"]
+    return all(ArraySpec.of(a).codec == "lz4" for a in arrays)
 
 
 def _prepare(plan: StorePlan, folder: Path) -> None:
@@ -144,27 +152,38 @@ def _write_shards(plan: StorePlan, folder: Path, share: tuple[int, int], progres
     if not wanted:
         return
     with ExitStack() as stack:
+        shards = stack.enter_context(ExitStack())  # left last, when nothing writes to them any more
+        disk = stack.enter_context(ThreadPoolExecutor(1))  # in order, while chips are read on
         pool = stack.enter_context(ThreadPoolExecutor(plan.parts[0].reader.threads))
-        disk = stack.enter_context(ThreadPoolExecutor(1))  # chips are read on while a shard goes to the disk
-        shard: _Shard | None = None
-        commits: list[Future[None]] = []
+        shard: ShardBuild | None = None
+        waiting: deque[tuple[int, Future[None]]] = deque()
         for number, part, arrays in _batches(plan, wanted):
             if shard is None:
-                shard = stack.enter_context(_Shard(plan, folder, number // SHARD))
-            shard.add(number, part, arrays, pool)
-            done += len(arrays.chips)
-            progress("store chips", done, plan.chips)
-            if shard.full:
-                commits.append(disk.submit(shard.commit))
+                shard = shards.enter_context(ShardBuild(plan, folder, number // SHARD))
+            chunks = shard.encode(arrays, pool)
+            waiting.append((len(arrays.chips), disk.submit(shard.add, number, part, arrays, chunks)))
+            if number + len(arrays.chips) == shard.end:
+                waiting.append((0, disk.submit(shard.commit)))
                 shard = None
-        for commit in commits:
-            commit.result()
+            while len(waiting) > WAITING:
+                done += _settle(waiting)
+                progress("store chips", done, plan.chips)
+        while waiting:
+            done += _settle(waiting)
+        progress("store chips", done, plan.chips)
+
+
+def _settle(waiting: deque[tuple[int, Future[None]]]) -> int:
+    """Wait for the first of what was handed to the disk, and return how many chips that was."""
+    chips, job = waiting.popleft()
+    job.result()
+    return chips
 
 
 def _batches(plan: StorePlan, wanted: set[int]) -> Iterator[tuple[int, int, ChipArrays]]:
     """Yield number of the first chip, part and arrays of batches; none reaches across shards or parts."""
-    start = 0
-    for k, (part, order) in enumerate(zip(plan.parts, plan.orders, strict=True)):
+    start, orders = 0, (order.joined(PANELS) for order in plan.orders)
+    for k, (part, order) in enumerate(zip(plan.parts, orders, strict=True)):
         numbers = start + np.arange(len(order.draws))
         mine = np.flatnonzero(np.isin(numbers // SHARD, list(wanted)))
         for block in np.split(mine, np.flatnonzero(np.diff(mine) > 1) + 1):
@@ -173,73 +192,13 @@ def _batches(plan: StorePlan, wanted: set[int]) -> Iterator[tuple[int, int, Chip
             offset = -(start + first) % BATCH
             for piece, batch in ((block[:offset], max(offset, 1)), (block[offset:], BATCH)):
                 if piece.size:
-                    stream = part.reader.follow(Itinerary(order.visits, order.draws[piece]), batch, shuffled=False)
+                    some = replace(order, draws=order.draws[piece])
+                    stream = part.reader.follow(some, batch, shuffled=False, tidy=False)
                     at = start + int(piece[0])
                     for arrays in stream:
                         yield at, k, arrays
                         at += len(arrays.chips)
         start += len(order.draws)
-
-
-class _Shard:
-    """A shard that is being written; left before it is committed, it leaves nothing."""
-
-    def __init__(self, plan: StorePlan, folder: Path, number: int) -> None:
-        self.plan, self.folder, self.number = plan, folder, number
-        self.rows: list[dict[str, Any]] = []
-        self.tables: dict[str, list[Any]] = {t.name: [] for t in plan.tables}
-        self.files = {a.name: ShardWriter(a.path(folder / ARRAYS, number)) for a in plan.arrays}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self.files.values():
-            file.abandon()
-
-    @property
-    def full(self) -> bool:
-        """Whether all its chips are there."""
-        return len(self.rows) == self.plan.size_of(self.number)
-
-    def add(self, first: int, part: int, arrays: ChipArrays, pool: ThreadPoolExecutor) -> None:
-        """Encode a batch and append it."""
-        values = {f"images/{n}": v for n, v in arrays.images.items()} | {
-            f"valid/{n}": v for n, v in arrays.valid.items()
-        }
-        if arrays.target is not None:
-            values["target"] = arrays.target
-        encoded = pool.map(
-            lambda k: [spec.encode(values[spec.name][k]) for spec in self.plan.arrays], range(len(arrays.chips))
-        )
-        for k, chunks in enumerate(encoded):
-            for spec, (data, checksum) in zip(self.plan.arrays, chunks, strict=True):
-                self.files[spec.name].add(first + k - self.number * SHARD, data, checksum)
-        for name, table in arrays.calibration.items():
-            self.tables[f"calibration/{name}"].append(table)
-        self.tables["bounds"].append(arrays.bounds)
-        self.rows += _rows(self.plan, first, part, arrays)
-
-    def commit(self) -> None:
-        """Give the files their names, and last the record that says so."""
-        for file in self.files.values():
-            file.close()
-        self.files = {}
-        for spec in self.plan.tables:
-            publish(spec.path(self.folder / ARRAYS, self.number), spec.encode(np.concatenate(self.tables[spec.name])))
-        publish(self.folder / "shards" / f"{self.number:06d}.json", json.dumps(self.rows).encode())
-
-
-def _rows(plan: StorePlan, first: int, part: int, arrays: ChipArrays) -> list[dict[str, Any]]:
-    """Return the manifest's rows of a batch: where its chips lie, and what is in them."""
-    rows = plan.rows_of(part, arrays.index.tolist())
-    for k, row in enumerate(rows):
-        row["text"] = arrays.text[k] if arrays.text else ""
-        for name, good in arrays.valid.items():
-            row[f"valid_{name}"] = round(np.count_nonzero(good[k]) / good[k].size, 6)
-        if arrays.target is not None:
-            row["labelled"] = round(np.count_nonzero(arrays.target[k] != INVALID_CLASS) / arrays.target[k].size, 6)
-    return [{"chip": first + k, **row} for k, row in enumerate(rows)]
 
 
 def _finish(plan: StorePlan, folder: Path) -> None:
@@ -271,13 +230,13 @@ def to_table(rows: Sequence[Mapping[str, Any]]) -> Any:
     """Return rows as a GeoDataFrame in degrees."""
     import geopandas
     import pandas as pd
-    from shapely.geometry import box
+    import shapely
 
     table = pd.DataFrame(list(rows))
-    shapes = [box(*b) for b in table[["left", "bottom", "right", "top"]].to_numpy()]
+    shapes = shapely.box(*table[["left", "bottom", "right", "top"]].to_numpy().T)
     places = pd.concat(
         [
-            geopandas.GeoSeries([shapes[k] for k in index], index=index, crs=crs).to_crs("EPSG:4326")
+            geopandas.GeoSeries(shapes[index], index=index, crs=crs).to_crs("EPSG:4326")
             for crs, index in table.groupby("crs", sort=False).groups.items()
         ]
     )
