@@ -126,6 +126,49 @@ def test_blocks_are_decoded_once_in_grid_order_and_little_more_when_shuffled(sce
     assert counts[2] <= 2.0
 
 
+def test_panels_that_are_joined_decode_each_block_once(scenes):
+    """As stores are built: the grid is two panels wide, whose neighbouring blocks each needs."""
+    chips = list(ChipGrid((SIDE, SIDE), 64))
+    order = ChipOrder(tuple(chips), (SIDE, SIDE), area=128).epoch(0)
+    assert {v.scope for v in order.visits} == {0, 1}
+    decoded = []
+    for itinerary in (order, order.joined(4)):
+        reader = CountingReader()
+        seen = [a.index for a in _reader(_cube(scenes, reader), chips).follow(itinerary, 8, shuffled=False, tidy=False)]
+        np.testing.assert_array_equal(np.concatenate(seen), order.draws[:, 1])
+        decoded.append(sum(reader.blocks.values()) / len(reader.blocks))
+    assert decoded[0] > 1.0
+    assert decoded[1] == 1.0
+
+
+def test_where_pixels_lie_is_not_asked_of_proj_for_every_window(scenes, monkeypatch):
+    """Counted: hashing a GeoBox writes its CRS out; sources of one grid are placed once for each window."""
+    import pyproj
+
+    reader = _reader(_cube(scenes), list(ChipGrid((SIDE, SIDE), 220)))
+    reader.read([0])
+    written, placed = [], []
+    monkeypatch.setattr(pyproj.CRS, "to_wkt", lambda *_a, **_k: written.append(1) or "")
+    monkeypatch.setattr("geomm.cube.place.axis_coordinates", _counted("geomm.cube.place.axis_coordinates", placed))
+    arrays = reader.read(range(1, 13))
+    assert len(arrays.chips) == 12
+    assert not written
+    assert len(placed) <= 12 * 3  # optics of 20 m, radar, heat; bands of 10 m are copied
+
+
+def _counted(name, calls):
+    from importlib import import_module
+
+    module, _, attribute = name.rpartition(".")
+    function = getattr(import_module(module), attribute)
+
+    def counting(*args, **options):
+        calls.append(args)
+        return function(*args, **options)
+
+    return counting
+
+
 def test_nothing_is_read_before_the_first_batch_and_a_stream_can_be_left(scenes):
     reader = CountingReader()
     stream = _reader(_cube(scenes, reader), list(ChipGrid((SIDE, SIDE), 64))).stream(4)

@@ -8,7 +8,7 @@ import rasterio
 from typer.testing import CliRunner
 
 from geomm import StoredChips, cli
-from geomm.errors import ConfigError
+from geomm.errors import ConfigError, OutputError
 
 RUNNER = CliRunner()
 
@@ -20,7 +20,7 @@ def test_a_recipe_becomes_a_store(recipe, tmp_path):
     assert "12 chips" in built.output
     shown = RUNNER.invoke(cli.app, ["chips", "info", str(store)]).output
     assert "complete" in shown
-    assert "reflectance B2/B3/B4" in shown
+    assert "plain reflectance B2/B3/B4" in shown
     assert "train: 7, test: 5" in shown
     assert RUNNER.invoke(cli.app, ["chips", "verify", str(store)]).exit_code == 0
 
@@ -44,6 +44,22 @@ def test_a_recipe_becomes_a_store(recipe, tmp_path):
     again = RUNNER.invoke(cli.app, ["chips", "build", str(recipe), "-o", str(store), "--set", "chips.size=32"])
     assert again.exit_code == 0
     assert RUNNER.invoke(cli.app, ["chips", "verify", str(store)]).exit_code == 0
+
+
+def test_a_store_may_be_compressed(recipe, tmp_path):
+    built = ["chips", "build", str(recipe), "--set", "chips.size=32"]
+    sizes = {}
+    for option in ("--compress", "--no-compress"):
+        done = RUNNER.invoke(cli.app, [*built, "-o", str(tmp_path / option), option])
+        assert done.exit_code == 0, done.output
+        shown = RUNNER.invoke(cli.app, ["chips", "info", str(tmp_path / option)]).output
+        assert ("LZ4   reflectance" in shown) == (option == "--compress")
+        sizes[option] = sum(p.stat().st_size for p in (tmp_path / option).rglob("*") if p.is_file())
+    assert sizes["--compress"] < sizes["--no-compress"]
+    again = RUNNER.invoke(cli.app, [*built, "-o", str(tmp_path / "--compress")])
+    assert again.exit_code == 0  # goes on as it is
+    other = RUNNER.invoke(cli.app, [*built, "-o", str(tmp_path / "--compress"), "--no-compress"])
+    assert isinstance(other.exception, OutputError)
 
 
 @pytest.mark.parametrize("share", ["2/2", "1", "x/3"])

@@ -62,6 +62,7 @@ def build_chips(
     Args:
         config: see :func:`geomm.load_recipe`; its ``chips.size`` is the size of the chips.
         out: folder of the store. The catalog of a plain folder is written beside it.
+        compress: whether imagery is stored in LZ4; see :func:`geomm.write_store`.
         share: number of this process and how many there are, each of which writes its own shards.
         progress: told how far it is.
 

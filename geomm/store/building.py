@@ -79,6 +79,7 @@ class ShardBuild:
         for spec in self.plan.tables:
             publish(spec.path(self.folder / ARRAYS, self.number), spec.encode(np.concatenate(self.tables[spec.name])))
         publish(self.folder / "shards" / f"{self.number:06d}.json", json.dumps(self.rows).encode())
+        self.rows, self.tables = [], {}
 
 
 def _rows(plan: StorePlan, first: int, part: int, arrays: ChipArrays) -> list[dict[str, Any]]:

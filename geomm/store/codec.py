@@ -93,7 +93,8 @@ def _crc32c() -> Callable[[Any], int]:
     def fast(data: Any) -> int:
         return int(imagecodecs.isal_crc32c(data, 0xFFFFFFFF)) ^ 0xFFFFFFFF
 
-    if imagecodecs.ISAL.available and fast(b"123456789") == 0xE3069283:  # the check value of RFC 3720
+    isal = getattr(imagecodecs, "ISAL", None)  # since imagecodecs 2026.6
+    if isal is not None and isal.available and fast(b"123456789") == 0xE3069283:  # the check value of RFC 3720
         return fast
     import google_crc32c
 

@@ -123,10 +123,11 @@ def _prepare(plan: StorePlan, folder: Path) -> None:
         before = json.loads((folder / PLAN).read_text())
         longer = {**before, "sites": about["sites"][: len(before["sites"])]} == {**about, "sites": before["sites"]}
         if not longer or about["sites"][: len(before["sites"])] != before["sites"]:
+            there, here = ({**d, "arrays": [{"codec": "lz4", **a} for a in d["arrays"]]} for d in (before, about))
             raise OutputError(
                 "the folder holds a store of other chips",
                 where=str(folder),
-                why=_difference(before, about),
+                why=_difference(there, here),
                 fix="name another folder, or remove this one",
             )
         if before != about or len(committed(folder, plan)) < plan.shards:
@@ -136,11 +137,15 @@ def _prepare(plan: StorePlan, folder: Path) -> None:
             publish(folder / path, content)
 
 
-def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    for key in before:
-        if before[key] != after[key]:
-            return f"{key}: there {json.dumps(before[key])[:120]}, here {json.dumps(after[key])[:120]}"
-    return ""
+def _difference(before: Any, after: Any, name: str = "") -> str:
+    """Return the first thing in which two descriptions differ, and what it is in each."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        key = next(k for k in {**before, **after} if before.get(k) != after.get(k))
+        here = str(before.get("name", before.get("site", ""))) or name
+        return _difference(before.get(key), after.get(key), f"{here} {key}".strip())
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        return _difference(*next((a, b) for a, b in zip(before, after, strict=True) if a != b), name)
+    return f"{name}: there {json.dumps(before)[:120]}, here {json.dumps(after)[:120]}"
 
 
 def _write_shards(plan: StorePlan, folder: Path, share: tuple[int, int], progress: Progress) -> None:
