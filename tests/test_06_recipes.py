@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
 import sys
 
@@ -252,3 +253,9 @@ def test_chips_are_not_exported_into_their_store(at, tmp_path, monkeypatch, caps
         cli.main()
     assert "-o tiles" in capsys.readouterr().err
     assert sorted(store.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("given", "threads"), [("3", 3), ("2,1", 2), ("", None), ("many", None), ("0", None)])
+def test_threads_are_those_of_openmp_or_of_the_machine(monkeypatch, given, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert O().threads == (threads or len(os.sched_getaffinity(0)))

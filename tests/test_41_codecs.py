@@ -21,7 +21,7 @@ from numcodecs import Blosc
 import geomm
 from geomm.chipping import ChipReader
 from geomm.chips import ChipGrid
-from geomm.errors import OutputError, PackageError
+from geomm.errors import ConfigError, OutputError, PackageError
 from geomm.store import StoredChips, StorePart, append, codec, verify_store, write_store
 from geomm.store.append import ShardWriter
 from geomm.store.shard import PAGE, ArraySpec, ShardReader
@@ -109,9 +109,9 @@ def test_a_disk_that_cannot_be_written_directly_gets_the_same_bytes(part, plain,
     really = {"open": os.open, "pwritev": os.pwritev}
 
     def open_(path, flags, *rest, **options):
-        if flags & append._DIRECT and ".tmp" not in str(path):
+        if flags & append._DIRECT:
             refused.append(path)
-            raise OSError(errno.EINVAL, "this file system has no direct writes")
+            raise OSError(errno.EOPNOTSUPP, "this file system has no direct writes")
         return really["open"](path, flags, *rest, **options)
 
     def pwritev(file, parts, at):
@@ -157,6 +157,25 @@ def test_a_full_disk_leaves_nothing_half_and_the_same_call_goes_on(part, plain, 
     assert _bytes(write_store([part], tmp_path / "store")) == _bytes(plain)
 
 
+def test_files_that_cannot_be_made_leave_nothing_open(part, plain, tmp_path, monkeypatch):
+    really, made = append._create, []
+
+    def create(path, **options):
+        made.append(path)
+        if len(made) == 3:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return really(path, **options)
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(append, "_create", create)
+        with pytest.raises(OutputError, match="Too many open files"):
+            write_store([part], tmp_path / "store")
+    assert len(os.listdir("/proc/self/fd")) <= before
+    assert not [p for p in (tmp_path / "store").rglob(".*") if p.is_file()]
+    assert _bytes(write_store([part], tmp_path / "store")) == _bytes(plain)
+
+
 def test_chunks_go_to_the_disk_a_batch_at_a_time(part, tmp_path, monkeypatch):
     """Counted: a write for every batch of large chunks, one for the small ones of a shard, one for its index."""
     written, really = {}, os.pwritev
@@ -190,6 +209,38 @@ def test_a_flipped_bit_is_reported_wherever_it_is(plain, tmp_path):
     assert verify_store(store) == []
 
 
+def test_a_manifest_that_has_changed_is_not_believed(plain, tmp_path):
+    store = write_like(plain, tmp_path / "store")
+    data = bytearray((store / "manifest.parquet").read_bytes())
+    data[len(data) // 2] ^= 1
+    (store / "manifest.parquet").write_bytes(data)
+    with pytest.raises(PackageError, match=r"manifest.parquet.*changed"):
+        _ = StoredChips(store).table
+    (store / "manifest.parquet").unlink()
+    with pytest.raises(PackageError, match=r"manifest.parquet.*missing"):
+        _ = StoredChips(store).table
+
+
+def test_what_is_no_plan_or_of_a_later_version_is_said(part, plain, tmp_path):
+    store = write_like(plain, tmp_path / "store")
+    (store / "store.json").unlink()
+    about = json.loads((store / "plan.json").read_text())
+    about["arrays"][0]["codec"] = "zfp"
+    (store / "plan.json").write_text(json.dumps(about))
+    with pytest.raises(PackageError, match="newer geomm.*images/optical is stored as 'zfp'"):
+        StoredChips(store)
+    with pytest.raises(PackageError, match="newer geomm"):
+        write_store([part], store)
+    (store / "plan.json").write_text("{}")
+    with pytest.raises(OutputError, match="something else"):
+        write_store([part], store)
+    with pytest.raises(ConfigError, match="True or False.*'none'"):
+        write_store([part], tmp_path / "other", compress="none")
+    longer = StorePart("b", part.reader)
+    with pytest.raises(OutputError, match="sites: there 2, here 1"):
+        write_store([part], write_store([part, longer], tmp_path / "two"))
+
+
 def write_like(store, target):
     """Copy a store."""
     for name, data in _bytes(store).items():
@@ -214,7 +265,7 @@ def test_memory_that_does_not_begin_with_a_page_is_written_too(tmp_path):
 
 
 shapes = nps.array_shapes(min_dims=2, max_dims=4, max_side=20)
-kinds = st.sampled_from(["uint8", "bool", "uint16", "int16", "int32", "float32"])
+kinds = st.sampled_from(["uint8", "int8", "bool", "uint16", "int16", "int32", "float32"])
 
 
 @given(st.data(), shapes, kinds, st.booleans())

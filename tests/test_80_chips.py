@@ -36,6 +36,11 @@ def test_a_recipe_becomes_a_store(recipe, tmp_path):
             np.testing.assert_array_equal(file.dataset_mask() > 0, arrays.valid["optical"][0, 0])
             assert file.descriptions == ("B2", "B3", "B4")
             np.testing.assert_allclose(file.bounds, arrays.bounds[0])
+    record = (store / "store.json").read_bytes()
+    (store / "store.json").unlink()
+    partly = RUNNER.invoke(cli.app, ["chips", "verify", str(store)])
+    assert "whole, but not complete: 12 of 12 chips" in partly.output
+    (store / "store.json").write_bytes(record)
     shard = next(p for p in (store / "chips.zarr" / "images").rglob("*") if p.is_file() and p.name != "zarr.json")
     shard.unlink()
     broken = RUNNER.invoke(cli.app, ["chips", "verify", str(store)])

@@ -109,4 +109,5 @@ class BatchOptions:
     @property
     def threads(self) -> int:
         """Threads of a model: always those of the machine, as the last digits depend on them."""
-        return int(os.environ.get("OMP_NUM_THREADS", "0")) or len(os.sched_getaffinity(0))
+        given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # OpenMP takes one for every level
+        return (int(given) if given.isdecimal() else 0) or len(os.sched_getaffinity(0))

@@ -84,14 +84,16 @@ def verify(store: StoreArgument) -> None:
     Example: `geomm chips verify chips`
     """
     from geomm.progress import Bars
-    from geomm.store import verify_store
+    from geomm.store import StoredChips, verify_store
 
+    chips = StoredChips(store)
     with Bars() as bars:
-        found = verify_store(store, progress=bars.update)
+        found = verify_store(chips, progress=bars.update)
     for line in found:
         typer.echo(line)
     repair = "; remove the files named above and build again" if found else ""
-    typer.echo(f"{store}: {f'{len(found)} damaged' if found else 'whole'}{repair}")
+    part = "" if chips.complete else f", but not complete: {len(chips)} of {chips.total} chips; build again to go on"
+    typer.echo(f"{store}: {f'{len(found)} damaged' if found else 'whole'}{repair}{part}")
     raise typer.Exit(1 if found else 0)
 
 

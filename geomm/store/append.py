@@ -19,6 +19,8 @@ from geomm.store.shard import NONE, PAGE, SHARD, ArraySpec
 HELD = 2**20
 """Bytes of small chunks that are written together."""
 _DIRECT = getattr(os, "O_DIRECT", 0)
+_NOT_DIRECT = (errno.EINVAL, errno.EOPNOTSUPP)
+"""What file systems say that cannot write past the page cache, or not in such pages."""
 
 
 class ShardWriter:
@@ -77,9 +79,9 @@ class ShardWriter:
         try:
             _write_at(self._file, self._parts, self._written)
         except OSError as error:
-            if error.errno != errno.EINVAL or not self._paged:
+            if error.errno not in _NOT_DIRECT or not self._paged:
                 raise
-            self._forgo_direct()  # a disk of larger pages
+            self._forgo_direct()
             _write_at(self._file, self._parts, self._written)
         self._written += sum(map(len, self._parts))
         self._parts = []
@@ -99,7 +101,7 @@ def _create(path: Path, *, direct: bool) -> int:
     try:
         return os.open(path, flags | (_DIRECT if direct else 0), 0o666)
     except OSError as error:
-        if not direct or error.errno != errno.EINVAL:
+        if not direct or error.errno not in _NOT_DIRECT:
             raise
         return os.open(path, flags, 0o666)
 

@@ -37,7 +37,7 @@ class ShardBuild:
         """Number of the first chip after it."""
         self.rows: list[dict[str, Any]] = []
         self.tables: dict[str, list[Any]] = {t.name: [] for t in plan.tables}
-        self.files = {a.name: ShardWriter(a.path(folder / ARRAYS, number), a) for a in plan.arrays}
+        self.files: dict[str, ShardWriter] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -62,12 +62,18 @@ class ShardBuild:
 
     def add(self, first: int, part: int, arrays: ChipArrays, chunks: Sequence[Future[list[list[Chunk]]]]) -> None:
         """Append a batch."""
+        if not self.files:
+            self._begin()
         for spec, *mine in zip(self.plan.arrays, *(some.result() for some in chunks), strict=True):
             self.files[spec.name].add(first - self.number * SHARD, list(chain(*mine)))
         for name, table in arrays.calibration.items():
             self.tables[f"calibration/{name}"].append(table)
         self.tables["bounds"].append(arrays.bounds)
         self.rows += _rows(self.plan, first, part, arrays)
+
+    def _begin(self) -> None:
+        for spec in self.plan.arrays:
+            self.files[spec.name] = ShardWriter(spec.path(self.folder / ARRAYS, self.number), spec)
 
     def commit(self) -> None:
         """Give the files their names, and last the record that says so; nothing where a batch could not be added."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 Codec = Literal["none", "lz4"]
 """``lz4``: bytes (of bytes, bits) of equal weight together, LZ4."""
+CODECS: tuple[Codec, ...] = get_args(Codec)
+"""All of them."""
 _UNIFORM = 128
 """How many times smaller a chunk is that may hold a single value: it is looked at once."""
 _CRC = {"name": "crc32c"}
@@ -23,7 +25,7 @@ def encode(value: NDArray[Any], codec: Codec) -> Any:
     if codec == "none":
         return plain
     if value.dtype.itemsize == 1 and plain.min() == plain.max():  # all is valid, or nothing labelled
-        return _uniform(value.shape, value.dtype, int(plain[0]))
+        return _uniform(value.size, int(plain[0]))
     return _blosc(value)
 
 
@@ -35,6 +37,8 @@ def decode(data: Any, codec: Codec, out: NDArray[Any]) -> None:
     """
     plain = out.reshape(-1).view(np.uint8)
     if codec == "none":
+        if len(data) != plain.size:
+            raise ValueError(f"it has {len(data)} bytes, not {plain.size}")
         plain[:] = np.frombuffer(data, np.uint8)
         return
     value = _only_value(bytes(data), plain.size) if len(data) < plain.size // _UNIFORM else None
@@ -102,8 +106,8 @@ def _crc32c() -> Callable[[Any], int]:
 
 
 @lru_cache(maxsize=64)
-def _uniform(shape: tuple[int, ...], dtype: np.dtype[Any], value: int) -> Any:
-    return _blosc(np.full(shape, value, dtype))
+def _uniform(size: int, value: int) -> Any:
+    return _blosc(np.full(size, value, np.uint8))
 
 
 @lru_cache(maxsize=64)

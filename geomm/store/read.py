@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from numbers import Number
@@ -86,9 +87,7 @@ class StoredChips(ChipViews):
     def table(self) -> Any:
         """The manifest as a GeoDataFrame in degrees, one row for every chip of :attr:`numbers`."""
         if self.complete:
-            import geopandas
-
-            every = geopandas.read_parquet(self.folder / MANIFEST)
+            every = _manifest(self.folder, self.about["files"])
         else:
             every = to_table([row for n in self.shards for row in read_rows(self.folder, n)])
         return every.set_index("chip").loc[self.numbers].reset_index()
@@ -270,6 +269,20 @@ def _content(path: Path) -> dict[str, Any]:
         return json.loads(path.read_bytes())  # type: ignore[no-any-return]
     except (OSError, ValueError) as error:
         raise damaged(path, str(error)) from error
+
+
+def _manifest(folder: Path, digests: Mapping[str, str]) -> Any:
+    """Return the manifest of a complete store, whole."""
+    import geopandas
+
+    path = folder / MANIFEST
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise damaged(path, f"the file is missing or cannot be read: {error.strerror}") from error
+    if hashlib.sha256(content).hexdigest() != digests.get(MANIFEST):
+        raise damaged(path, "its content has changed")
+    return geopandas.read_parquet(io.BytesIO(content))
 
 
 def _specs(about: dict[str, Any]) -> tuple[tuple[ArraySpec, ...], tuple[TableSpec, ...]]:

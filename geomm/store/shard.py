@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomm.errors import PackageError
-from geomm.store.codec import Codec, check, check_sealed, checksum, codecs_of, decode, encode, sealed_codecs
+from geomm.store.codec import CODECS, Codec, check, check_sealed, checksum, codecs_of, decode, encode, sealed_codecs
 
 SHARD = 64
 """Chips in a shard."""
@@ -50,8 +50,18 @@ class ArraySpec:
 
     @classmethod
     def of(cls, about: Mapping[str, Any]) -> Self:
-        """Return the array of a description; those of stores before codecs could be chosen do not name theirs."""
+        """Return the array of a description; those of stores before codecs could be chosen do not name theirs.
+
+        Raises:
+            PackageError: the codec is none of :data:`CODECS`.
+        """
         shape, codec = tuple(about["shape"]), about.get("codec", "lz4")
+        if codec not in CODECS:
+            raise PackageError(
+                "the chip store was written by a newer geomm",
+                why=f"{about['name']} is stored as {codec!r}",
+                fix="update geomm: pip install --upgrade geomm",
+            )
         return cls(about["name"], shape, about["dtype"], (), about["attrs"], codec)
 
     def describe(self) -> dict[str, Any]:
@@ -196,8 +206,10 @@ class ShardReader:
         """
         offset, size = self._found(slot)
         seal, data = bytearray(4), out.reshape(-1).view(np.uint8)
-        if size != data.size + 4 or os.preadv(self._file, [data, seal], offset) != size:
+        if size != data.size + 4:
             raise ValueError(f"it has {size} bytes, not {data.size + 4}")
+        if os.preadv(self._file, [data, seal], offset) != size:
+            raise ValueError("the file ends in it")
         check(data, seal)
 
     def checksum(self, slot: int) -> bytes:

@@ -57,19 +57,12 @@ def write_store(
         The folder.
 
     Raises:
-        ConfigError: there is no chip, the parts do not fit together, or there is no such share.
+        ConfigError: there is no chip, the parts do not fit together, there is no such share, or these are no folder and
+            no choice.
         OutputError: the folder holds something else, or cannot be written.
         ReadError: a source cannot be read; what was stored before stays, and the same call goes on from there.
     """
-    given: Any = folder
-    if not isinstance(given, (str, Path)):
-        fix = 'parts come first, the folder second: write_store([StorePart("north", dataset)], "chips")'
-        raise ConfigError("this is no folder", where=repr(given)[:80], fix=fix)
-    if not isinstance(share, Sequence) or len(share) != 2 or not all(isinstance(n, int) for n in share):
-        fix = "give this process's number and how many there are: share=(0, 4)"
-        raise ConfigError("the share is no pair of whole numbers", where=f"share {share!r}"[:80], fix=fix)
-    if not 0 <= share[0] < share[1]:
-        raise ConfigError("the share's number is below its count", where=str(share), fix="the first of four is (0, 4)")
+    _check(folder, compress, share)
     target = Path(folder)
     try:
         plan = StorePlan.of(parts, compress=_compressed(target) if compress is None else compress)
@@ -105,12 +98,35 @@ def read_rows(folder: Path, shard: int) -> list[dict[str, Any]]:
     return json.loads((folder / "shards" / f"{shard:06d}.json").read_text())  # type: ignore[no-any-return]
 
 
+def _check(folder: Any, compress: Any, share: Any) -> None:
+    """Refuse what is no folder, no choice and no share."""
+    if not isinstance(folder, (str, Path)):
+        fix = 'parts come first, the folder second: write_store([StorePart("north", dataset)], "chips")'
+        raise ConfigError("this is no folder", where=repr(folder)[:80], fix=fix)
+    if not isinstance(compress, (bool, type(None))):
+        fix = "write compress=True for LZ4, False for pixels as they are, or leave it out"
+        raise ConfigError("compress is True or False", where=f"compress {compress!r}"[:80], fix=fix)
+    if not isinstance(share, Sequence) or len(share) != 2 or not all(isinstance(n, int) for n in share):
+        fix = "give this process's number and how many there are: share=(0, 4)"
+        raise ConfigError("the share is no pair of whole numbers", where=f"share {share!r}"[:80], fix=fix)
+    if not 0 <= share[0] < share[1]:
+        raise ConfigError("the share's number is below its count", where=str(share), fix="the first of four is (0, 4)")
+
+
+def _begun(folder: Path) -> dict[str, Any] | None:
+    """Return the plan of the store that a folder holds, None where it has none yet."""
+    if not (folder / PLAN).is_file():
+        return None
+    plan = json.loads((folder / PLAN).read_text())
+    if not isinstance(plan, dict) or not {"arrays", "sites"} <= set(plan):
+        raise OutputError("the folder holds something else", where=str(folder / PLAN), fix="name another folder")
+    return plan
+
+
 def _compressed(folder: Path) -> bool:
     """Tell whether the imagery of a store that was begun is compressed."""
-    if not (folder / PLAN).is_file():
-        return False
-    arrays = json.loads((folder / PLAN).read_text())["arrays"]
-    return all(ArraySpec.of(a).codec == "lz4" for a in arrays)
+    plan = _begun(folder)
+    return plan is not None and all(ArraySpec.of(a).codec == "lz4" for a in plan["arrays"])
 
 
 def _prepare(plan: StorePlan, folder: Path) -> None:
@@ -119,8 +135,8 @@ def _prepare(plan: StorePlan, folder: Path) -> None:
     other = folder.is_dir() and any(not p.name.startswith(".plan") for p in folder.iterdir())
     if (other and not (folder / PLAN).is_file()) or (folder.exists() and not folder.is_dir()):
         raise OutputError("the folder holds something else", where=str(folder), fix="name another folder")
-    if (folder / PLAN).is_file():
-        before = json.loads((folder / PLAN).read_text())
+    before = _begun(folder)
+    if before is not None:
         longer = {**before, "sites": about["sites"][: len(before["sites"])]} == {**about, "sites": before["sites"]}
         if not longer or about["sites"][: len(before["sites"])] != before["sites"]:
             there, here = ({**d, "arrays": [{"codec": "lz4", **a} for a in d["arrays"]]} for d in (before, about))
@@ -143,7 +159,9 @@ def _difference(before: Any, after: Any, name: str = "") -> str:
         key = next(k for k in {**before, **after} if before.get(k) != after.get(k))
         here = str(before.get("name", before.get("site", ""))) or name
         return _difference(before.get(key), after.get(key), f"{here} {key}".strip())
-    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+    if isinstance(before, list) and isinstance(after, list):
+        if len(before) != len(after):
+            return f"{name}: there {len(before)}, here {len(after)}"
         return _difference(*next((a, b) for a, b in zip(before, after, strict=True) if a != b), name)
     return f"{name}: there {json.dumps(before)[:120]}, here {json.dumps(after)[:120]}"
 
