@@ -169,3 +169,15 @@ def test_only_the_window_is_read(landsat):
     assert {href.rsplit("_", 1)[0] for href, *_ in reader.blocks} == {
         s.rsplit("_", 1)[0].split()[1] for s in lazy[name].attrs["sources"]
     }
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (7,), (4, 6), (2, 4, 6)])
+def test_classes_of_any_shape_are_looked_up(shape):
+    labels = np.random.default_rng(0).integers(0, 9, shape, np.uint8)
+    wanted = np.full(shape, 255, np.uint8)
+    for k, value in enumerate((3, 1, 7)):
+        wanted[np.asarray(labels) == value] = k
+    np.testing.assert_array_equal(Target("label", (3, 1, 7)).index(np.asarray(labels)), wanted)
+    if len(shape) == 2:
+        part = np.s_[1:4:2, ::3]
+        np.testing.assert_array_equal(Target("label", (3, 1, 7)).index(labels[part]), wanted[part])

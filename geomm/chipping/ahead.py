@@ -20,7 +20,7 @@ from geomm.types import Window
 if TYPE_CHECKING:
     from geomm.chipping.reader import ChipReader
 
-TRIM = 2
+TRIM = 4
 """Areas after which freed memory goes back to the system."""
 AHEAD = 1
 """Areas that are read ahead of those that chips are being cut from."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomm.chips import Chip
+from geomm.cube import kernels
 from geomm.errors import ConfigError
 from geomm.types import INVALID_CLASS, ClassSpec
 
@@ -45,7 +46,10 @@ class Target:
             for k, value in enumerate(self.values):
                 if 0 <= value < 256:
                     table[value] = k
-            return table.take(labels, mode="clip")
+            found = np.empty(labels.shape, np.uint8)
+            flat = labels.ndim != 2
+            kernels.look_up(labels.reshape(1, -1) if flat else labels, table, found.reshape(1, -1) if flat else found)
+            return found
         out = np.full(labels.shape, INVALID_CLASS, np.uint8)
         for k, value in enumerate(self.values):
             out[labels == value] = k

@@ -87,6 +87,14 @@ def whole(valid: Any) -> bool:
 
 
 @jit  # type: ignore[untyped-decorator, unused-ignore]
+def look_up(codes: Any, table: Any, out: Any) -> None:
+    """Write ``table[codes]``, of bytes ``(y, x)``: NumPy would make 8-byte indices of them first."""
+    for i in range(codes.shape[0]):
+        for j in range(codes.shape[1]):
+            out[i, j] = table[codes[i, j]]
+
+
+@jit  # type: ignore[untyped-decorator, unused-ignore]
 def copy(values: Any, valid: Any, out: Any, state: Any, fill: Any) -> None:
     """Copy pixels; all arrays are ``(y, x)`` of one shape, ``out`` may be ``values``."""
     for i in range(values.shape[0]):
