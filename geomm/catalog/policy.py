@@ -53,8 +53,8 @@ class ReadPolicy:
         object.__setattr__(self, "roots", tuple(str(r) for r in self.roots))
 
     def __hash__(self) -> int:
-        return hash((self.hosts, self.roots, self.home))  # limits are compared, but seldom differ: hashed too, they
-        # would cost more than the rest of a look-up, and there are dozens of those for a chip
+        # Limits are compared, but seldom differ: hashing them too would cost more than the rest of a look-up.
+        return hash((self.hosts, self.roots, self.home))
 
     def __dask_tokenize__(self) -> tuple[str, ...]:
         return (type(self).__name__,)  # what may be read does not change what is read
