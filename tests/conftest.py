@@ -21,7 +21,12 @@ settings.register_profile("fast", max_examples=50, deadline=None, suppress_healt
 settings.register_profile("soak", parent=settings.get_profile("fast"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
-collect_ignore = ["notebook_run.py", "qgis_look.py", "poisoned.py"]  # run by another Python, or in a process of its own
+collect_ignore = [
+    "notebook_run.py",
+    "qgis_look.py",
+    "poisoned.py",
+    "crashing.py",
+]  # run by another Python, or in a process of its own
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"

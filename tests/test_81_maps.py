@@ -131,6 +131,34 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(model, scenes, plain, t
     assert not before or len(told) < told[-1][2]  # some blocks were not made again
 
 
+@pytest.mark.parametrize("lost", [".qml", ".tif.aux.xml", ".png", ".tif", ""])
+def test_a_published_map_that_lost_a_file_is_made_whole_and_what_a_kill_left_is_removed(
+    model, scenes, plain, tmp_path, lost
+):
+    out = tmp_path / "maps"
+    mapped(model, scenes, out)
+    name = next(out.glob("*.json")).stem
+    before = next(out.glob("*.json")).stat().st_ino
+    if lost:
+        for path in out.glob(f"*{lost}"):
+            path.unlink()
+    (out / f".{name}.lock").touch()
+    (out / f".staging-{name}-0123456789abcdef" / "blocks").mkdir(parents=True)
+    assert mapped(model, scenes, out) == plain
+    assert lost or before == next(out.glob("*.json")).stat().st_ino
+
+
+def test_what_another_process_is_at_stays(model, scenes, tmp_path):
+    from geomm.export.staging import staged
+
+    out = tmp_path / "maps"
+    mapped(model, scenes, out)
+    name = next(out.glob("*.json")).stem
+    with staged(out, name, "0123456789abcdef"):
+        predict_source(model, scenes, out, datetime="2020-06-01", options=MapOptions(**OPTIONS))
+        assert (out / f".staging-{name}-0123456789abcdef" / "blocks").is_dir()
+
+
 def test_a_changed_source_is_not_taken_for_what_it_was(model, scenes, tmp_path, monkeypatch):
     """A run that stopped, then another scene under the same name: nothing of the first is in the map."""
     from geomm.export import spool

@@ -105,13 +105,14 @@ def test_python_examples_stop_a_run_with_time_to_finish(path, tmp_path):
             pathlib.Path(sys.argv[1]).write_text("finished")
             sys.exit(143)
         signal.signal(signal.SIGTERM, stop)
+        time.sleep(0.5)  # until the example is at its wait, also on a busy machine
         print("ready", flush=True)
         time.sleep(60)
         """)
     )
     outer = tmp_path / "outer.py"
     outer.write_text(
-        "import signal, subprocess, sys\n"
+        "import signal, subprocess, sys, time\n"
         "class Stopped(BaseException): pass\n"
         "def stop(*_): raise Stopped\n"
         "signal.signal(signal.SIGTERM, stop)\n"

@@ -92,6 +92,7 @@ class Heartbeat:
 
     def __init__(self, path: Path, run: str) -> None:
         self.path, self.stage, self.done, self.total = path, "", 0, 0
+        self._aside = path.with_name(f".{path.name}")  # one run at a time: what a killed one left is written over
         self._about = {"run": run, "pid": os.getpid(), "host": socket.gethostname()}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -116,7 +117,6 @@ class Heartbeat:
 
     def _write(self, state: str) -> None:
         told = self._about | {"state": state, "stage": self.stage, "done": self.done, "total": self.total}
-        aside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         with suppress(OSError):  # a full disk must not stop what can still be saved
-            aside.write_text(json.dumps(told | {"time": time.time()}))
-            aside.replace(self.path)
+            self._aside.write_text(json.dumps(told | {"time": time.time()}))
+            self._aside.replace(self.path)

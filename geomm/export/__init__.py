@@ -8,7 +8,7 @@ from __future__ import annotations
 from geomm.export.item import Provenance
 from geomm.export.products import Further, write_products
 from geomm.export.publish import Product, published
-from geomm.export.staging import identity_of
+from geomm.export.staging import identity_of, tidy
 from geomm.export.zones import classify_zones, read_zones
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "identity_of",
     "published",
     "read_zones",
+    "tidy",
     "write_products",
 ]

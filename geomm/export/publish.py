@@ -80,6 +80,9 @@ def published(folder: str | Path, name: str, identity: str) -> Product | None:
             return None
         for key, asset in item["assets"].items():
             path = target / Path(asset["href"]).name
+            names = Path(f"{path}.aux.xml")
+            if not path.is_file() or ("classification:classes" in asset and not names.is_file()):
+                return None
             if "file:checksum" in asset and digest_of(path) != asset["file:checksum"]:
                 return None
             if "bands" in asset:

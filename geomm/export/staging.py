@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +51,32 @@ def staged(target: Path, name: str, resume: str) -> Iterator[tuple[Path, Path]]:
             if not resume or not any(blocks.glob("*.done")):
                 shutil.rmtree(root, ignore_errors=True)
             raise
-        shutil.rmtree(root, ignore_errors=True)
-        # Also what stopped runs of other settings left of this product.
-        for other in target.glob(f".staging-{name}-*"):
-            if re.fullmatch(r"[0-9a-f]{16}|[0-9]+", other.name.removeprefix(f".staging-{name}-")):
-                shutil.rmtree(other, ignore_errors=True)
+        for left in (root, *_left(target, name)):  # also of stopped runs with other settings
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def tidy(target: Path, name: str) -> None:
+    """Remove what a run left that was killed after it had published a product, unless a process is at that product."""
+    if _lock_of(target, name).exists() or _left(target, name):
+        with suppress(OutputError, OSError), _alone(target, name):
+            for left in _left(target, name):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _left(target: Path, name: str) -> list[Path]:
+    """Return the folders in which a product is or was made."""
+    pattern = re.compile(rf"\.staging-{re.escape(name)}-([0-9a-f]{{16}}|[0-9]+)")
+    return [path for path in target.glob(f".staging-{name}-*") if pattern.fullmatch(path.name)]
+
+
+def _lock_of(target: Path, name: str) -> Path:
+    return target / f".{name}.lock"
 
 
 @contextmanager
 def _alone(target: Path, name: str) -> Iterator[None]:
     """Hold the lock of a product; its file is gone afterwards."""
-    path = target / f".{name}.lock"
+    path = _lock_of(target, name)
     try:
         with FileLock(path, timeout=0):
             try:

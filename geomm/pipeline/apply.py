@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from geomm.catalog import Scene
 from geomm.cube import close_files, geobox_of, ground_size
 from geomm.errors import CatalogError, ConfigError
-from geomm.export import Further, Product, Provenance, identity_of, published, write_products
+from geomm.export import Further, Product, Provenance, identity_of, published, tidy, write_products
 from geomm.pipeline.identity import of_blocks
 from geomm.pipeline.jobs import Job, find_jobs
 from geomm.pipeline.sources import local_folder
@@ -199,6 +199,7 @@ def map_cube(
     )
     there = published(out, name, source.identity)
     if there is not None:
+        tidy(out, name)
         progress(f"map {name}", 1, 1)
         return there
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import subprocess
+import time
 from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import dag, task
@@ -21,11 +22,13 @@ def call(command: list[str]) -> int:
     """Run a command; a task that is stopped tells it so and waits, as a killed run loses the units at work."""
     process = subprocess.Popen(command)
     try:
-        return process.wait()
+        while process.poll() is None:
+            time.sleep(0.5)  # not wait(): a signal in the moment before it begins would be seen only when it ends
     except BaseException:
         process.terminate()
         process.wait()
         raise
+    return process.returncode
 
 
 @dag(schedule="15 3 * * *", start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False, max_active_runs=1)

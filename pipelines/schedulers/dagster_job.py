@@ -4,6 +4,7 @@ Partitions are recipes, not days: a run makes whatever is new, of any day, and l
 """
 
 import subprocess
+import time
 
 import dagster as dg
 
@@ -14,11 +15,13 @@ def call(command: list[str]) -> int:
     """Run a command; a run that is stopped tells it so and waits, as a killed one loses the units at work."""
     process = subprocess.Popen(command)
     try:
-        return process.wait()
+        while process.poll() is None:
+            time.sleep(0.5)  # not wait(): a signal in the moment before it begins would be seen only when it ends
     except BaseException:
         process.terminate()
         process.wait()
         raise
+    return process.returncode
 
 
 @dg.asset(

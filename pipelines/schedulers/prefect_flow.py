@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 
 from prefect import flow, task
 from prefect.client.schemas.objects import State
@@ -13,11 +14,13 @@ def call(command: list[str]) -> int:
     """Run a command; a flow that is stopped tells it so and waits, as a killed run loses the units at work."""
     process = subprocess.Popen(command)
     try:
-        return process.wait()
+        while process.poll() is None:
+            time.sleep(0.5)  # not wait(): a signal in the moment before it begins would be seen only when it ends
     except BaseException:
         process.terminate()
         process.wait()
         raise
+    return process.returncode
 
 
 @task(retries=2, retry_delay_seconds=600)
