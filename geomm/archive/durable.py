@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from geomm.errors import GeommError, OutputError
+from geomm.whole import sync
 
 _FIXES = {
     errno.ENOSPC: "make room, and run the same again",
@@ -38,15 +39,6 @@ def explained(what: str, where: Path) -> Iterator[None]:
         ) from error
 
 
-def sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def sync_tree(folder: Path) -> None:
     """Bring all files and names of a folder to the disk, what is inside first."""
     for place, _, files in os.walk(folder, topdown=False):
@@ -60,16 +52,3 @@ def make_folder(folder: Path, root: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for part in reversed(folder.relative_to(root).parents):
         sync(root / part)
-
-
-def write(path: Path, content: bytes, aside: Path) -> None:
-    """Replace a file at once; ``aside`` is a name on the same file system that nobody else uses."""
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    sync(path.parent)

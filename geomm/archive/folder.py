@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from geomm.archive.durable import explained, make_folder, sync, sync_tree, write
+from geomm.archive.durable import explained, make_folder, sync_tree
 from geomm.archive.manifest import Manifest, sha256_of
 from geomm.archive.places import FAILED, STAGING, checked, conflict, is_item, require_whole
 from geomm.errors import OutputError, TargetUnavailableError
+from geomm.whole import sync, write_whole
 
 PATIENCE = 60.0
 """Seconds to wait while other processes rename; nobody holds the lock for longer than a few renames."""
@@ -76,7 +77,7 @@ class FolderTarget:
             content = change(present)
             if content != present:
                 make_folder(place.parent, Path(self.root))
-                write(place, content, staging / f"write-{uuid.uuid4().hex}")
+                write_whole(place, content, aside=staging / f"write-{uuid.uuid4().hex}")
 
     def check(self, place: str, manifest: Manifest, *, deep: bool) -> list[str]:
         """Return what is missing or damaged of a unit."""

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from geomm.archive.durable import explained
 from geomm.batch.record import PARTS, RunRecord, StageCount
-from geomm.batch.whole import write_whole
+from geomm.whole import write_whole
 
 Sample = tuple[dict[str, str], float]
 """Labels and value."""
@@ -49,7 +50,8 @@ def write_metrics(record: RunRecord, path: Path) -> None:
         if family.samples:
             lines += [f"# HELP {family.name} {family.about}", f"# TYPE {family.name} {family.kind}"]
             lines += [_line(family.name, {"run_name": record.name} | labels, value) for labels, value in family.samples]
-    write_whole(path, ("\n".join(lines) + "\n").encode(errors="replace"))
+    with explained("a file cannot be written", path):
+        write_whole(path, ("\n".join(lines) + "\n").encode(errors="replace"))
 
 
 def _families(record: RunRecord, success: float | None) -> Iterator[_Family]:

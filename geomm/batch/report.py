@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from geomm.archive.durable import explained
 from geomm.batch.page.advice import outcome_of
 from geomm.batch.page.counts import commands, counts, reasons
 from geomm.batch.page.footprints import footprints
@@ -13,8 +14,8 @@ from geomm.batch.page.style import STYLE
 from geomm.batch.page.thumbnails import thumbnails
 from geomm.batch.page.times import times
 from geomm.batch.record import RunRecord
-from geomm.batch.whole import write_whole
 from geomm.pages import digest, duration, facts, header, page, section, size, text
+from geomm.whole import write_whole
 
 
 def write_report(record: RunRecord, folder: Path, *, root: Path | None) -> Path:
@@ -34,9 +35,10 @@ def write_report(record: RunRecord, folder: Path, *, root: Path | None) -> Path:
         OutputError: a file cannot be written.
     """
     content = json.dumps(record.to_dict(), indent=1, allow_nan=False)
-    write_whole(folder / "run.json", (content + "\n").encode())
     target = folder / "report.html"
-    write_whole(target, _page(record, root).encode(errors="replace"))
+    with explained("a file cannot be written", folder):
+        write_whole(folder / "run.json", (content + "\n").encode())
+        write_whole(target, _page(record, root).encode(errors="replace"))
     return target
 
 

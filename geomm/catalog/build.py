@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from geomm.catalog.search import Catalog, open_catalog
 from geomm.errors import CatalogError, OutputError
 from geomm.radiometry import Calibration
 from geomm.sensors import SensorSpec, get_sensor
+from geomm.whole import whole_folder
 
 
 def build_catalog(
@@ -118,7 +117,6 @@ def _write(
     """Write the catalog aside, then move it into place."""
     import pystac
 
-    staging = target.parent / f"geomm-staging-{os.getpid()}"  # same depth as target: relative hrefs stay right
     catalog = pystac.Catalog(id=_identifier(title), description=f"Imagery of {title}, catalogued by geomm")
     groups = _groups(found)
     for name, files in groups.items():
@@ -128,13 +126,10 @@ def _write(
             state_files(item)
         catalog.add_item(item)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        catalog.normalize_hrefs(str(staging))
-        catalog.make_all_asset_hrefs_relative()
-        catalog.save(pystac.CatalogType.SELF_CONTAINED)
-        if target.exists():
-            shutil.rmtree(target)
-        staging.rename(target)
+        with whole_folder(target) as aside:  # at the same depth as the target: relative hrefs stay right
+            catalog.normalize_hrefs(f"{aside}/")  # a name with a dot and no slash is a file to pystac
+            catalog.make_all_asset_hrefs_relative()
+            catalog.save(pystac.CatalogType.SELF_CONTAINED)
     except OSError as error:
         raise OutputError(
             "the catalog cannot be written",
@@ -142,8 +137,6 @@ def _write(
             why=str(error),
             fix="name another folder with --out, or free the disk and correct the permissions of this one",
         ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return open_catalog(target)
 
 

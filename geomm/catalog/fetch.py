@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import re
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from geomm.catalog.sign import signed
 from geomm.catalog.source import naming
 from geomm.catalog.web import TIMEOUT, answer_of, refusal
 from geomm.errors import ChecksumError, GeommError, LimitError, OutputError, ReadError, UnavailableError
+from geomm.whole import whole_file
 
 _PIECE = 2**18
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
@@ -80,17 +79,8 @@ def fetch(source: BandSource, folder: str | Path, *, settings: FetchSettings = S
         try:
             if _is_there(target, source):
                 return target
-            target.parent.mkdir(parents=True, exist_ok=True)
-            aside = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.part")
-            try:
-                with aside.open("wb") as file:
-                    _download(source, file, settings)
-                    file.flush()
-                    os.fsync(file.fileno())
-                aside.replace(target)
-                _sync(target.parent)
-            finally:
-                aside.unlink(missing_ok=True)
+            with whole_file(target, suffix=".part") as aside, aside.open("wb") as file:
+                _download(source, file, settings)
         except OSError as error:
             if isinstance(error, GeommError):
                 raise
@@ -256,12 +246,3 @@ def _changed(url: str) -> UnavailableError:
     return UnavailableError(
         "the source changed while it was fetched", where=shown(url), why="its version is another", fix="try again"
     )
-
-
-def _sync(folder: Path) -> None:
-    """Make a rename last."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -13,6 +13,7 @@ from urllib.parse import urljoin
 
 from geomm.catalog.interpret import flat
 from geomm.errors import CatalogError, OutputError
+from geomm.whole import whole_file
 
 if TYPE_CHECKING:
     from geomm.catalog.criteria import Query
@@ -60,16 +61,14 @@ def write_parquet(items: Sequence[Any], path: str | Path) -> Path:
         OutputError: the file cannot be written.
     """
     target = Path(path)
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
     records = []
     for item in items:
         absolute = item.clone()
         absolute.make_asset_hrefs_absolute()
         records.append(absolute.to_dict(include_self_link=False, transform_hrefs=False))
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _write(records, aside, str(path))
-        aside.replace(target)
+        with whole_file(target) as aside:
+            _write(records, aside, str(path))
     except OSError as error:
         raise OutputError(
             "the catalog cannot be written",
@@ -77,8 +76,6 @@ def write_parquet(items: Sequence[Any], path: str | Path) -> Path:
             why=str(error),
             fix="name a file in a folder that you may write to, and free space on its disk",
         ) from error
-    finally:
-        aside.unlink(missing_ok=True)
     return target
 
 

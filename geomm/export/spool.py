@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from rasterio.windows import Window as RioWindow
 
 from geomm.errors import OutputError
 from geomm.types import ClassSpec, LayerSpec, Prediction, Window
+from geomm.whole import write_whole
 
 GDAL_CACHE = 16 * 2**20
 """Fixed, so that memory depends neither on the scene nor on the machine."""
@@ -62,13 +62,13 @@ class Spool:
                 _check(layer)
             self.layers = tuple(prediction.layers)
             raw = json.dumps([dataclasses.asdict(layer) for layer in self.layers])
-            self._keep(self.folder / "layers.json", raw.encode())
+            write_whole(self.folder / "layers.json", raw.encode())
         sizes = []
         for layer in self.layers:
             content = self._encoded(layer, window, prediction.arrays[layer.name])
-            self._keep(self._path(layer, window), content)
+            write_whole(self._path(layer, window), content)
             sizes.append(len(content))
-        self._keep(self.folder / f"{_stem(window)}.done", json.dumps(sizes).encode())
+        write_whole(self.folder / f"{_stem(window)}.done", json.dumps(sizes).encode())
         self.done.add(window)
 
     def _whole(self, mark: Path, window: Window) -> bool:
@@ -174,15 +174,6 @@ class Spool:
 
     def _path(self, layer: LayerSpec, window: Window) -> Path:
         return self.folder / f"{layer.name}-{_stem(window)}.tif"
-
-    def _keep(self, path: Path, content: bytes) -> None:
-        """Write a file so that it is whole or not there."""
-        aside = path.with_name(f".{path.name}")
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
 
 
 def statistics(path: Path) -> list[dict[str, str]]:

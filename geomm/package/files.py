@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from geomm.package.checks import check_package, plain
 from geomm.package.contract import InputContract
 from geomm.package.describe import mlm_item, model_card
 from geomm.types import ClassSpec, Modality
+from geomm.whole import whole_folder
 
 if TYPE_CHECKING:
     from geomm.tasks import Task
@@ -125,20 +124,16 @@ def save_package(
             where=str(folder),
             fix="name a new folder, or one that holds a model package",
         )
-    staging = target.with_name(f".{target.name}.staging-{os.getpid()}")
     try:
-        staging.mkdir(parents=True)
-        state = {k: v for k, v in fitted.model.state_dict().items() if not k.startswith(TOWER)}
-        save_file({k: v.detach().contiguous().clone() for k, v in state.items()}, staging / "model.safetensors")
-        _save_text(fitted.model, staging / TEXT)
-        item = mlm_item(fitted, contract, name, told)
-        (staging / "mlm.json").write_text(json.dumps(item, indent=2))
-        (staging / "README.md").write_text(model_card(fitted.model.spec, contract, name, told))
-        sums = "".join(f"{_sha256(staging / f)}  {f}\n" for f in (*FILES, *_text_files(staging)))
-        (staging / "SHA256SUMS").write_text(sums)
-        if target.exists():
-            shutil.rmtree(target)
-        staging.rename(target)
+        with whole_folder(target) as aside:
+            state = {k: v for k, v in fitted.model.state_dict().items() if not k.startswith(TOWER)}
+            save_file({k: v.detach().contiguous().clone() for k, v in state.items()}, aside / "model.safetensors")
+            _save_text(fitted.model, aside / TEXT)
+            item = mlm_item(fitted, contract, name, told)
+            (aside / "mlm.json").write_text(json.dumps(item, indent=2))
+            (aside / "README.md").write_text(model_card(fitted.model.spec, contract, name, told))
+            sums = "".join(f"{_sha256(aside / f)}  {f}\n" for f in (*FILES, *_text_files(aside)))
+            (aside / "SHA256SUMS").write_text(sums)
     except OSError as error:
         raise OutputError(
             "the model package cannot be written",
@@ -146,8 +141,6 @@ def save_package(
             why=str(error),
             fix="name a folder that you may write to, and free space on its disk",
         ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return load_package(target)
 
 

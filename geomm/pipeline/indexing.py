@@ -24,6 +24,7 @@ from geomm.retrieval.find import ENOUGH
 from geomm.retrieval.footprints import footprints
 from geomm.retrieval.manifest import MODEL
 from geomm.types import BBox, Progress, Window, silent
+from geomm.whole import whole_folder
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -243,10 +244,8 @@ def claim(package: ModelPackage, folder: Path, embedder: Embedder) -> Index:
     index = Index.open(folder)
     _check_model(index, package)
     if not (folder / MODEL).is_dir():
-        aside = folder / f".{MODEL}"
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.copytree(package.path, aside)
-        aside.rename(folder / MODEL)
+        with whole_folder(folder / MODEL) as aside:
+            shutil.copytree(package.path, aside, dirs_exist_ok=True)
     index.embedder = embedder
     return index
 

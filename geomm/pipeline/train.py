@@ -25,6 +25,7 @@ from geomm.pipeline.sites import Fold, Site, labels_of, load_sites, make_folds
 from geomm.pipeline.sources import local_folder
 from geomm.pipeline.texts import text_identity
 from geomm.types import Progress, silent
+from geomm.whole import write_whole
 
 if TYPE_CHECKING:
     from geomm.train import Fitted
@@ -87,7 +88,7 @@ def _save(config: RunConfig, sites: list[Site], fitted: Fitted, place: Path, rec
         "validation": list(fitted.validation),
         "temperature": fitted.temperature,
     }
-    _write(file, json.dumps(record | {"seeds": seeds}, indent=2))
+    write_whole(file, json.dumps(record | {"seeds": seeds}, indent=2).encode())
     save_package(fitted, contract_of(config, sites), place / "model", name=config.name)
 
 
@@ -111,7 +112,7 @@ def _claim(config: RunConfig, folder: Path) -> None:
             fix="name a folder that does not exist yet: --out runs/NAME",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    _write(file, yaml.safe_dump(recipe, sort_keys=False))
+    write_whole(file, yaml.safe_dump(recipe, sort_keys=False).encode())
 
 
 def check_identity(config: RunConfig, sites: list[Site], fold: Fold, folder: Path) -> None:
@@ -175,13 +176,6 @@ def _hash(value: object) -> str:
 
 def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else str(value)
-
-
-def _write(file: Path, text: str) -> None:
-    """Write a file that is whole or not there."""
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
-    aside.write_text(text)
-    aside.replace(file)
 
 
 def _leads() -> bool:

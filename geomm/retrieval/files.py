@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,26 +72,6 @@ def frozen(values: NDArray[Any]) -> NDArray[Any]:
     """Make an array read-only, as mapped ones are: kernels are compiled for one kind of them."""
     values.flags.writeable = False
     return values
-
-
-def sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
-
-
-def publish(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole, and is there after a power cut."""
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
-    with staging.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    staging.replace(path)
-    sync(path.parent)
 
 
 def seal(about: Mapping[str, Any]) -> bytes:

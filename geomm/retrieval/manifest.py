@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from geomm.errors import ConfigError, PackageError
-from geomm.retrieval.files import FileRecord, publish, seal, unseal
+from geomm.retrieval.files import FileRecord, seal, unseal
+from geomm.whole import write_whole
 
 MODEL = "model"
 """Folder of the package whose model made the vectors, if the index keeps it; its checksums are its own."""
@@ -136,7 +137,7 @@ class Manifest:
     def save(self, folder: Path) -> Manifest:
         """Replace the manifest of a folder, and return it as it is there."""
         new = dataclasses.replace(self, generation=self.generation + 1)
-        publish(folder / NAME, seal({**FORMAT, **dataclasses.asdict(new)}))
+        write_whole(folder / NAME, seal({**FORMAT, **dataclasses.asdict(new)}))
         return new
 
     def sweep(self, folder: Path) -> None:

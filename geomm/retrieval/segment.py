@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomm.retrieval.codes import Codes, write_codes
-from geomm.retrieval.files import ArrayWriter, FileRecord, open_array, sync
+from geomm.retrieval.files import ArrayWriter, FileRecord, open_array
 from geomm.retrieval.manifest import Part
+from geomm.whole import sync
 
 FILTER = np.dtype([*((n, "f4") for n in ("west", "south", "east", "north")), ("time", "i8"), ("sensors", "i8")])
 """What rows are chosen by, in half a cache line: a box in degrees, rounded outward; microseconds since 1970 (the least

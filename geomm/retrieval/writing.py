@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from geomm.retrieval.files import ArrayWriter
 from geomm.retrieval.manifest import LOCK, Manifest, Part
 from geomm.retrieval.segment import Rows, Segment, SegmentWriter, commit
 from geomm.retrieval.snapshot import Snapshot
+from geomm.whole import whole_folder
 
 FAN = 8
 """Segments of about the same size that become one: a row is written again once for every factor of 8."""
@@ -80,17 +79,11 @@ def create(folder: Path, manifest: Manifest, fill: Callable[[Path], object] | No
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError("the folder holds something else", where=str(folder), fix="name another folder")
-    staging = folder.with_name(f".{folder.name}.staging-{os.getpid()}")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for stale in folder.parent.glob(f".{folder.name}.staging-*"):
-            if not _alive(int(stale.name.rpartition("-")[2])) or stale == staging:
-                shutil.rmtree(stale, ignore_errors=True)
-        staging.mkdir()
-        manifest.save(staging)
-        if fill is not None:
-            fill(staging)
-        staging.rename(folder)
+        with whole_folder(folder) as aside:
+            manifest.save(aside)
+            if fill is not None:
+                fill(aside)
     except GeommError:
         raise
     except OSError as error:
@@ -100,8 +93,6 @@ def create(folder: Path, manifest: Manifest, fill: Callable[[Path], object] | No
             why=str(error),
             fix="name a folder that you may write to, and free space on its disk",
         ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def append(snapshot: Snapshot, rows: Rows, jobs: dict[str, Any], pool: Executor) -> None:
@@ -226,13 +217,3 @@ def _refuse_known(snapshot: Snapshot, rows: Rows) -> None:
             if again:
                 fix = "give new ids, or delete the old rows first"
                 raise ConfigError("the index has rows of these ids", where=", ".join(sorted(again)[:5]), fix=fix)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -127,14 +127,3 @@ def _on_page(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     copy: NDArray[np.uint8] = np.frombuffer(mmap.mmap(-1, data.nbytes), np.uint8)
     copy[:] = data
     return copy
-
-
-def publish(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
-    with staging.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    staging.replace(path)

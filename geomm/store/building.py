@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geomm.chipping import ChipArrays
-from geomm.store.append import ShardWriter, publish
+from geomm.store.append import ShardWriter
 from geomm.store.plan import ARRAYS, StorePlan
 from geomm.store.shard import SHARD
 from geomm.types import INVALID_CLASS
+from geomm.whole import write_whole
 
 Chunk = tuple[Any, bytes]
 """What is stored of an array, and its checksum."""
@@ -83,8 +84,10 @@ class ShardBuild:
             file.close()
         self.files = {}
         for spec in self.plan.tables:
-            publish(spec.path(self.folder / ARRAYS, self.number), spec.encode(np.concatenate(self.tables[spec.name])))
-        publish(self.folder / "shards" / f"{self.number:06d}.json", json.dumps(self.rows).encode())
+            write_whole(
+                spec.path(self.folder / ARRAYS, self.number), spec.encode(np.concatenate(self.tables[spec.name]))
+            )
+        write_whole(self.folder / "shards" / f"{self.number:06d}.json", json.dumps(self.rows).encode())
         self.rows, self.tables = [], {}
 
 

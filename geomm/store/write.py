@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,11 +20,11 @@ import numpy as np
 
 from geomm.chipping import ChipArrays
 from geomm.errors import ConfigError, GeommError, OutputError
-from geomm.store.append import publish
 from geomm.store.building import ShardBuild
 from geomm.store.plan import ARRAYS, MANIFEST, PLAN, RECORD, StorePart, StorePlan
 from geomm.store.shard import SHARD, ArraySpec
 from geomm.types import Progress, silent
+from geomm.whole import whole_file, write_whole
 
 BATCH = 8
 """Chips that are encoded at a time; a shard holds a whole number of batches."""
@@ -150,7 +149,7 @@ def _prepare(plan: StorePlan, folder: Path) -> None:
             (folder / RECORD).unlink(missing_ok=True)  # it is not complete any more
     for path, content in {Path(PLAN): json.dumps(about, indent=1).encode(), **plan.metadata()}.items():
         if not (folder / path).is_file() or (folder / path).read_bytes() != content:
-            publish(folder / path, content)
+            write_whole(folder / path, content)
 
 
 def _difference(before: Any, after: Any, name: str = "") -> str:
@@ -234,13 +233,12 @@ def _finish(plan: StorePlan, folder: Path) -> None:
         if int(extra.stem) >= plan.shards:
             extra.unlink()
     table = to_table([row for n in range(plan.shards) for row in read_rows(folder, n)])
-    staging = folder / f".{MANIFEST}.{os.getpid()}"
-    table.to_parquet(staging)
-    staging.replace(folder / MANIFEST)
+    with whole_file(folder / MANIFEST) as aside:
+        table.to_parquet(aside)
     names = [MANIFEST, PLAN, *map(str, plan.metadata()), *(f"shards/{n:06d}.json" for n in range(plan.shards))]
     digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
     about = {"format": 1, "chips": plan.chips, "files": digests}
-    publish(folder / RECORD, seal(about))
+    write_whole(folder / RECORD, seal(about))
 
 
 def seal(about: dict[str, Any]) -> bytes:

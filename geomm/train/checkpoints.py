@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from geomm.errors import SplitError
 from geomm.train.module import TrainModule
+from geomm.whole import whole_file, write_whole
 
 LAST, BEST, FINAL = "last.ckpt", "best.ckpt", "final.ckpt"
 """Names of the checkpoints of a folder: to go on from, of the lowest validation loss, and what a finished run kept."""
@@ -32,20 +32,8 @@ class WholeFiles(TorchCheckpointIO):  # type: ignore[misc]
 
 def save_whole(content: dict[str, Any], target: Path) -> None:
     """Write a file that torch reads: aside, synced, renamed."""
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with aside.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        aside.unlink(missing_ok=True)
+    with whole_file(target) as aside:
+        torch.save(content, aside)
 
 
 class KeepLastAndBest(Checkpoint):  # type: ignore[misc]
@@ -88,7 +76,5 @@ class KeepLastAndBest(Checkpoint):  # type: ignore[misc]
             return
         if trainer.is_global_zero:
             curves = {"train": pl_module.history, "validation": pl_module.validation}
-            aside = self.folder / f".{CURVES}"
-            aside.write_text(json.dumps(curves))
-            aside.replace(self.folder / CURVES)
+            write_whole(self.folder / CURVES, json.dumps(curves).encode())
         trainer.save_checkpoint(self.folder / LAST)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from geomm.errors import ConfigError, OutputError
 from geomm.export.symbols import add_style, ranked_qml
 from geomm.pipeline.gallery.hits import read_hits
+from geomm.whole import whole_file, write_whole
 
 
 def write_hits(path: str | Path, hits: Any) -> Path:
@@ -72,9 +72,9 @@ def _geojson(path: Path, hits: Any) -> None:
         features.append(feature if cells.get("id") is None else {"id": cells["id"], **feature})
     whole = {"type": "FeatureCollection", "features": features}
     content = json.dumps(whole, ensure_ascii=False, allow_nan=False)
-    write_aside(path, lambda aside: aside.write_bytes(content.encode()))
+    write_whole(path, content.encode())
     if path.suffix.lower() == ".geojson":
-        write_aside(path.with_suffix(".qml"), lambda aside: aside.write_text(_style(hits)))
+        write_whole(path.with_suffix(".qml"), _style(hits).encode())
 
 
 def _geopackage(path: Path, hits: Any) -> None:
@@ -87,12 +87,9 @@ def _geopackage(path: Path, hits: Any) -> None:
 
     names = [c for c in hits.columns if c != hits.geometry.name and hits[c].dtype == object]
     flat = hits.assign(**{n: hits[n].map(text) for n in names})
-
-    def package(aside: Path) -> None:
+    with whole_file(path, suffix=path.suffix) as aside:
         flat.to_file(aside, driver="GPKG", layer="hits", engine="pyogrio")
         add_style(aside, "hits", _style(hits))
-
-    write_aside(path, package)
 
 
 def _style(hits: Any) -> str:
@@ -104,7 +101,8 @@ def _style(hits: Any) -> str:
 
 
 def _parquet(path: Path, hits: Any) -> None:
-    write_aside(path, hits.to_parquet)
+    with whole_file(path) as aside:
+        hits.to_parquet(aside)
 
 
 _WRITERS: dict[str, Callable[[Path, Any], None]] = {
@@ -113,19 +111,6 @@ _WRITERS: dict[str, Callable[[Path, Any], None]] = {
     ".gpkg": _geopackage,
     ".parquet": _parquet,
 }
-
-
-def write_aside(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside the path and give the file its name when it is whole; what fails leaves nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        write(aside)
-        with aside.open("rb+") as file:
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _rounded(outline: Mapping[str, Any]) -> dict[str, Any]:

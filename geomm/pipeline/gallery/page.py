@@ -16,11 +16,11 @@ from geomm._version import __version__
 from geomm.charts import DARK, LIGHT
 from geomm.errors import ConfigError, OutputError
 from geomm.pages import facts, header, image, page, picture, plain
-from geomm.pipeline.gallery.files import write_aside
 from geomm.pipeline.gallery.hits import Hit, read_hits, score_text
 from geomm.pipeline.gallery.overview import overview
 from geomm.pipeline.gallery.pictures import HeatScale, heat_colours, heated
 from geomm.pipeline.gallery.style import STYLE
+from geomm.whole import write_whole
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -54,7 +54,7 @@ def write_gallery(
     text = gallery_page(hits, pictures, heats, query=query, notes=notes)
     target = Path(path)
     try:
-        write_aside(target, lambda aside: aside.write_bytes(text.encode()))
+        write_whole(target, text.encode())
     except OSError as error:
         raise OutputError(
             "the gallery cannot be written",
