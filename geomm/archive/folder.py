@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -158,19 +159,21 @@ def _finished(final: Path, manifest: Manifest) -> bool:
         NondeterminismError: another finished unit is there.
         OutputError: a file is there.
     """
-    if not final.is_dir():
-        if final.exists():
-            raise OutputError(
-                "a file stands where a unit goes",
-                where=str(final),
-                fix="move the file to another folder, then run the same command",
-            )
+    try:
+        mode = final.stat().st_mode  # once: other processes publish at the same time
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    if not stat.S_ISDIR(mode):
+        raise OutputError(
+            "a file stands where a unit goes",
+            where=str(final),
+            fix="move the file to another folder, then run the same command",
+        )
     named = {record.name for record in manifest.files}
     others = [
         f"{path}: the item of another unit"
         for path in sorted(final.glob("*.json"))
-        if path.name not in named and is_item(path.read_bytes())
+        if path.name not in named and _holds_item(path)
     ]
     there = (final / manifest.item).exists()
     problems = others + (manifest.problems(final) if there else [])
@@ -180,6 +183,13 @@ def _finished(final: Path, manifest: Manifest) -> bool:
         sync((final / manifest.item).parent)
         sync(final.parent)
     return there
+
+
+def _holds_item(path: Path) -> bool:
+    try:
+        return is_item(path.read_bytes())
+    except FileNotFoundError:  # somebody removed what a killed publisher left
+        return False
 
 
 def _require_rest(final: Path, aside: Path, manifest: Manifest, staged: Path) -> None:
