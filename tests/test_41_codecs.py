@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import google_crc32c
@@ -24,11 +25,12 @@ from geomm.chips import ChipGrid
 from geomm.errors import ConfigError, OutputError, PackageError
 from geomm.store import StoredChips, StorePart, append, codec, verify_store, write_store
 from geomm.store.append import ShardWriter
+from geomm.store.plan import StorePlan
 from geomm.store.shard import PAGE, ArraySpec, ShardReader
 from geomm.testing import write_scene
 
 SHAPE = (384, 512)
-OPTICAL = "chips.zarr/images/optical/c/0/0/0/0/0"
+OPTICAL = "chips.zarr/images/optical/c.0.0.0.0.0"
 
 
 @pytest.fixture(scope="module")
@@ -93,12 +95,38 @@ def test_a_store_that_was_begun_goes_on_as_it_is(part, plain, tmp_path):
     assert _bytes(store) == content
 
 
+def test_stores_whose_names_have_folders_are_read_and_made_longer(part, plain, tmp_path, monkeypatch):
+    of = StorePlan.of.__func__
+    with monkeypatch.context() as context:  # as stores were begun before names had none
+        context.setattr(StorePlan, "of", classmethod(lambda cls, parts, **o: of(cls, parts, **{**o, "separator": "/"})))
+        store = write_store([part], tmp_path / "store")
+    assert "separator" not in json.loads((store / "plan.json").read_text())
+    assert (store / "chips.zarr/images/optical/c/0/0/0/0/0").read_bytes() == (plain / OPTICAL).read_bytes()
+    content = _bytes(store)
+    for folder in (store, plain):
+        group = zarr.open_group(folder / "chips.zarr", mode="r")
+        np.testing.assert_array_equal(group["images/optical"][:], StoredChips(folder).read(range(12)).images["optical"])
+        np.testing.assert_array_equal(group["bounds"][:], StoredChips(folder).read(range(12)).bounds)
+    (store / "chips.zarr/bounds/c/0/0").unlink()
+    write_store([part], store)
+    assert _bytes(store) == content
+    longer = write_store([part, replace(part, site="more")], store)
+    assert len(StoredChips(longer)) == 2 * len(StoredChips(plain))
+    assert verify_store(longer) == []
+    assert not list(longer.rglob("c.*"))
+    about = json.loads((store / "plan.json").read_text())
+    (store / "plan.json").write_text(json.dumps({**about, "separator": "-"}))
+    (store / "store.json").unlink()
+    with pytest.raises(PackageError, match="newer geomm"):
+        StoredChips(store)
+
+
 def test_large_plain_chunks_begin_on_pages(plain):
     file = ShardReader(plain / OPTICAL)
     places = [file._found(k) for k in range(12)]
     assert [offset % PAGE for offset, _ in places] == [0] * 12
     assert {size for _, size in places} == {2 * 128 * 128 * 2 + 4}
-    heat = ShardReader(plain / "chips.zarr/images/thermal/c/0/0/0/0/0")
+    heat = ShardReader(plain / "chips.zarr/images/thermal/c.0.0.0.0.0")
     offsets = [heat._found(k)[0] for k in range(12)]
     assert offsets == [k * (128 * 128 * 2 + 4) for k in range(12)]  # small ones follow each other
 

@@ -108,7 +108,7 @@ def test_what_zarr_python_writes_with_our_metadata_is_read(store, tmp_path):
     zarr.open_array(target, mode="r+")[:] = values
     out = np.empty(spec.shape, spec.dtype)
     for k in (0, 63, 64, 191):
-        file = ShardReader(target / "c" / str(k // 64) / Path(*["0"] * len(spec.shape)))
+        file = ShardReader(target / f"c.{k // 64}{'.0' * len(spec.shape)}")
         spec.decode(file.chunk(k % 64), out)
         np.testing.assert_array_equal(out, values[k])
 
@@ -194,8 +194,7 @@ def test_damage_is_reported_by_name(cube, tmp_path):
 def test_reading_damage_raises_and_building_again_repairs(cube, tmp_path):
     store = write_store(_parts(cube, size=16), tmp_path / "store")
     content = _bytes(store)
-    shard = next((store / "chips.zarr/images/thermal/c").rglob("0"), None)
-    shard = next(p for p in (store / "chips.zarr/images/thermal/c").rglob("*") if p.is_file())
+    shard = next((store / "chips.zarr/images/thermal").glob("c.*"))
     data = bytearray(shard.read_bytes())
     data[10] ^= 4
     shard.write_bytes(data)

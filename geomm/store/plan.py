@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +71,13 @@ class StorePlan:
     """Calibration and bounds."""
 
     @classmethod
-    def of(cls, parts: Sequence[StorePart], *, compress: bool = False) -> StorePlan:
+    def of(cls, parts: Sequence[StorePart], *, compress: bool = False, separator: str = ".") -> StorePlan:
         """Plan a store of some parts.
 
         Args:
             parts: in order.
             compress: whether imagery is compressed; what is valid, and the target, always are.
+            separator: see :data:`geomm.store.shard.SEPARATORS`.
 
         Raises:
             ConfigError: there is no chip, or the parts differ in modalities, bands, times or the size of chips.
@@ -86,7 +87,7 @@ class StorePlan:
             raise ConfigError("the parts of a store are a list of StorePart", where=repr(parts)[:80], fix=fix)
         if not any(len(p.reader) for p in parts):
             raise ConfigError("there is no chip to store", fix="check the split and the chip size")
-        specs = [_specs(p.reader, "lz4" if compress else "none") for p in parts if len(p.reader)]
+        specs = [_specs(p.reader, "lz4" if compress else "none", separator) for p in parts if len(p.reader)]
         if any(s != specs[0] for s in specs[1:]):
             shapes = [", ".join(f"{a.name} {a.shape} {a.dtype}" for a in arrays) for arrays, _ in specs]
             raise ConfigError(
@@ -145,7 +146,8 @@ class StorePlan:
             }
             for k, (p, o) in enumerate(zip(self.parts, self.orders, strict=True))
         ]
-        return {"format": 1, "shard": SHARD, "arrays": [a.describe() for a in self.arrays], "sites": sites}
+        names = {} if self.arrays[0].separator == "/" else {"separator": self.arrays[0].separator}
+        return {"format": 1, "shard": SHARD, **names, "arrays": [a.describe() for a in self.arrays], "sites": sites}
 
     def metadata(self) -> dict[Path, bytes]:
         """Return the zarr metadata, file by file."""
@@ -159,7 +161,7 @@ class StorePlan:
         return files
 
 
-def _specs(reader: ChipReader, codec: Codec) -> tuple[tuple[ArraySpec, ...], tuple[TableSpec, ...]]:
+def _specs(reader: ChipReader, codec: Codec, separator: str) -> tuple[tuple[ArraySpec, ...], tuple[TableSpec, ...]]:
     """Return the arrays and tables of a reader's chips; ``codec`` is that of imagery."""
     height, width = reader.chips[0].read.shape
     arrays, tables = [], []
@@ -173,7 +175,11 @@ def _specs(reader: ChipReader, codec: Codec) -> tuple[tuple[ArraySpec, ...], tup
     if reader.target is not None:
         values = {"values": list(reader.target.values), "ignore": 255}
         arrays.append(ArraySpec("target", (height, width), "uint8", ("chip", "y", "x"), values))
-    return tuple(arrays), (*tables, TableSpec("bounds", (4,), "float64", ("chip", "side")))
+    tables.append(TableSpec("bounds", (4,), "float64", ("chip", "side")))
+    return (
+        tuple(replace(a, separator=separator) for a in arrays),
+        tuple(replace(t, separator=separator) for t in tables),
+    )
 
 
 def _digest(value: Any) -> str:

@@ -286,7 +286,8 @@ def _manifest(folder: Path, digests: Mapping[str, str]) -> Any:
 
 
 def _specs(about: dict[str, Any]) -> tuple[tuple[ArraySpec, ...], tuple[TableSpec, ...]]:
-    arrays = tuple(ArraySpec.of(a) for a in about["arrays"])
-    images = [a for a in arrays if a.name.startswith("images/")]
-    tables = [TableSpec(f"calibration/{a.name[7:]}", (*a.shape[:2], 4), "float32", ()) for a in images]
-    return arrays, (*tables, TableSpec("bounds", (4,), "float64", ()))
+    separator = about.get("separator", "/")
+    arrays = tuple(ArraySpec.of(a, separator) for a in about["arrays"])
+    shapes = {f"calibration/{a.name[7:]}": (*a.shape[:2], 4) for a in arrays if a.name.startswith("images/")}
+    tables = [TableSpec(n, shape, "float32", (), separator) for n, shape in shapes.items()]
+    return arrays, (*tables, TableSpec("bounds", (4,), "float64", (), separator))

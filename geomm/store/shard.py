@@ -26,6 +26,8 @@ PAGE = 4096
 """Bytes of which what is written past the page cache is a multiple, in place and length."""
 NONE = 2**64 - 1
 """Offset and size of a chunk that is not there."""
+SEPARATORS = ("/", ".")
+"""Between the parts of a shard's name: a folder for every axis, as in stores of old, or none."""
 _INDEX = SHARD * 16 + 4
 """Bytes of the index and its checksum."""
 
@@ -47,22 +49,24 @@ class ArraySpec:
 
     codec: Codec = "lz4"
     """How chunks are stored."""
+    separator: str = "/"
+    """One of :data:`SEPARATORS`."""
 
     @classmethod
-    def of(cls, about: Mapping[str, Any]) -> Self:
+    def of(cls, about: Mapping[str, Any], separator: str = "/") -> Self:
         """Return the array of a description; those of stores before codecs could be chosen do not name theirs.
 
         Raises:
-            PackageError: the codec is none of :data:`CODECS`.
+            PackageError: the codec is none of :data:`CODECS`, the separator none of :data:`SEPARATORS`.
         """
         shape, codec = tuple(about["shape"]), about.get("codec", "lz4")
-        if codec not in CODECS:
+        if codec not in CODECS or separator not in SEPARATORS:
             raise PackageError(
                 "the chip store was written by a newer geomm",
-                why=f"{about['name']} is stored as {codec!r}",
+                why=f"{about['name']} is stored as {codec!r}, its names have {separator!r}",
                 fix="update geomm: pip install --upgrade geomm",
             )
-        return cls(about["name"], shape, about["dtype"], (), about["attrs"], codec)
+        return cls(about["name"], shape, about["dtype"], (), about["attrs"], codec, separator)
 
     def describe(self) -> dict[str, Any]:
         """Return what decides the content of the array; see :meth:`of`."""
@@ -131,6 +135,8 @@ class TableSpec:
     """numpy dtype name."""
     dims: tuple[str, ...]
     """Names of the axes, the first is ``chip``."""
+    separator: str = "/"
+    """One of :data:`SEPARATORS`."""
 
     def encode(self, rows: NDArray[Any]) -> bytes:
         """Return the chunk of up to :data:`SHARD` rows."""
@@ -245,7 +251,7 @@ def damaged(path: Path, why: str) -> PackageError:
 
 
 def _path(spec: ArraySpec | TableSpec, root: Path, shard: int) -> Path:
-    return root / spec.name / "c" / str(shard) / Path(*["0"] * len(spec.shape))
+    return root / spec.name / spec.separator.join(["c", str(shard), *["0"] * len(spec.shape)])
 
 
 def _array_metadata(
@@ -258,7 +264,7 @@ def _array_metadata(
         "shape": [chips, *spec.shape],
         "data_type": kind.name,
         "chunk_grid": grid,
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": spec.separator}},
         "fill_value": "NaN" if kind.kind == "f" else False if kind.kind == "b" else 0,
         "codecs": codecs,
         "dimension_names": list(spec.dims),

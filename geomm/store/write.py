@@ -64,7 +64,7 @@ def write_store(
     _check(folder, compress, share)
     target = Path(folder)
     try:
-        plan = StorePlan.of(parts, compress=_compressed(target) if compress is None else compress)
+        plan = _plan(parts, target, compress=compress)
         _prepare(plan, target)
         _write_shards(plan, target, share, progress)
         if len(committed(target, plan)) == plan.shards:
@@ -122,10 +122,14 @@ def _begun(folder: Path) -> dict[str, Any] | None:
     return plan
 
 
-def _compressed(folder: Path) -> bool:
-    """Tell whether the imagery of a store that was begun is compressed."""
-    plan = _begun(folder)
-    return plan is not None and all(ArraySpec.of(a).codec == "lz4" for a in plan["arrays"])
+def _plan(parts: Sequence[StorePart], folder: Path, *, compress: bool | None) -> StorePlan:
+    """Plan a store; one that was begun goes on as it is."""
+    begun = _begun(folder)
+    if begun is None:
+        return StorePlan.of(parts, compress=bool(compress))
+    if compress is None:
+        compress = all(ArraySpec.of(a).codec == "lz4" for a in begun["arrays"])
+    return StorePlan.of(parts, compress=compress, separator=begun.get("separator", "/"))
 
 
 def _prepare(plan: StorePlan, folder: Path) -> None:
