@@ -79,7 +79,7 @@ def s3_server(folder):
     with (Path(folder) / "log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
     try:
-        for _ in range(300):
+        for _ in range(1200):
             with suppress(OSError):
                 link = http.client.HTTPConnection("127.0.0.1", ports["s3.port"], timeout=5)
                 link.request("GET", "/")
@@ -140,7 +140,7 @@ class Flaky:
             handler.connection.shutdown(socket.SHUT_RDWR)
             return
         headers = dict(handler.headers)
-        link = http.client.HTTPConnection(self.host, timeout=30)
+        link = http.client.HTTPConnection(self.host, timeout=120)
         if act == "cut":  # the connection to the server breaks in the middle of the body
             link.putrequest(handler.command, handler.path, skip_host=True, skip_accept_encoding=True)
             for key, value in headers.items():

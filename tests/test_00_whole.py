@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -46,6 +48,23 @@ def test_what_fails_leaves_the_older_one(tmp_path):
         fail(aside / "y")
     assert names(tmp_path) == ["a", "f", "f/x"]
     assert target.read_bytes() == b"first"
+
+
+def test_folders_that_cannot_be_synced_are_written_to(tmp_path, monkeypatch):
+    really = os.fsync
+
+    def fsync(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        really(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_whole(tmp_path / "a", b"first")
+    assert (tmp_path / "a").read_bytes() == b"first"
+    monkeypatch.setattr(os, "fsync", lambda _: fail(tmp_path / "b"))
+    with pytest.raises(OSError, match="full"):
+        write_whole(tmp_path / "a", b"second")
+    assert (tmp_path / "a").read_bytes() == b"first"
 
 
 def test_threads_write_one_file(tmp_path):

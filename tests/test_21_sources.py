@@ -75,14 +75,14 @@ def server(tmp_path_factory):
     try:
         for _ in range(600):
             try:
-                requests.get(url, timeout=1)
+                requests.get(url, timeout=60)
                 break
             except requests.ConnectionError:
                 time.sleep(0.1)
         yield url, folder
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
 
 
 def test_api_search_pages_retries_and_reads_ranges(server):
@@ -100,7 +100,7 @@ def test_api_search_pages_retries_and_reads_ranges(server):
     for k in range(2):
         with rasterio.open(folder / f"s{k}_B08.tif") as file:
             np.testing.assert_array_equal(over_http.data.to_numpy()[k, 1], file.read(1)[100:140, 200:240])
-    counts = requests.get(url + "counts", timeout=5).json()
+    counts = requests.get(url + "counts", timeout=60).json()
     assert counts["range"] > 0
     assert counts["search"] >= 4
 

@@ -13,7 +13,7 @@ import pytest
 CRASHING = Path(__file__).with_name("crashing.py")
 
 
-@pytest.mark.parametrize(("work", "changes"), [("maps", 90), ("store", 200)])
+@pytest.mark.parametrize(("work", "changes"), [("maps", 90), ("store", 140)])
 def test_killed_at_a_change_to_the_disk(work, changes, tmp_path):
     step = 1 if os.environ.get("GEOMM_SOAK") else changes // 8
     done = subprocess.run(
