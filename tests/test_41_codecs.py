@@ -119,6 +119,9 @@ def test_stores_whose_names_have_folders_are_read_and_made_longer(part, plain, t
     (store / "store.json").unlink()
     with pytest.raises(PackageError, match="newer geomm"):
         StoredChips(store)
+    for compress in (None, False):
+        with pytest.raises(PackageError, match="newer geomm"):
+            write_store([part], store, compress=compress)
 
 
 def test_large_plain_chunks_begin_on_pages(plain):

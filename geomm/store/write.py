@@ -59,6 +59,7 @@ def write_store(
         ConfigError: there is no chip, the parts do not fit together, there is no such share, or these are no folder and
             no choice.
         OutputError: the folder holds something else, or cannot be written.
+        PackageError: the store in it was begun by a newer geomm.
         ReadError: a source cannot be read; what was stored before stays, and the same call goes on from there.
     """
     _check(folder, compress, share)
@@ -127,9 +128,11 @@ def _plan(parts: Sequence[StorePart], folder: Path, *, compress: bool | None) ->
     begun = _begun(folder)
     if begun is None:
         return StorePlan.of(parts, compress=bool(compress))
+    separator = begun.get("separator", "/")
+    arrays = [ArraySpec.of(a, separator) for a in begun["arrays"]]
     if compress is None:
-        compress = all(ArraySpec.of(a).codec == "lz4" for a in begun["arrays"])
-    return StorePlan.of(parts, compress=compress, separator=begun.get("separator", "/"))
+        compress = all(a.codec == "lz4" for a in arrays)
+    return StorePlan.of(parts, compress=compress, separator=separator)
 
 
 def _prepare(plan: StorePlan, folder: Path) -> None:
